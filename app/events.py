@@ -1,0 +1,252 @@
+"""What travels through the bridge, as types: what a peer said, what we publish.
+
+Three families. *Wire events* are what `wire/` reads from a peer. *Entries* are
+what stands in `audio:{STREAM}`. *Lifecycle events* are what stands in `calls`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from app.media import MediaFormat, Track
+
+# ---------------------------------------------------------------- wire events
+# msgspec structs, not dataclasses: one is made for every frame of every call.
+
+
+class Connected(msgspec.Struct, frozen=True):
+    """The peer greeted us; nothing is known of the call yet."""
+
+    protocol: str = ""
+    version: str = ""
+
+
+class StreamStarted(msgspec.Struct, frozen=True):
+    """The peer described the stream it is about to send.
+
+    `seq` is the carrier's sequence number, None where it sends none. `params`
+    are the custom parameters, all text. `from_number` and `to_number` are set
+    by carriers that name them in `start`.
+    """
+
+    stream_sid: str
+    call_sid: str
+    format: MediaFormat
+    tracks: tuple[Track, ...] = (Track.INBOUND,)
+    params: Mapping[str, str] = {}
+    account_sid: str = ""
+    seq: int | None = None
+    from_number: str = ""
+    to_number: str = ""
+
+
+class MediaReceived(msgspec.Struct, frozen=True):
+    """One carrier frame: `payload` in the carrier's own encoding.
+
+    `ts` is the carrier's media time in ms, None where missing or unreadable.
+    """
+
+    payload: bytes
+    track: Track = Track.INBOUND
+    seq: int | None = None
+    ts: int | None = None
+
+
+class MediaRejected(msgspec.Struct, frozen=True):
+    """A message that is media, and cannot be used."""
+
+    reason: str
+    track: Track | None = None
+    seq: int | None = None
+
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """A message of which not even the kind can be told: audio may be lost in it."""
+
+    reason: str
+
+
+class Ignored(msgspec.Struct, frozen=True):
+    """A message that carries no audio and has no effect here."""
+
+    reason: str
+    seq: int | None = None
+
+
+class DtmfReceived(msgspec.Struct, frozen=True):
+    """The caller pressed a key. The digit is never logged."""
+
+    digit: str
+    seq: int | None = None
+
+
+class MarkReceived(msgspec.Struct, frozen=True):
+    """The carrier reached a mark of ours."""
+
+    name: str
+    seq: int | None = None
+
+
+class StreamStopped(msgspec.Struct, frozen=True):
+    """The carrier ended the stream."""
+
+    seq: int | None = None
+    reason: str = ""
+
+
+WireEvent = (
+    Connected
+    | StreamStarted
+    | MediaReceived
+    | MediaRejected
+    | Unreadable
+    | Ignored
+    | DtmfReceived
+    | MarkReceived
+    | StreamStopped
+)
+
+# -------------------------------------------------------------------- entries
+# `n` is the entry's number in its stream: the id is `START_MS-n`.
+
+
+class AudioEntry(msgspec.Struct, frozen=True):
+    """Published audio: `frames` carrier frames of one track.
+
+    `seq` is the last frame's; `ts` the media time in ms of the first sample.
+    `received_at` (monotonic seconds) is when the oldest of them arrived; it is
+    not published.
+    """
+
+    n: int
+    seq: int
+    ts: int
+    track: Track
+    audio: bytes
+    frames: int = 1
+    received_at: float = 0.0
+
+
+class GapEntry(msgspec.Struct, frozen=True):
+    """Audio that is missing here, and why. `track` None: the carrier's loss on two tracks."""
+
+    n: int
+    track: Track | None
+    frames: int
+    first_seq: int
+    last_seq: int
+    ts: int
+    reason: str
+
+
+class EndEntry(msgspec.Struct, frozen=True):
+    """The last entry of a stream."""
+
+    n: int
+    reason: str
+
+
+Entry = AudioEntry | GapEntry | EndEntry
+
+
+class EndReason(StrEnum):
+    """Why a stream ended."""
+
+    STOP = "stop"
+    DISCONNECTED = "disconnected"
+    MAX_CALL_SECONDS = "max_call_seconds"
+    MESSAGE_TOO_BIG = "message_too_big"
+    BAD_MESSAGES = "too_many_bad_messages"
+    DRAIN = "drain"
+    ERROR = "error"
+
+
+# ----------------------------------------------------------- lifecycle events
+
+
+@dataclass(frozen=True, slots=True)
+class CallIdentity:
+    """Whose call and which stream an event is about; empty where not known."""
+
+    call_sid: str = ""
+    stream_sid: str = ""
+    business_id: str = ""
+    plan: str = ""
+    carrier: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LifecycleEvent:
+    """One entry of `calls`: `at` is Unix time in ms, `data` is JSON-ready.
+
+    Delivered at least once; `event_id` tells a repetition from a second event.
+    """
+
+    name: str
+    event_id: str
+    at: int
+    call: CallIdentity
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRecord:
+    """What `stream:{STREAM}` says from the start: whose audio, and its format.
+
+    `started_at` is Unix time in ms. `published` describes the audio entries,
+    `carried` what the carrier sends.
+    """
+
+    call: CallIdentity
+    from_number: str
+    to_number: str
+    params: Mapping[str, str]
+    published: MediaFormat
+    carried: MediaFormat
+    tracks: tuple[Track, ...]
+    started_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class AudioReceipt:
+    """What became of each carrier media message of a stream.
+
+    `received = published + dropped + rejected + duplicates` always holds, where
+    `dropped` and `rejected` are summed over their reasons. `carrier_gaps` are
+    messages that never arrived, by sequence number. `bytes` are of carrier
+    payload; `audio_ms` is summed over tracks; `max_lag_ms` is the longest time
+    from a frame's arrival to the broker's reply.
+    """
+
+    received: int
+    published: int
+    dropped: Mapping[str, int]
+    rejected: Mapping[str, int]
+    duplicates: int
+    carrier_gaps: int
+    seq_resets: int
+    format_mismatch: int
+    bytes: int
+    audio_ms: int
+    wall_ms: int
+    first_seq: int | None
+    last_seq: int | None
+    max_lag_ms: int
+    end_reason: str
+
+    def as_data(self) -> dict[str, Any]:
+        """Give the receipt as JSON-ready data, names as published."""
+        return {name: _plain(getattr(self, name)) for name in self.__slots__}
+
+    @property
+    def adds_up(self) -> bool:
+        """Tell whether every received message is accounted for."""
+        accounted = self.published + sum(self.dropped.values()) + sum(self.rejected.values())
+        return self.received == accounted + self.duplicates
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else value

@@ -1,0 +1,250 @@
+"""The publish port: what can be written, and what an adapter promises.
+
+An adapter takes batches of writes and answers for each. It owns no queue and
+no retry: `outbox` does, once for all adapters.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from enum import Enum
+from typing import Protocol
+
+import msgspec
+
+from app.events import (
+    AudioEntry,
+    AudioReceipt,
+    CallIdentity,
+    EndEntry,
+    Entry,
+    GapEntry,
+    LifecycleEvent,
+    StreamRecord,
+)
+from app.media import Track
+
+CALLS_KEY = "calls"
+# DESIGN: `calls` is "trimmed at about 100,000".
+CALLS_MAX_ENTRIES = 100_000
+
+Field = str | int | bytes
+
+
+def audio_key(stream: str) -> str:
+    """Name the stream of a stream's entries."""
+    return f"audio:{{{stream}}}"
+
+
+def record_key(stream: str) -> str:
+    """Name the hash that describes a stream."""
+    return f"stream:{{{stream}}}"
+
+
+def control_key(stream: str) -> str:
+    """Name the stream of commands back into the call."""
+    return f"control:{{{stream}}}"
+
+
+class OpenStream(msgspec.Struct, frozen=True):
+    """Replace whatever stands under this id by a new, empty stream."""
+
+    stream: str
+    record: StreamRecord
+    expire_seconds: int
+
+
+class Append(msgspec.Struct, frozen=True):
+    """Append `entry` to its stream under the id `id_ms-n`."""
+
+    stream: str
+    id_ms: int
+    n: int
+    entry: Entry
+    max_entries: int
+
+
+class CloseStream(msgspec.Struct, frozen=True):
+    """Complete the stream's record, and let it and its audio expire."""
+
+    stream: str
+    ended_at: int
+    receipt: AudioReceipt
+    expire_seconds: int
+
+
+class Announce(msgspec.Struct, frozen=True):
+    """Append a lifecycle event to `calls`."""
+
+    event: LifecycleEvent
+
+
+Write = OpenStream | Append | CloseStream | Announce
+
+
+class Outcome(Enum):
+    """What became of one write of a batch that the broker answered."""
+
+    WRITTEN = "written"
+    CONFLICT = "conflict"  # the id is not above the stream's last one
+    FAILED = "failed"  # this write can never succeed
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What stands in a stream: which of the asked entries, and its last id."""
+
+    present: frozenset[int]
+    last_ms: int
+    last_n: int
+
+
+class PubSub(Protocol):
+    """Publish batches of writes; read them back.
+
+    `replayable` tells whether a reader that comes late sees what came before.
+    """
+
+    replayable: bool
+
+    async def open(self) -> None:
+        """Make ready; does not fail when the broker is away."""
+
+    async def close(self) -> None:
+        """Let go of every connection."""
+
+    async def check(self) -> None:
+        """Raise BrokerError unless the broker would take a write now."""
+
+    async def write(self, batch: Sequence[Write]) -> Sequence[Outcome]:
+        """Write a batch in order, whole or not at all, and answer for each.
+
+        Raises:
+            BrokerRefused: nothing was written.
+            BrokerLost: nobody knows; `standing` can tell for entries.
+        """
+
+    async def standing(self, stream: str, appends: Sequence[Append]) -> Standing:
+        """Tell which of `appends` (of one stream) stand there with the same content.
+
+        Raises:
+            BrokerError: the broker cannot be asked.
+        """
+
+    def entries(self, stream: str) -> AsyncIterator[tuple[str, Entry]]:
+        """Read a stream's ids and entries up to its end."""
+
+    def lifecycle(self) -> AsyncIterator[LifecycleEvent]:
+        """Read lifecycle events: from the first where replayable, else from now on."""
+
+
+def entry_fields(entry: Entry) -> dict[str, Field]:
+    """Name an entry's fields as published."""
+    match entry:
+        case AudioEntry():
+            fields: dict[str, Field] = {"seq": entry.seq, "ts": entry.ts, "track": entry.track}
+            if entry.frames != 1:
+                fields["frames"] = entry.frames
+            fields["audio"] = entry.audio
+            return fields
+        case GapEntry():
+            return {
+                "event": "gap",
+                "track": entry.track or "",
+                "frames": entry.frames,
+                "first_seq": entry.first_seq,
+                "last_seq": entry.last_seq,
+                "ts": entry.ts,
+                "reason": entry.reason,
+            }
+        case EndEntry():
+            return {"event": "end", "reason": entry.reason}
+
+
+def parse_entry(n: int, fields: Mapping[str, bytes | str | int]) -> Entry:
+    """Read an entry from its published fields; the inverse of `entry_fields`."""
+    event = _text(fields.get("event", b""))
+    if event == "end":
+        return EndEntry(n, _text(fields["reason"]))
+    if event == "gap":
+        track = _text(fields["track"])
+        return GapEntry(
+            n,
+            Track(track) if track else None,
+            int(fields["frames"]),
+            int(fields["first_seq"]),
+            int(fields["last_seq"]),
+            int(fields["ts"]),
+            _text(fields["reason"]),
+        )
+    audio = fields["audio"]
+    assert isinstance(audio, bytes)
+    return AudioEntry(
+        n,
+        int(fields["seq"]),
+        int(fields["ts"]),
+        Track(_text(fields["track"])),
+        audio,
+        int(fields.get("frames", 1)),
+    )
+
+
+def record_fields(record: StreamRecord) -> dict[str, Field]:
+    """Name the fields of `stream:{STREAM}` that are known from the start."""
+    return {
+        "callSid": record.call.call_sid,
+        "businessId": record.call.business_id,
+        "plan": record.call.plan,
+        "carrier": record.call.carrier,
+        "from": record.from_number,
+        "to": record.to_number,
+        "params": msgspec.json.encode(dict(record.params)).decode(),
+        "encoding": record.published.encoding,
+        "sampleRate": record.published.sample_rate,
+        "channels": record.published.channels,
+        "tracks": ",".join(record.tracks),
+        "carrierEncoding": record.carried.encoding,
+        "carrierSampleRate": record.carried.sample_rate,
+        "startedAt": record.started_at,
+    }
+
+
+def closing_fields(close: CloseStream) -> dict[str, Field]:
+    """Name the fields that a stream's end adds to `stream:{STREAM}`."""
+    return {
+        "endedAt": close.ended_at,
+        "receipt": msgspec.json.encode(close.receipt.as_data()).decode(),
+    }
+
+
+def lifecycle_fields(event: LifecycleEvent) -> dict[str, Field]:
+    """Name a lifecycle event's fields as published."""
+    return {
+        "event": event.name,
+        "eventId": event.event_id,
+        "callSid": event.call.call_sid,
+        "streamSid": event.call.stream_sid,
+        "businessId": event.call.business_id,
+        "plan": event.call.plan,
+        "carrier": event.call.carrier,
+        "at": event.at,
+        "data": msgspec.json.encode(dict(event.data)).decode(),
+    }
+
+
+def parse_lifecycle(fields: Mapping[str, bytes | str | int]) -> LifecycleEvent:
+    """Read a lifecycle event; the inverse of `lifecycle_fields`."""
+    return LifecycleEvent(
+        _text(fields["event"]),
+        _text(fields["eventId"]),
+        int(fields["at"]),
+        CallIdentity(
+            _text(fields["callSid"]),
+            _text(fields["streamSid"]),
+            _text(fields["businessId"]),
+            _text(fields["plan"]),
+            _text(fields["carrier"]),
+        ),
+        msgspec.json.decode(fields["data"] if isinstance(fields["data"], bytes | str) else b"{}"),
+    )
+
+
+def _text(value: bytes | str | int) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,140 @@
+"""The port in process: for tests, and for trying things without a broker."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from app.events import EndEntry, Entry, LifecycleEvent
+from app.pubsub.base import (
+    CALLS_KEY,
+    CALLS_MAX_ENTRIES,
+    Announce,
+    Append,
+    CloseStream,
+    Field,
+    OpenStream,
+    Outcome,
+    Standing,
+    Write,
+    audio_key,
+    closing_fields,
+    entry_fields,
+    lifecycle_fields,
+    parse_entry,
+    parse_lifecycle,
+    record_fields,
+    record_key,
+)
+
+Id = tuple[int, int]
+Fields = dict[str, Field]
+
+
+class _Stream:
+    def __init__(self, max_entries: int) -> None:
+        self.entries: deque[tuple[Id, Fields]] = deque(maxlen=max_entries)
+        self.last: Id = (0, 0)
+
+
+class MemoryPubSub:
+    """Keep streams and records in this process, as long as a broker would.
+
+    `clock` gives seconds; it decides when an ended stream expires.
+    """
+
+    replayable = True
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._streams: dict[str, _Stream] = {}
+        self._records: dict[str, Fields] = {}
+        self._expiry: dict[str, float] = {}
+        self._written = asyncio.Condition()
+        self._calls_count = 0
+
+    async def open(self) -> None:
+        """Do nothing; there is nothing to connect to."""
+
+    async def close(self) -> None:
+        """Do nothing; there is nothing to let go of."""
+
+    async def check(self) -> None:
+        """Return; this broker is always there."""
+
+    async def write(self, batch: Sequence[Write]) -> Sequence[Outcome]:
+        """Write a batch; see `PubSub.write`."""
+        self._expire()
+        outcomes = [self._write(write) for write in batch]
+        async with self._written:
+            self._written.notify_all()
+        return outcomes
+
+    async def standing(self, stream: str, appends: Sequence[Append]) -> Standing:
+        """Tell which entries stand; see `PubSub.standing`."""
+        stored = self._streams.get(audio_key(stream), _Stream(1))
+        contents = dict(stored.entries)
+        present = {
+            append.n
+            for append in appends
+            if contents.get((append.id_ms, append.n)) == entry_fields(append.entry)
+        }
+        return Standing(frozenset(present), *stored.last)
+
+    async def record(self, stream: str) -> Fields:
+        """Give what is known of a stream, as published."""
+        return dict(self._records.get(record_key(stream), {}))
+
+    async def entries(self, stream: str) -> AsyncIterator[tuple[str, Entry]]:
+        """Read a stream's ids and entries up to its end."""
+        async for (ms, n), fields in self._follow(audio_key(stream)):
+            entry = parse_entry(n, fields)
+            yield f"{ms}-{n}", entry
+            if isinstance(entry, EndEntry):
+                return
+
+    async def lifecycle(self) -> AsyncIterator[LifecycleEvent]:
+        """Read lifecycle events from the first."""
+        async for _, fields in self._follow(CALLS_KEY):
+            yield parse_lifecycle(fields)
+
+    def _write(self, write: Write) -> Outcome:
+        match write:
+            case OpenStream():
+                self._streams.pop(audio_key(write.stream), None)
+                self._records[record_key(write.stream)] = record_fields(write.record)
+                self._expiry[write.stream] = self._clock() + write.expire_seconds
+            case CloseStream():
+                self._records.setdefault(record_key(write.stream), {}).update(closing_fields(write))
+                self._expiry[write.stream] = self._clock() + write.expire_seconds
+            case Announce():
+                self._calls_count += 1
+                calls = self._streams.setdefault(CALLS_KEY, _Stream(CALLS_MAX_ENTRIES))
+                calls.entries.append(((0, self._calls_count), lifecycle_fields(write.event)))
+            case Append():
+                stream = self._streams.setdefault(
+                    audio_key(write.stream), _Stream(write.max_entries)
+                )
+                if (write.id_ms, write.n) <= stream.last:
+                    return Outcome.CONFLICT
+                stream.last = (write.id_ms, write.n)
+                stream.entries.append((stream.last, entry_fields(write.entry)))
+        return Outcome.WRITTEN
+
+    async def _follow(self, key: str) -> AsyncIterator[tuple[Id, Fields]]:
+        last: Id = (0, 0)
+        while True:
+            stored = self._streams.get(key)
+            fresh = [item for item in stored.entries if item[0] > last] if stored else []
+            for item in fresh:
+                last = item[0]
+                yield item
+            if not fresh:
+                async with self._written:
+                    await self._written.wait()
+
+    def _expire(self) -> None:
+        now = self._clock()
+        for stream in [name for name, until in self._expiry.items() if until <= now]:
+            del self._expiry[stream]
+            self._streams.pop(audio_key(stream), None)
+            self._records.pop(record_key(stream), None)

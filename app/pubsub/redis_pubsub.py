@@ -1,0 +1,113 @@
+"""Redis Pub/Sub: the same names as channels, one msgpack map a message.
+
+Nothing is kept: a reader hears what comes while it listens. A message that
+had to be sent twice has the same `id`; readers take the first.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+
+import msgspec
+from redis.asyncio import Redis
+
+from app.events import EndEntry, Entry, LifecycleEvent
+from app.pubsub.base import (
+    CALLS_KEY,
+    Announce,
+    Append,
+    CloseStream,
+    Field,
+    OpenStream,
+    Outcome,
+    Standing,
+    Write,
+    audio_key,
+    closing_fields,
+    entry_fields,
+    lifecycle_fields,
+    parse_entry,
+    parse_lifecycle,
+    record_fields,
+    record_key,
+)
+from app.pubsub.redis_link import Command, RedisLink, pool_of
+
+POLL_SECONDS = 1.0
+
+
+class RedisPubSub:
+    """Publish to channels; listen to them."""
+
+    replayable = False
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._link = RedisLink(url)
+
+    async def open(self) -> None:
+        """Do nothing; the first write connects."""
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._link.close()
+
+    async def check(self) -> None:
+        """Raise BrokerError unless the server answers a PING."""
+        await self._link.ping()
+
+    async def write(self, batch: Sequence[Write]) -> Sequence[Outcome]:
+        """Publish a batch as one transaction; see `PubSub.write`."""
+        await self._link.transact([_publish(write) for write in batch])
+        return [Outcome.WRITTEN] * len(batch)
+
+    async def standing(self, stream: str, appends: Sequence[Append]) -> Standing:
+        """Answer that nothing is known to stand: channels keep nothing."""
+        return Standing(frozenset(), 0, 0)
+
+    async def entries(self, stream: str) -> AsyncIterator[tuple[str, Entry]]:
+        """Hear a stream's ids and entries from now on, each once, up to its end."""
+        heard = (0, 0)
+        async for fields in self._listen(audio_key(stream)):
+            entry_id = str(fields.pop("id"))
+            ms, _, n = entry_id.partition("-")
+            if (int(ms), int(n)) <= heard:
+                continue
+            heard = (int(ms), int(n))
+            entry = parse_entry(int(n), fields)
+            yield entry_id, entry
+            if isinstance(entry, EndEntry):
+                return
+
+    async def lifecycle(self) -> AsyncIterator[LifecycleEvent]:
+        """Hear lifecycle events from now on."""
+        async for fields in self._listen(CALLS_KEY):
+            yield parse_lifecycle(fields)
+
+    async def _listen(self, channel: str) -> AsyncIterator[dict[str, Field]]:
+        pool = pool_of(self._url, max_connections=1, reply_seconds=None)
+        listener = Redis(connection_pool=pool).pubsub(ignore_subscribe_messages=True)
+        try:
+            await listener.subscribe(channel)
+            while True:
+                message = await listener.get_message(timeout=POLL_SECONDS)
+                if message is not None:
+                    yield msgspec.msgpack.decode(message["data"], type=dict)
+        finally:
+            await listener.aclose()  # type: ignore[no-untyped-call]
+            await pool.disconnect()
+
+
+def _publish(write: Write) -> Command:
+    match write:
+        case Append():
+            fields = entry_fields(write.entry)
+            return _message(audio_key(write.stream), {"id": f"{write.id_ms}-{write.n}", **fields})
+        case Announce():
+            return _message(CALLS_KEY, lifecycle_fields(write.event))
+        case OpenStream():
+            return _message(record_key(write.stream), record_fields(write.record))
+        case CloseStream():
+            return _message(record_key(write.stream), closing_fields(write))
+
+
+def _message(channel: str, fields: dict[str, Field]) -> Command:
+    return "PUBLISH", channel, msgspec.msgpack.encode(fields)

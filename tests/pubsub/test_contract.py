@@ -1,0 +1,200 @@
+"""What every adapter promises, checked on each: memory, Redis streams, Redis Pub/Sub."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import pytest
+
+from app.errors import BrokerRefused
+from app.events import AudioEntry, EndEntry, Entry, GapEntry
+from app.media import Track
+from app.pubsub.base import Announce, Append, CloseStream, OpenStream, Outcome, PubSub, Write
+from app.pubsub.memory import MemoryPubSub
+from app.pubsub.redis_pubsub import RedisPubSub
+from app.pubsub.redis_streams import RedisStreams
+from tests.samples import a_receipt, a_record, an_event
+
+START = 1_700_000_000_000
+WAIT_SECONDS = 5.0
+ADAPTERS: dict[str, Callable[[str], PubSub]] = {
+    "memory": lambda url: MemoryPubSub(time.monotonic),
+    "redis_streams": RedisStreams,
+    "redis_pubsub": RedisPubSub,
+}
+
+
+@pytest.fixture(params=ADAPTERS)
+async def pubsub(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[PubSub]:
+    adapter = ADAPTERS[request.param](redis_url)
+    await adapter.open()
+    yield adapter
+    await adapter.close()
+
+
+@pytest.fixture
+def stream(request: pytest.FixtureRequest) -> str:
+    return f"MZ{abs(hash(request.node.name)):x}"
+
+
+def audio(n: int, payload: bytes = b"\x01\x00\xff\n") -> AudioEntry:
+    return AudioEntry(n, n + 1, 20 * (n - 1), Track.INBOUND, payload)
+
+
+def appends(stream: str, entries: Sequence[Entry], id_ms: int = START) -> list[Write]:
+    return [Append(stream, id_ms, entry.n, entry, 1000) for entry in entries]
+
+
+class Reader:
+    """Reads in the background, so that it hears what comes after it has begun."""
+
+    def __init__(self, source: AsyncIterator[object]) -> None:
+        self.heard: list[object] = []
+        self._source = source
+        self._task = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        async for item in self._source:
+            self.heard.append(item)
+
+    async def ended(self) -> None:
+        async with asyncio.timeout(WAIT_SECONDS):
+            await self._task
+
+    async def has(self, count: int) -> None:
+        async with asyncio.timeout(WAIT_SECONDS):
+            while len(self.heard) < count:
+                await asyncio.sleep(0.01)
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+async def reader(source: AsyncIterator[object]) -> Reader:
+    begun = Reader(source)
+    await asyncio.sleep(0.1)  # a subscription takes a moment to be one
+    return begun
+
+
+ENTRIES: list[Entry] = [
+    audio(1),
+    GapEntry(2, None, 3, 3, 5, 20, "carrier"),
+    GapEntry(3, Track.OUTBOUND, 1, 6, 6, 80, "overflow"),
+    AudioEntry(4, 9, 100, Track.OUTBOUND, bytes(range(256)), frames=3),
+    EndEntry(5, "stop"),
+]
+
+
+async def test_entries_are_read_back_in_order_and_bit_exact(pubsub: PubSub, stream: str) -> None:
+    listening = await reader(pubsub.entries(stream))
+    await pubsub.write([OpenStream(stream, a_record(), 60)])
+    outcomes = await pubsub.write(appends(stream, ENTRIES))
+    await listening.ended()
+    assert outcomes == [Outcome.WRITTEN] * 5
+    assert listening.heard == [(f"{START}-{entry.n}", entry) for entry in ENTRIES]
+
+
+async def test_an_end_ends_the_reading(pubsub: PubSub, stream: str) -> None:
+    listening = await reader(pubsub.entries(stream))
+    await pubsub.write(appends(stream, [audio(1), EndEntry(2, "stop"), audio(3)]))
+    await listening.ended()
+    assert len(listening.heard) == 2
+
+
+async def test_lifecycle_events_are_read_back_whole(pubsub: PubSub, stream: str) -> None:
+    event = an_event(stream, "stream.stopped")
+    listening = await reader(pubsub.lifecycle())
+    await pubsub.write([Announce(event)])
+    async with asyncio.timeout(WAIT_SECONDS):
+        while event not in listening.heard:
+            await asyncio.sleep(0.01)
+    await listening.has(1)
+
+
+async def test_a_late_reader_sees_all_where_the_adapter_says_replayable(
+    pubsub: PubSub, stream: str
+) -> None:
+    await pubsub.write(appends(stream, [audio(1), EndEntry(2, "stop")]))
+    listening = await reader(pubsub.entries(stream))
+    if pubsub.replayable:
+        await listening.ended()
+        assert len(listening.heard) == 2
+    else:
+        await listening.has(0)
+        assert listening.heard == []
+
+
+async def test_a_reader_hears_an_entry_once_though_it_was_written_twice(
+    pubsub: PubSub, stream: str
+) -> None:
+    listening = await reader(pubsub.entries(stream))
+    for _ in range(2):
+        await pubsub.write(appends(stream, [audio(1), audio(2)]))
+    await pubsub.write(appends(stream, [EndEntry(3, "stop")]))
+    await listening.ended()
+    assert len(listening.heard) == 3
+
+
+async def test_what_stands_is_known_by_content_not_by_id(pubsub: PubSub, stream: str) -> None:
+    await pubsub.write(appends(stream, [audio(1), audio(2, b"other")]))
+    asked = [Append(stream, START, n, audio(n), 1000) for n in (1, 2, 3)]
+    standing = await pubsub.standing(stream, asked)
+    if pubsub.replayable:
+        assert standing.present == {1}
+        assert (standing.last_ms, standing.last_n) == (START, 2)
+    else:
+        assert standing.present == frozenset()
+
+
+async def test_a_stream_that_nobody_wrote_has_nothing_standing(
+    pubsub: PubSub, stream: str
+) -> None:
+    standing = await pubsub.standing(stream, [Append(stream, START, 1, audio(1), 1000)])
+    assert (standing.present, standing.last_ms, standing.last_n) == (frozenset(), 0, 0)
+
+
+async def test_a_broker_that_answers_passes_the_check(pubsub: PubSub) -> None:
+    await pubsub.check()
+
+
+@pytest.mark.parametrize("name", ["memory", "redis_streams"])
+async def test_an_id_that_is_taken_is_a_conflict_and_changes_nothing(
+    name: str, redis_url: str, stream: str
+) -> None:
+    pubsub = ADAPTERS[name](redis_url)
+    await pubsub.write(appends(stream, [audio(1), audio(2)]))
+    outcomes = await pubsub.write(appends(stream, [audio(2, b"other"), EndEntry(3, "stop")]))
+    assert outcomes == [Outcome.CONFLICT, Outcome.WRITTEN]
+    heard = [entry async for _, entry in pubsub.entries(stream)]
+    assert heard == [audio(1), audio(2), EndEntry(3, "stop")]
+    await pubsub.close()
+
+
+@pytest.mark.parametrize("name", ["memory", "redis_streams"])
+async def test_a_finished_id_that_starts_again_replaces_the_old_keys_whole(
+    name: str, redis_url: str, stream: str
+) -> None:
+    pubsub = ADAPTERS[name](redis_url)
+    assert isinstance(pubsub, RedisStreams | MemoryPubSub)
+    await pubsub.write([OpenStream(stream, a_record(START), 60)])
+    await pubsub.write(appends(stream, [audio(1), EndEntry(2, "stop")]))
+    await pubsub.write([CloseStream(stream, START + 40, a_receipt(), 60)])
+    await pubsub.write([OpenStream(stream, a_record(START + 100), 60)])
+    await pubsub.write(appends(stream, [EndEntry(1, "drain")], START + 100))
+    heard = [entry async for _, entry in pubsub.entries(stream)]
+    record = await pubsub.record(stream)
+    assert heard == [EndEntry(1, "drain")]
+    assert "receipt" not in record
+    assert str(record["startedAt"]) == str(START + 100)
+    await pubsub.close()
+
+
+@pytest.mark.parametrize("name", ["redis_streams", "redis_pubsub"])
+async def test_a_broker_that_is_not_there_refuses(name: str) -> None:
+    pubsub = ADAPTERS[name]("redis://127.0.0.1:1")
+    with pytest.raises(BrokerRefused, match="connection"):
+        await pubsub.write([Announce(an_event("x"))])
+    with pytest.raises(BrokerRefused):
+        await pubsub.check()
+    await pubsub.close()
+
+

@@ -1,0 +1,245 @@
+"""The writer: in order and exactly once, whatever the broker answers."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from app.errors import BrokerLost, BrokerRefused
+from app.events import AudioEntry, EndEntry, Entry, GapEntry
+from app.media import Track
+from app.metrics import Metrics
+from app.pubsub.base import Append, Field, Outcome, PubSub, Write, audio_key
+from app.pubsub.memory import MemoryPubSub
+from app.pubsub.outbox import Outbox, OutboxLimits
+from app.pubsub.queue import StreamQueue
+from app.pubsub.redis_streams import RedisStreams
+from tests.samples import a_record, an_event
+
+START = 1_700_000_000_000
+WAIT_SECONDS = 20.0
+QUICK = OutboxLimits(flush_seconds=0.0, retry_first_seconds=0.001, retry_longest_seconds=0.01)
+
+Fault = Callable[[Sequence[Write]], Awaitable[None]]
+
+
+class Faulty(MemoryPubSub):
+    """A broker that fails as told: before it writes, or after and without a word."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__(time.monotonic)
+        self._faults = list(faults)
+        self.batches: list[int] = []
+
+    async def write(self, batch: Sequence[Write]) -> Sequence[Outcome]:
+        fault = self._faults.pop(0) if self._faults else ""
+        self.batches.append(len(batch))
+        if fault == "refuse":
+            raise BrokerRefused("readonly")
+        if fault == "lose before":
+            raise BrokerLost("connection")
+        outcomes = await super().write(batch)
+        if fault == "lose after":
+            raise BrokerLost("timeout")
+        if fault == "crash":
+            raise ZeroDivisionError
+        return outcomes
+
+    def stored(self, stream: str) -> list[tuple[tuple[int, int], dict[str, Field]]]:
+        return list(self._streams[audio_key(stream)].entries)
+
+
+@asynccontextmanager
+async def running(pubsub: PubSub, limits: OutboxLimits = QUICK) -> AsyncIterator[Outbox]:
+    outbox = Outbox(
+        pubsub, Metrics(), clock=time.monotonic, jitter=random.Random(1).random, limits=limits
+    )
+    writer = asyncio.create_task(outbox.run())
+    try:
+        yield outbox
+    finally:
+        writer.cancel()
+        await asyncio.gather(writer, return_exceptions=True)
+
+
+def opened(outbox: Outbox, stream: str) -> StreamQueue:
+    queue = outbox.queue(stream, START, bytes_per_second=16000, tracks=1, retained=10_000)
+    outbox.open_stream(queue, a_record(START), 60)
+    return queue
+
+
+def put(queue: StreamQueue, seqs: Sequence[int]) -> None:
+    for seq in seqs:
+        queue.put_audio(
+            seq, 20 * seq, Track.INBOUND, seq.to_bytes(4, "big"), 1, time.monotonic()
+        )
+
+
+async def flushed(queue: StreamQueue) -> None:
+    async with asyncio.timeout(WAIT_SECONDS):
+        await queue.wait_until_flushed()
+
+
+async def entries(pubsub: PubSub, stream: str) -> list[Entry]:
+    async with asyncio.timeout(WAIT_SECONDS):
+        return [entry async for _, entry in pubsub.entries(stream)]
+
+
+def seqs_of(found: Sequence[Entry]) -> list[int]:
+    return [entry.seq for entry in found if isinstance(entry, AudioEntry)]
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [],
+        ["refuse"] * 5,
+        ["lose before", "lose before"],
+        ["lose after", "lose after", "lose after"],
+        ["", "lose after", "refuse", "lose before", "lose after", "crash", "refuse"],
+    ],
+)
+async def test_every_entry_stands_once_and_in_order_after_any_fault(faults: list[str]) -> None:
+    pubsub = Faulty(faults)
+    async with running(pubsub) as outbox:
+        queue = opened(outbox, "MZ1")
+        for first in range(0, 300, 10):
+            put(queue, range(first, first + 10))
+            await asyncio.sleep(0)
+        queue.put_end("stop")
+        await flushed(queue)
+    assert seqs_of(await entries(pubsub, "MZ1")) == list(range(300))
+    assert queue.published == 300
+    assert not queue.dropped
+
+
+async def test_after_an_end_by_another_writer_a_live_holder_continues_above_it() -> None:
+    pubsub = Faulty([])
+    async with running(pubsub) as outbox:
+        queue = opened(outbox, "MZ1")
+        put(queue, [1])
+        await flushed(queue)
+        await pubsub.write([Append("MZ1", START + 9, 1, EndEntry(1, "lost"), 100)])
+        put(queue, [2, 3])
+        queue.put_end("stop")
+        await flushed(queue)
+    ids = [entry_id for entry_id, _ in pubsub.stored("MZ1")]
+    assert ids == [(START, 1), *((START + 9, n) for n in (1, 2, 3, 4))]
+    assert queue.published == 3
+
+
+async def test_an_entry_that_could_only_be_written_out_of_order_is_dropped_and_counted() -> None:
+    pubsub = Faulty([])
+    async with running(pubsub) as outbox:
+        queue = opened(outbox, "MZ1")
+        put(queue, [1])
+        await flushed(queue)
+        await pubsub.write([Append("MZ1", START, 2, EndEntry(2, "lost"), 100)])
+        put(queue, [2, 3])
+        queue.put_end("stop")
+        await flushed(queue)
+    assert (queue.published, queue.dropped) == (2, {"broker_rejected": 1})
+
+
+async def test_a_stream_is_opened_before_its_audio_and_its_event_comes_after() -> None:
+    written: list[str] = []
+
+    class Recording(MemoryPubSub):
+        async def write(self, batch: Sequence[Write]) -> Sequence[Outcome]:
+            written.extend(type(write).__name__ for write in batch)
+            return await super().write(batch)
+
+    pubsub = Recording(time.monotonic)
+    async with running(pubsub) as outbox:
+        queue = outbox.queue("MZ1", START, bytes_per_second=16000, tracks=1, retained=100)
+        put(queue, [1])
+        await asyncio.sleep(0.05)
+        assert written == []
+        outbox.open_stream(queue, a_record(START), 60)
+        outbox.announce(an_event("e1", "stream.started"))
+        await flushed(queue)
+    assert written == ["OpenStream", "Announce", "Append"]
+
+
+async def test_while_the_broker_is_away_the_oldest_audio_goes_and_is_accounted_for() -> None:
+    pubsub = Faulty(["", *["refuse"] * 100])
+    limits = OutboxLimits(
+        buffer_seconds=1.0,
+        entries_per_second=50,
+        flush_seconds=0.0,
+        retry_first_seconds=0.001,
+        retry_longest_seconds=0.005,
+    )
+    async with running(pubsub, limits) as outbox:
+        queue = opened(outbox, "MZ1")
+        await asyncio.sleep(0.02)
+        put(queue, range(200))
+        queue.put_end("stop")
+        await flushed(queue)
+    found = await entries(pubsub, "MZ1")
+    gap_frames = sum(entry.frames for entry in found if isinstance(entry, GapEntry))
+    assert gap_frames == queue.dropped["overflow"] > 0
+    assert len(seqs_of(found)) == queue.published
+    assert queue.published + gap_frames == 200
+
+
+async def test_one_stream_does_not_starve_another() -> None:
+    pubsub = Faulty([])
+    limits = OutboxLimits(batch_entries=16, entries_per_stream=4, flush_seconds=0.0)
+    async with running(pubsub, limits) as outbox:
+        busy, quiet = opened(outbox, "MZ1"), opened(outbox, "MZ2")
+        put(busy, range(1000))
+        put(quiet, [1])
+        await flushed(quiet)
+        assert busy.published < 1000
+        await flushed(busy)
+
+
+async def test_events_have_a_budget_of_their_own() -> None:
+    pubsub = Faulty(["refuse"] * 1000)
+    limits = OutboxLimits(max_events=3, retry_first_seconds=0.01)
+    async with running(pubsub, limits) as outbox:
+        assert outbox.takes_events
+        for number in range(4):
+            outbox.announce(an_event(str(number)))
+        assert not outbox.takes_events
+
+
+async def test_batches_shrink_when_replies_are_lost_and_grow_again() -> None:
+    pubsub = Faulty(["", "lose before", "lose before", "lose before"])
+    async with running(pubsub) as outbox:
+        queue = opened(outbox, "MZ1")
+        await asyncio.sleep(0.02)
+        put(queue, range(1000))
+        await flushed(queue)
+    assert pubsub.batches[1] == 64  # what one stream may put into a batch
+    assert min(pubsub.batches[1:]) >= 8
+
+
+async def test_real_redis_gets_each_entry_once_though_replies_are_lost(redis_url: str) -> None:
+    faults = iter(random.Random(7).choices(["", "lose"], k=10_000))
+
+    class Swallowing(RedisStreams):
+        async def write(self, batch: Sequence[Write]) -> Sequence[Outcome]:
+            outcomes = await super().write(batch)
+            if next(faults) == "lose":
+                raise BrokerLost("connection")
+            return outcomes
+
+    pubsub = Swallowing(redis_url)
+    async with running(pubsub) as outbox:
+        queues = [opened(outbox, f"MZ-lossy-{number}") for number in range(5)]
+        for first in range(0, 500, 5):
+            for queue in queues:
+                put(queue, range(first, first + 5))
+            await asyncio.sleep(0.001)
+        for queue in queues:
+            queue.put_end("stop")
+            await flushed(queue)
+    for queue in queues:
+        assert seqs_of(await entries(pubsub, queue.stream)) == list(range(500))
+        assert queue.published == 500
+    await pubsub.close()
