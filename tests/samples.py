@@ -11,7 +11,13 @@ CALL = CallIdentity("CA1", "MZ1", "business-1", "premium", "twilio")
 def a_record(started_at: int = 1_700_000_000_000) -> StreamRecord:
     """Describe a stream that sends mu-law and is published as PCM16."""
     return StreamRecord(
-        CALL, "+15005550009", "+15005550006", {"a": "b"}, PCM16_8K, MULAW_8K, (Track.INBOUND,),
+        CALL,
+        "+15005550009",
+        "+15005550006",
+        {"a": "b"},
+        PCM16_8K,
+        MULAW_8K,
+        (Track.INBOUND,),
         started_at,
     )
 

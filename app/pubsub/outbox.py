@@ -53,6 +53,9 @@ class OutboxLimits:
     entries_per_second: int = 100
 
 
+DEFAULT_LIMITS = OutboxLimits()
+
+
 class Outbox:
     """Own the queues of all streams and the task that writes them.
 
@@ -67,7 +70,7 @@ class Outbox:
         *,
         clock: Callable[[], float],
         jitter: Callable[[], float],
-        limits: OutboxLimits = OutboxLimits(),
+        limits: OutboxLimits = DEFAULT_LIMITS,
     ) -> None:
         self._pubsub = pubsub
         self._metrics = metrics

@@ -77,10 +77,10 @@ class RedisStreams:
     async def standing(self, stream: str, appends: Sequence[Append]) -> Standing:
         """Tell which entries stand; see `PubSub.standing`."""
         key = audio_key(stream)
-        first, last = appends[0], appends[-1]
+        first, last = (f"{append.id_ms}-{append.n}" for append in (appends[0], appends[-1]))
         client = self._link.client
         try:
-            found: Any = await client.xrange(key, f"{first.id_ms}-{first.n}", f"{last.id_ms}-{last.n}")
+            found: Any = await client.xrange(key, first, last)
             newest = await self._last_id(client, key)
         except (RedisError, OSError) as error:
             raise lost(error) from error
@@ -142,9 +142,8 @@ def _commands(write: Write) -> list[Command]:
         case Append():
             entry_id = f"{write.id_ms}-{write.n}"
             trim = ("MAXLEN", "~", write.max_entries)
-            return [
-                ("XADD", audio_key(write.stream), *trim, entry_id, *_flat(entry_fields(write.entry)))
-            ]
+            fields = _flat(entry_fields(write.entry))
+            return [("XADD", audio_key(write.stream), *trim, entry_id, *fields)]
         case Announce():
             trim = ("MAXLEN", "~", CALLS_MAX_ENTRIES)
             return [("XADD", CALLS_KEY, *trim, "*", *_flat(lifecycle_fields(write.event)))]

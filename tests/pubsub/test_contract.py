@@ -145,9 +145,7 @@ async def test_what_stands_is_known_by_content_not_by_id(pubsub: PubSub, stream:
         assert standing.present == frozenset()
 
 
-async def test_a_stream_that_nobody_wrote_has_nothing_standing(
-    pubsub: PubSub, stream: str
-) -> None:
+async def test_a_stream_that_nobody_wrote_has_nothing_standing(pubsub: PubSub, stream: str) -> None:
     standing = await pubsub.standing(stream, [Append(stream, START, 1, audio(1), 1000)])
     assert (standing.present, standing.last_ms, standing.last_n) == (frozenset(), 0, 0)
 
@@ -196,5 +194,3 @@ async def test_a_broker_that_is_not_there_refuses(name: str) -> None:
     with pytest.raises(BrokerRefused):
         await pubsub.check()
     await pubsub.close()
-
-

@@ -73,9 +73,7 @@ def opened(outbox: Outbox, stream: str) -> StreamQueue:
 
 def put(queue: StreamQueue, seqs: Sequence[int]) -> None:
     for seq in seqs:
-        queue.put_audio(
-            seq, 20 * seq, Track.INBOUND, seq.to_bytes(4, "big"), 1, time.monotonic()
-        )
+        queue.put_audio(seq, 20 * seq, Track.INBOUND, seq.to_bytes(4, "big"), 1, time.monotonic())
 
 
 async def flushed(queue: StreamQueue) -> None:

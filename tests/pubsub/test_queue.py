@@ -13,9 +13,7 @@ IN, OUT = Track.INBOUND, Track.OUTBOUND
 NOBODY: Callable[[StreamQueue], None] = lambda queue: None  # noqa: E731
 
 
-def a_queue(
-    *, max_bytes: int = 1000, max_waiting: int = 100, budget: int = 10**9
-) -> StreamQueue:
+def a_queue(*, max_bytes: int = 1000, max_waiting: int = 100, budget: int = 10**9) -> StreamQueue:
     return StreamQueue(
         "MZ1",
         1000,

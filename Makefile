@@ -1,0 +1,49 @@
+# Two things must be here: make, and Python 3.11 or later with venv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+help: ## show this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /	/' | expand -t 12
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or later is needed; name it: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+.env: .env.example
+	@test -e .env || { cp .env.example .env && \
+	  $(PYTHON) -c 'import secrets; print("SECRET_KEY=" + secrets.token_hex(32))' >> .env && \
+	  echo "wrote .env from .env.example"; }
+	@touch .env
+
+run: .venv/ready .env ## start the service, with a Redis of its own when REDIS_URL is unset
+	@$(BIN)/python -m app --env-file .env serve --embedded-redis data
+
+test: .venv/ready ## run every test, against a real Redis server
+	$(BIN)/python -m pytest
+
+demo: .venv/ready ## place one simulated call and listen to it: writes demo.wav
+	@$(BIN)/python -m app demo
+
+bench: .venv/ready ## measure the webhook and the way of a frame
+	@$(BIN)/python -m benchmarks
+
+lint: .venv/ready ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/ready ## check types
+	$(BIN)/mypy
+
+style: .venv/ready ## correct style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+check: lint types test ## all of what CI checks
+
+clean: ## remove what was built; data/ and .env stay
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.PHONY: help run test demo bench lint types style check clean

@@ -1,0 +1,197 @@
+"""Who may speak: Twilio's signatures, and our one-shot stream tickets.
+
+Whatever a stranger sends, the answer is one of the errors named here. Secrets
+compare in constant time and stand in no message.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import jwt
+from jwt.types import Options
+from twilio.request_validator import RequestValidator
+
+from app.errors import (
+    SignatureInvalid,
+    SignatureMissing,
+    TicketExpired,
+    TicketInvalid,
+    TicketMissing,
+)
+
+TICKET_LIFE_SECONDS = 60
+TICKET_PARAMETER = "ticket"
+# "The combined length of each <Parameter> name and value attributes must be
+# under 500 characters" (twilio.com/docs/voice/twiml/stream).
+TICKET_MAX_CHARS = 499 - len(TICKET_PARAMETER)
+
+_DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_ALGORITHM = "HS256"
+_CLAIMS = ("sub", "biz", "plan", "exp", "jti")
+
+
+def constant_time_equal(a: str, b: str) -> bool:
+    """Compare two secrets; how long it takes tells their lengths at most."""
+    return hmac.compare_digest(
+        a.encode("utf-8", "surrogatepass"), b.encode("utf-8", "surrogatepass")
+    )
+
+
+class TwilioSignatures:
+    """Check `X-Twilio-Signature` against the configured public address.
+
+    `tokens` are auth tokens, the current one first; `public_http_base` and
+    `public_ws_base` have no trailing slash. Without tokens nothing passes.
+    """
+
+    def __init__(self, tokens: Sequence[str], public_http_base: str, public_ws_base: str) -> None:
+        self._validators = tuple(RequestValidator(token) for token in tokens)
+        self._http_bases = _with_and_without_port(public_http_base)
+        self._ws_bases = _with_and_without_port(public_ws_base)
+
+    @property
+    def configured(self) -> bool:
+        """Tell whether there is a token to check against."""
+        return bool(self._validators)
+
+    def check_webhook(
+        self, path: str, query: str, params: Sequence[tuple[str, str]], signatures: Sequence[str]
+    ) -> int:
+        """Check a webhook's signature; give the index of the token that made it.
+
+        `query` is as it stood in the request, byte for byte, and not decoded;
+        `params` are all fields of the form, blank and repeated ones too, and
+        none for a GET; `signatures` are all values of the header.
+        Source: twilio.com/docs/usage/security, "Validating requests".
+
+        Raises:
+            SignatureMissing: there is no signature.
+            SignatureInvalid: it does not fit, or there are two.
+        """
+        return self._check(_urls(self._http_bases, (path,), query), params, signatures)
+
+    def check_handshake(self, path: str, query: str, signatures: Sequence[str]) -> int:
+        """Check a WebSocket upgrade's signature, as `check_webhook`.
+
+        "If you are having trouble verifying a WebSocket handshake request …, try
+        appending a trailing / character to the URL": both forms are good.
+        """
+        paths = (path, path[:-1] if path.endswith("/") else path + "/")
+        return self._check(_urls(self._ws_bases, paths, query), (), signatures)
+
+    def _check(
+        self,
+        urls: Sequence[str],
+        params: Sequence[tuple[str, str]],
+        signatures: Sequence[str],
+    ) -> int:
+        if not any(signatures):
+            raise SignatureMissing("the request carries no X-Twilio-Signature")
+        if len(signatures) != 1:
+            raise SignatureInvalid("the request carries more than one X-Twilio-Signature")
+        form = _Form(params)
+        for index, validator in enumerate(self._validators):
+            for url in urls:
+                try:
+                    computed = validator.compute_signature(url, form)
+                except UnicodeEncodeError as error:
+                    raise SignatureInvalid("the request is not valid Unicode") from error
+                if constant_time_equal(computed, signatures[0]):
+                    return index
+        raise SignatureInvalid("X-Twilio-Signature does not fit the request")
+
+
+class _Form(dict[str, list[str]]):
+    """A form's fields, in the shape in which RequestValidator sees repeated ones."""
+
+    def __init__(self, params: Sequence[tuple[str, str]]) -> None:
+        super().__init__()
+        for name, value in params:
+            self.setdefault(name, []).append(value)
+
+    def getlist(self, name: str) -> list[str]:
+        return self[name]
+
+
+def _with_and_without_port(base: str) -> tuple[str, ...]:
+    # Twilio's own words for why its libraries try both: "sig generation on back
+    # end is inconsistent". The library's functions for it mistake wss for ws.
+    parts = urlsplit(base)
+    host = parts.netloc.removesuffix(f":{parts.port}")
+    port = parts.port or _DEFAULT_PORTS[parts.scheme]
+    return f"{parts.scheme}://{host}", f"{parts.scheme}://{host}:{port}"
+
+
+def _urls(bases: Sequence[str], paths: Sequence[str], query: str) -> list[str]:
+    suffix = f"?{query}" if query else ""
+    return [base + path + suffix for base in bases for path in paths]
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What a ticket says: one stream of this call, under this business and plan.
+
+    `expires_at` is in Unix seconds; `nonce` is what is spent.
+    """
+
+    call_sid: str
+    business_id: str
+    plan: str
+    nonce: str = field(repr=False)
+    expires_at: int
+
+
+class TicketOffice:
+    """Issue and check the tickets that admit a call's stream.
+
+    `clock` gives Unix seconds; `new_nonce` gives an unguessable text of at most
+    22 characters. That a ticket is spent once is the store's to say.
+    """
+
+    def __init__(
+        self, secret_key: str, clock: Callable[[], float], new_nonce: Callable[[], str]
+    ) -> None:
+        self._key = hmac.digest(secret_key.encode(), b"stream-ticket", hashlib.sha256)
+        self._clock = clock
+        self._new_nonce = new_nonce
+
+    def issue(self, call_sid: str, business_id: str, plan: str) -> str:
+        """Make a ticket that is good for a minute."""
+        claims = {
+            "sub": call_sid,
+            "biz": business_id,
+            "plan": plan,
+            "exp": int(self._clock()) + TICKET_LIFE_SECONDS,
+            "jti": self._new_nonce(),
+        }
+        return jwt.encode(claims, self._key, algorithm=_ALGORITHM)
+
+    def check(self, ticket: str | None, call_sid: str) -> Ticket:
+        """Read a ticket that was issued for this call and has not run out.
+
+        Raises:
+            TicketMissing: there is none.
+            TicketInvalid: it is forged, or belongs to another call.
+            TicketExpired: its minute has passed.
+        """
+        if not ticket:
+            raise TicketMissing("start carries no ticket")
+        if len(ticket) > TICKET_MAX_CHARS or not ticket.isascii():
+            raise TicketInvalid("the ticket is none of ours")
+        # PyJWT would compare `exp` with its own clock.
+        options: Options = {"require": list(_CLAIMS), "verify_exp": False}
+        try:
+            claims = jwt.decode(ticket, self._key, algorithms=[_ALGORITHM], options=options)
+        except jwt.PyJWTError as error:
+            raise TicketInvalid("the ticket is none of ours") from error
+        found = Ticket(
+            claims["sub"], claims["biz"], claims["plan"], claims["jti"], int(claims["exp"])
+        )
+        if not constant_time_equal(found.call_sid, call_sid):
+            raise TicketInvalid("the ticket belongs to another call")
+        if self._clock() >= found.expires_at:
+            raise TicketExpired("the ticket's minute has passed")
+        return found

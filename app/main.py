@@ -1,0 +1,289 @@
+"""The composition root: every part is made here, once, from the settings."""
+
+import asyncio
+import logging
+import os
+import random
+import secrets
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from app import log as logs
+from app.auth import TicketOffice, TwilioSignatures
+from app.errors import BrokerRefused, ConfigurationError, EventsBacklogged, StoreUnavailable
+from app.events import EndReason
+from app.metrics import Metrics
+from app.plans import Directory, parse_directory
+from app.pubsub.base import PubSub
+from app.pubsub.memory import MemoryPubSub
+from app.pubsub.outbox import Outbox, OutboxLimits
+from app.pubsub.redis_pubsub import RedisPubSub
+from app.pubsub.redis_streams import RedisStreams
+from app.registry import Registry
+from app.session.call import Bridge, CallSession
+from app.session.herald import Herald
+from app.session.reception import Reception
+from app.settings import Settings
+from app.store.base import Store
+from app.store.memory import MemoryStore
+from app.store.redis import RedisStore
+from app.web.errors import install_error_handlers
+from app.web.health import Condition, health_router
+from app.web.streams import RequestLog, stream_router
+from app.web.twilio_form import TwilioRequests
+from app.web.voice import VoiceDesk, voice_router
+from app.wire.twilio import TwilioWire
+
+log = logging.getLogger(__name__)
+
+VERSION = "0.1.0"
+# How long the last audio may take to reach the broker when the process stops.
+FLUSH_SECONDS = 5.0
+LOAD_RETRY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The application, and what its server must call when it is told to stop."""
+
+    app: FastAPI
+    refuse_new_calls: Callable[[], None]
+    drain: Callable[[], Awaitable[None]]
+
+
+def create_app(
+    settings: Settings | None = None,
+    *,
+    pubsub: PubSub | None = None,
+    store: Store | None = None,
+) -> FastAPI:
+    """Make the application; without settings, from the environment.
+
+    Also serves `uvicorn app.main:create_app --factory`, which cannot drain:
+    uvicorn itself ends every socket at the first signal.
+
+    Raises:
+        SettingsError: a variable is missing or unusable.
+        ConfigurationError: the businesses file is unusable.
+    """
+    if settings is None:
+        settings = Settings.load(os.environ)
+        logs.configure(settings.log_format, settings.log_level)
+    return compose(settings, pubsub=pubsub, store=store).app
+
+
+def compose(
+    settings: Settings, *, pubsub: PubSub | None = None, store: Store | None = None
+) -> Service:
+    """Make every part from `settings` and join them; nothing is connected yet."""
+    metrics = Metrics()
+    pubsub = pubsub or _pubsub(settings)
+    store = store or _store(settings)
+    registry = Registry(store, metrics, max_calls=settings.max_calls, clock=time.monotonic)
+    outbox = Outbox(
+        pubsub,
+        metrics,
+        clock=time.monotonic,
+        jitter=random.random,
+        limits=OutboxLimits(
+            buffer_seconds=settings.broker_buffer_seconds,
+            buffer_bytes=settings.broker_buffer_bytes,
+        ),
+    )
+    bridge = _bridge(settings, store, registry, outbox, metrics)
+    lifecycle = Lifecycle(store, pubsub, outbox, registry, _directory(settings), settings)
+    app = FastAPI(title="twilio-media-bridge", version=VERSION, lifespan=lifecycle.lifespan)
+    install_error_handlers(app)
+    app.add_middleware(RequestLog)
+    _add_routes(app, settings, bridge, registry, lifecycle)
+    return Service(app, registry.refuse_new_calls, lifecycle.drain)
+
+
+class Lifecycle:
+    """Connect, run the process's own tasks, and end calls in good order."""
+
+    def __init__(
+        self,
+        store: Store,
+        pubsub: PubSub,
+        outbox: Outbox,
+        registry: Registry,
+        directory: Directory | None,
+        settings: Settings,
+    ) -> None:
+        self._store = store
+        self._pubsub = pubsub
+        self._outbox = outbox
+        self._registry = registry
+        self._directory = directory
+        self._drain_seconds = settings.drain_seconds
+
+    @asynccontextmanager
+    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        """Run from the server's start to its stop."""
+        await self._pubsub.open()
+        await self._store.open()
+        async with asyncio.TaskGroup() as tasks:
+            owned = [
+                tasks.create_task(self._outbox.run(), name="writer"),
+                tasks.create_task(self._registry.keep_leases(), name="leases"),
+                tasks.create_task(self._load_businesses(), name="businesses"),
+            ]
+            yield
+            await self._end_calls()
+            for task in owned:
+                task.cancel()
+        await self._pubsub.close()
+        await self._store.close()
+
+    async def drain(self) -> None:
+        """Let live calls end by themselves, for at most DRAIN_SECONDS; then end them."""
+        self._registry.refuse_new_calls()
+        if self._registry.live_count:
+            log.info("[server] Draining: %d live calls", self._registry.live_count)
+        await self._registry.wait_until_empty(self._drain_seconds)
+        await self._end_calls()
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """Give what readiness depends on."""
+        return (
+            Condition("accepting", self._check_accepting),
+            Condition("broker", self._check_broker),
+            Condition("store", self._store.check),
+        )
+
+    async def _end_calls(self) -> None:
+        registry, outbox = self._registry, self._outbox
+        registry.refuse_new_calls()
+        registry.end_all(EndReason.DRAIN)
+        if not await registry.wait_until_empty(FLUSH_SECONDS):
+            outbox.give_up(EndReason.DRAIN)
+            await registry.wait_until_empty(1.0)
+        try:
+            async with asyncio.timeout(FLUSH_SECONDS):
+                await outbox.wait_until_idle()
+        except TimeoutError:
+            log.error("[server] The broker did not take the last events")
+
+    async def _check_accepting(self) -> None:
+        self._registry.check_room()
+        if not self._outbox.takes_events:
+            raise EventsBacklogged("lifecycle events wait for the broker")
+
+    async def _check_broker(self) -> None:
+        if self._outbox.failing_seconds:
+            raise BrokerRefused("failing", f"no write for {self._outbox.failing_seconds:.1f} s")
+        await self._pubsub.check()
+
+    async def _load_businesses(self) -> None:
+        """Give the store the businesses file, as soon as the store can be reached."""
+        while self._directory is not None:
+            try:
+                loaded = await self._store.load_if_empty(self._directory)
+            except StoreUnavailable:
+                await asyncio.sleep(LOAD_RETRY_SECONDS)
+                continue
+            if loaded:
+                log.info("[server] Loaded %d businesses", len(self._directory.businesses))
+            else:
+                log.info("[server] The store has businesses already; BUSINESSES_FILE is not read")
+            return
+
+
+def _bridge(
+    settings: Settings, store: Store, registry: Registry, outbox: Outbox, metrics: Metrics
+) -> Bridge:
+    herald = Herald(outbox.announce, time.time, lambda: uuid.uuid4().hex)
+    reception = Reception(
+        store,
+        registry,
+        TicketOffice(_secret_key(settings), time.time, lambda: secrets.token_urlsafe(16)),
+        herald,
+        metrics,
+        takes_events=lambda: outbox.takes_events,
+        waive_tickets=settings.waives_signatures,
+        wall_clock=time.time,
+    )
+    return Bridge(
+        reception,
+        registry,
+        outbox,
+        herald,
+        metrics,
+        clock=time.monotonic,
+        wall_clock=time.time,
+        start_timeout_seconds=settings.stream_start_timeout_seconds,
+    )
+
+
+def _add_routes(
+    app: FastAPI, settings: Settings, bridge: Bridge, registry: Registry, lifecycle: Lifecycle
+) -> None:
+    public = settings.public_url
+    tokens = [token.reveal() for token in settings.twilio_auth_token]
+    requests = TwilioRequests(
+        TwilioSignatures(tokens, public.http_base, public.ws_base),
+        bridge.metrics,
+        waive_unsigned=settings.waives_signatures,
+    )
+    desk = VoiceDesk(
+        requests,
+        bridge.reception,
+        registry,
+        bridge.herald,
+        http_base=public.http_base,
+        ws_base=public.ws_base,
+        mask_phone=logs.phone_mask(settings.log_phone_numbers),
+    )
+    app.include_router(voice_router(desk))
+    app.include_router(
+        stream_router(requests, lambda handshake: CallSession(bridge, TwilioWire(), handshake))
+    )
+    app.include_router(
+        health_router(
+            lifecycle.conditions(),
+            bridge.metrics,
+            metrics_token=settings.metrics_token.reveal() if settings.metrics_token else "",
+            version=VERSION,
+            live_streams=lambda: registry.live_count,
+        )
+    )
+
+
+def _pubsub(settings: Settings) -> PubSub:
+    if settings.redis_url is None or settings.pubsub_adapter == "memory":
+        return MemoryPubSub(time.monotonic)
+    url = settings.redis_url.reveal()
+    return RedisStreams(url) if settings.pubsub_adapter == "redis_streams" else RedisPubSub(url)
+
+
+def _store(settings: Settings) -> Store:
+    if settings.redis_url is None:
+        return MemoryStore(time.monotonic)
+    return RedisStore.from_url(settings.redis_url.reveal())
+
+
+def _directory(settings: Settings) -> Directory | None:
+    if settings.businesses_file is None:
+        return None
+    path = Path(settings.businesses_file)
+    try:
+        return parse_directory(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"BUSINESSES_FILE {path} cannot be read: {error}") from error
+
+
+def _secret_key(settings: Settings) -> str:
+    if settings.secret_key is not None:
+        return settings.secret_key.reveal()
+    log.warning(
+        "[server] SECRET_KEY is not set: tickets are good for this process only, "
+        "and not for another replica"
+    )
+    return secrets.token_urlsafe(32)

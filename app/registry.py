@@ -1,0 +1,210 @@
+"""The calls of this process: how many there may be, which are live, and their slots."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from app.errors import (
+    Draining,
+    PlanLimitReached,
+    ProcessFull,
+    StoreUnavailable,
+    StreamAlreadyLive,
+)
+from app.events import CallIdentity, EndReason
+from app.metrics import Metrics
+from app.store.base import Store
+
+log = logging.getLogger(__name__)
+
+# DESIGN: the slot's lease is 60 s before `start`.
+RESERVED_SECONDS = 60.0
+# A crashed replica's calls free their slots within this time; renewed three times in it.
+LIVE_SECONDS = 20.0
+RENEW_SECONDS = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class LiveStream:
+    """A stream this process holds: whose, and how to end it."""
+
+    call: CallIdentity
+    end: Callable[[EndReason], None]
+
+
+class Registry:
+    """Hold this process's calls to their limits, and know the live ones.
+
+    Slots are the store's; while it is away, this process holds each business to
+    its plan's limit by itself, by the calls it knows. `clock` gives monotonic
+    seconds.
+    """
+
+    def __init__(
+        self, store: Store, metrics: Metrics, *, max_calls: int, clock: Callable[[], float]
+    ) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._max_calls = max_calls
+        self._clock = clock
+        self._claimed: dict[str, LiveStream | None] = {}
+        self._reserved: dict[tuple[str, str], float] = {}
+        self._none_left = asyncio.Event()
+        self._none_left.set()
+        self.draining = False
+
+    # ------------------------------------------------------------------- limits
+
+    def check_room(self) -> None:
+        """Raise Draining or ProcessFull when this process takes no new call."""
+        if self.draining:
+            raise Draining("this process finishes its last calls")
+        self._forget_stale()
+        waiting = {sid for _, sid in self._reserved} - {
+            live.call.call_sid for live in self._claimed.values() if live
+        }
+        if len(self._claimed) + len(waiting) >= self._max_calls:
+            raise ProcessFull(f"this process holds {self._max_calls} calls")
+
+    async def reserve(self, business_id: str, call_sid: str, limit: int) -> None:
+        """Hold one of the plan's slots for a call; the same call may ask again.
+
+        Raises:
+            PlanLimitReached: all `limit` slots are taken by other calls.
+        """
+        try:
+            taken = await self._store.take_slot(business_id, call_sid, limit, RESERVED_SECONDS)
+        except StoreUnavailable:
+            self._metrics.store_errors.inc()
+            self._metrics.local_decisions.labels("slot").inc()
+            taken = self._take_here(business_id, call_sid, limit)
+        if not taken:
+            raise PlanLimitReached(f"all {limit} slots are taken")
+        self._reserved[business_id, call_sid] = self._clock() + RESERVED_SECONDS
+
+    async def release(self, business_id: str, call_sid: str) -> None:
+        """Let go of a call's slot, unless a stream of it is live here."""
+        if any(live and live.call.call_sid == call_sid for live in self._claimed.values()):
+            return
+        self._reserved.pop((business_id, call_sid), None)
+        try:
+            await self._store.free_slot(business_id, call_sid)
+        except StoreUnavailable:
+            self._metrics.store_errors.inc()  # its lease runs out by itself
+
+    def _take_here(self, business_id: str, call_sid: str, limit: int) -> bool:
+        self._forget_stale()
+        calls = {sid for owner, sid in self._reserved if owner == business_id}
+        calls |= {
+            live.call.call_sid
+            for live in self._claimed.values()
+            if live and live.call.business_id == business_id
+        }
+        return call_sid in calls or len(calls) < limit
+
+    def _forget_stale(self) -> None:
+        now = self._clock()
+        self._reserved = {key: end for key, end in self._reserved.items() if end > now}
+
+    # -------------------------------------------------------------- live streams
+
+    @property
+    def live_count(self) -> int:
+        """Count the streams that are live, or about to be."""
+        return len(self._claimed)
+
+    def claim(self, stream_sid: str) -> None:
+        """Make a stream this process's own before anyone waits.
+
+        Raises:
+            StreamAlreadyLive: another socket holds it; that one is not touched.
+            ProcessFull: MAX_CALLS streams are live.
+        """
+        if stream_sid in self._claimed:
+            raise StreamAlreadyLive("this stream is live on another socket")
+        if len(self._claimed) >= self._max_calls:
+            raise ProcessFull(f"this process holds {self._max_calls} calls")
+        self._claimed[stream_sid] = None
+        self._note_count()
+
+    def disclaim(self, stream_sid: str) -> None:
+        """Give a claim back; the id may be used again."""
+        self._claimed.pop(stream_sid, None)
+        self._note_count()
+
+    async def begin(self, call: CallIdentity, end: Callable[[EndReason], None]) -> None:
+        """Say that a claimed stream is live, here and in the store."""
+        self._claimed[call.stream_sid] = LiveStream(call, end)
+        try:
+            await self._store.mark_live(
+                call.business_id, call.call_sid, call.stream_sid, LIVE_SECONDS
+            )
+        except StoreUnavailable:
+            self._metrics.store_errors.inc()
+
+    async def finish(self, call: CallIdentity) -> None:
+        """Say that a stream has ended: its slot is free for another call.
+
+        The claim stays until `disclaim`, so that the id is not used again while
+        the last of its audio is being written.
+        """
+        self._claimed[call.stream_sid] = None
+        try:
+            await self._store.unmark_live(call.business_id, call.call_sid, call.stream_sid)
+        except StoreUnavailable:
+            self._metrics.store_errors.inc()
+        await self.release(call.business_id, call.call_sid)
+
+    async def keep_leases(self) -> None:
+        """Renew the leases of live calls until cancelled."""
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            await self._renew()
+
+    async def _renew(self) -> None:
+        live = [stream.call for stream in self._claimed.values() if stream]
+        by_business: dict[str, list[CallIdentity]] = {}
+        for call in live:
+            by_business.setdefault(call.business_id, []).append(call)
+        try:
+            for business_id, calls in by_business.items():
+                sids = [call.call_sid for call in calls]
+                lost = await self._store.renew_slots(business_id, sids, LIVE_SECONDS)
+                if lost:
+                    log.warning("%d slots of %s had run out; held again", len(lost), business_id)
+                for call in calls:
+                    await self._store.mark_live(
+                        business_id, call.call_sid, call.stream_sid, LIVE_SECONDS
+                    )
+        except StoreUnavailable:
+            self._metrics.store_errors.inc()
+
+    # --------------------------------------------------------------------- drain
+
+    def refuse_new_calls(self) -> None:
+        """Take no new calls from now on; safe to call from a signal handler."""
+        self.draining = True
+        self._metrics.draining.set(1)
+
+    async def wait_until_empty(self, seconds: float) -> bool:
+        """Wait at most `seconds` until no stream is left; tell whether none is."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._none_left.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def end_all(self, reason: EndReason) -> None:
+        """End every live stream."""
+        for stream in list(self._claimed.values()):
+            if stream:
+                stream.end(reason)
+
+    def _note_count(self) -> None:
+        self._metrics.live_streams.set(len(self._claimed))
+        if self._claimed:
+            self._none_left.clear()
+        else:
+            self._none_left.set()

@@ -1,0 +1,295 @@
+"""One media socket from its opening to its stream's receipt."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from app.errors import BridgeError, StartTimeout, StoreUnavailable, TooManyBadMessages
+from app.events import (
+    CallIdentity,
+    Connected,
+    EndReason,
+    Ignored,
+    MediaRejected,
+    StreamRecord,
+    StreamStarted,
+    StreamStopped,
+    Unreadable,
+    WireEvent,
+)
+from app.metrics import Metrics
+from app.pubsub.outbox import Outbox
+from app.session.herald import Herald
+from app.session.ledger import Ledger
+from app.session.reception import Admitted, Handshake, Reception
+from app.session.stream import MediaStream
+from app.wire.base import Wire
+
+log = logging.getLogger(__name__)
+
+# A carrier has no reason to send even one; a broken replay should still be explained.
+MAX_BAD_IN_A_ROW = 100
+# Five seconds of two tracks: what may come while a ticket is being redeemed.
+MAX_EARLY_MESSAGES = 500
+ADMISSION_SECONDS = 5.0
+LOG_EVERY_FRAMES = 100
+
+# RFC 6455, 7.4.1
+NORMAL_CLOSURE = 1000
+GOING_AWAY = 1001
+MESSAGE_TOO_BIG = 1009
+INTERNAL_ERROR = 1011
+
+_BAD = (Unreadable, MediaRejected, Ignored)
+_CLOSE_CODES = {EndReason.DRAIN: GOING_AWAY, EndReason.ERROR: INTERNAL_ERROR}
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The peer's socket is gone, with this close code (RFC 6455, 7.4)."""
+
+    code: int
+
+
+class Socket(Protocol):
+    """A WebSocket that is open."""
+
+    async def receive(self) -> str | bytes | Closed:
+        """Give the next message, or say that there will be none."""
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close it; no effect when it is closed."""
+
+
+class Calls(Protocol):
+    """Know which streams are live; `Registry` does."""
+
+    async def begin(self, call: CallIdentity, end: Callable[[EndReason], None]) -> None:
+        """Say that a stream is live."""
+
+    async def finish(self, call: CallIdentity) -> None:
+        """Say that it has ended."""
+
+    def disclaim(self, stream_sid: str) -> None:
+        """Let its id be used again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """What every session of a process shares.
+
+    `clock` gives monotonic seconds, `wall_clock` Unix seconds.
+    """
+
+    reception: Reception
+    calls: Calls
+    outbox: Outbox
+    herald: Herald
+    metrics: Metrics
+    clock: Callable[[], float]
+    wall_clock: Callable[[], float]
+    start_timeout_seconds: float
+
+
+class CallSession:
+    """Run one media socket: admit its stream, publish it, end it exactly once.
+
+    The reader never waits for the broker. One deadline watches the session:
+    first for `start`, then for the admission, then for the plan's longest call.
+    """
+
+    def __init__(self, bridge: Bridge, wire: Wire, handshake: Handshake) -> None:
+        self._bridge = bridge
+        self._wire = wire
+        self._handshake = handshake
+        self._ledger = Ledger(bridge.metrics)
+        self._early: list[tuple[WireEvent, float]] = []
+        self._bad_in_a_row = 0
+        self._admission: asyncio.Task[None] | None = None
+        self._admitted: Admitted | None = None
+        self._stream: MediaStream | None = None
+        self._deadline = asyncio.timeout(bridge.start_timeout_seconds)
+        seconds = f"{bridge.start_timeout_seconds:g}"
+        self._due: EndReason | BridgeError = StartTimeout(f"no start within {seconds} s")
+
+    async def run(self, socket: Socket) -> None:
+        """Serve the socket until its stream has ended and is published."""
+        outcome = await self._serve(socket)
+        if self._stream is None or self._admitted is None:
+            await self._refuse(socket, outcome)
+            return
+        if isinstance(outcome, BridgeError):
+            bad = isinstance(outcome, TooManyBadMessages)
+            reason = EndReason.BAD_MESSAGES if bad else EndReason.ERROR
+            await socket.close(outcome.close_code, reason)
+        else:
+            reason = outcome
+            await socket.close(_CLOSE_CODES.get(reason, NORMAL_CLOSURE), reason)
+        await self._finalise(self._stream, self._admitted, reason)
+
+    def end(self, reason: EndReason) -> None:
+        """End the session from outside, now."""
+        self._due = reason
+        self._deadline.reschedule(asyncio.get_running_loop().time())
+
+    # ------------------------------------------------------------------ reading
+
+    async def _serve(self, socket: Socket) -> EndReason | BridgeError:
+        try:
+            async with self._deadline, asyncio.TaskGroup() as tasks:
+                return await self._read(socket, tasks)
+        except TimeoutError:
+            return self._due
+        except ExceptionGroup as group:
+            error = group.exceptions[0]
+            if isinstance(error, BridgeError):
+                return error
+            log.error("A session failed", exc_info=error)
+            return EndReason.ERROR
+
+    async def _read(self, socket: Socket, tasks: asyncio.TaskGroup) -> EndReason:
+        clock = self._bridge.clock
+        while True:
+            message = await socket.receive()
+            if isinstance(message, Closed):
+                return self._closed(message)
+            event = self._wire.receive(message)
+            if isinstance(event, StreamStarted):
+                self._begin_admission(event, tasks)
+            elif self._stream is not None:
+                self._stream.take(event, clock())
+            elif not isinstance(event, Connected):
+                self._early.append((event, clock()))
+            if isinstance(event, StreamStopped):
+                return EndReason.STOP
+            self._judge(event)
+            if self._stream is not None:
+                if self._stream.must_wait:
+                    await self._stream.wait_for_room()
+            elif self._admission and len(self._early) >= MAX_EARLY_MESSAGES:
+                await asyncio.wait([self._admission])
+
+    def _closed(self, closed: Closed) -> EndReason:
+        if closed.code != MESSAGE_TOO_BIG:
+            return EndReason.DISCONNECTED
+        # The WebSocket layer refused a message that it never handed on.
+        if self._stream is not None:
+            self._stream.take(Unreadable("message_too_big"), self._bridge.clock())
+        return EndReason.MESSAGE_TOO_BIG
+
+    def _judge(self, event: WireEvent) -> None:
+        """Give up on a peer that sends bad messages and nothing else."""
+        self._bad_in_a_row = self._bad_in_a_row + 1 if isinstance(event, _BAD) else 0
+        if self._bad_in_a_row > MAX_BAD_IN_A_ROW:
+            raise TooManyBadMessages(f"more than {MAX_BAD_IN_A_ROW} bad messages in a row")
+
+    # ---------------------------------------------------------------- admission
+
+    def _begin_admission(self, start: StreamStarted, tasks: asyncio.TaskGroup) -> None:
+        self._due = StoreUnavailable("the stream could not be admitted in time")
+        self._deadline.reschedule(asyncio.get_running_loop().time() + ADMISSION_SECONDS)
+        self._admission = tasks.create_task(
+            self._admit(start, self._bridge.clock(), int(self._bridge.wall_clock() * 1000))
+        )
+
+    async def _admit(self, start: StreamStarted, started: float, started_ms: int) -> None:
+        bridge = self._bridge
+        self._admitted = admitted = await bridge.reception.admit(start, self._handshake)
+        await bridge.calls.begin(admitted.call, self.end)
+        record = _record(start, admitted, started_ms)
+        plan = admitted.plan
+        queue = bridge.outbox.queue(
+            start.stream_sid,
+            started_ms,
+            bytes_per_second=plan.published_format.bytes_per_second,
+            tracks=len(plan.published_tracks),
+            retained=plan.max_entries,
+        )
+        stream = MediaStream(
+            admitted, start.format, queue, self._ledger, bridge.herald, bridge.clock, started
+        )
+        bridge.outbox.open_stream(queue, record, plan.max_call_seconds + plan.retention_seconds)
+        bridge.herald.tell("stream.started", admitted.call, _described(record))
+        log.info(
+            "[WebSocket] Stream %s started - CallSid: %s, business: %s, plan: %s",
+            *(start.stream_sid, start.call_sid, admitted.call.business_id, plan.name),
+        )
+        stream.begin(start.seq)
+        for event, received_at in self._early:
+            stream.take(event, received_at)
+        self._early.clear()
+        self._stream = stream
+        self._due = EndReason.MAX_CALL_SECONDS
+        self._deadline.reschedule(asyncio.get_running_loop().time() + plan.max_call_seconds)
+
+    async def _refuse(self, socket: Socket, outcome: EndReason | BridgeError) -> None:
+        """Close a socket whose stream was never admitted: a close frame, and nothing before it."""
+        if isinstance(outcome, BridgeError):
+            error: BridgeError | None = outcome
+            await socket.close(outcome.close_code, f"{outcome.reason}: {outcome}")
+        else:
+            error = None
+            await socket.close(_CLOSE_CODES.get(outcome, NORMAL_CLOSURE), outcome)
+        reason = error.reason if error else f"{outcome}_before_start"
+        self._bridge.metrics.refused.labels(reason).inc()
+        log.warning(
+            "[WebSocket] ❌ Stream refused: %s (%d messages before)",
+            *(f"{reason}: {error}" if error else reason, len(self._early)),
+        )
+        if self._admitted is not None:
+            await self._bridge.calls.finish(self._admitted.call)
+            self._bridge.calls.disclaim(self._admitted.call.stream_sid)
+
+    # --------------------------------------------------------------------- end
+
+    async def _finalise(self, stream: MediaStream, admitted: Admitted, reason: EndReason) -> None:
+        """Publish what is left, then the receipt; the stream's id is free after that."""
+        bridge = self._bridge
+        call = admitted.call
+        ended_ms = int(bridge.wall_clock() * 1000)
+        stream.end(reason)
+        await bridge.calls.finish(call)
+        await stream.wait_until_published()
+        receipt = stream.receipt(reason)
+        bridge.outbox.close_stream(
+            call.stream_sid, ended_ms, receipt, admitted.plan.retention_seconds
+        )
+        bridge.herald.tell("stream.stopped", call, {"receipt": receipt.as_data()})
+        log.info(
+            "[WebSocket] Stream %s ended - CallSid: %s, %s, %d of %d frames published, receipt: %s",
+            *(call.stream_sid, call.call_sid, reason, receipt.published, receipt.received),
+            json.dumps(receipt.as_data()),
+        )
+        bridge.calls.disclaim(call.stream_sid)
+
+
+def _record(start: StreamStarted, admitted: Admitted, started_ms: int) -> StreamRecord:
+    # A ticket is spent, and still nobody else's business.
+    params = {name: value for name, value in start.params.items() if name != "ticket"}
+    plan = admitted.plan
+    return StreamRecord(
+        call=admitted.call,
+        from_number=admitted.from_number,
+        to_number=admitted.to_number,
+        params=params,
+        published=plan.published_format,
+        carried=start.format,
+        tracks=tuple(track for track in start.tracks if track in plan.published_tracks),
+        started_at=started_ms,
+    )
+
+
+def _described(record: StreamRecord) -> dict[str, object]:
+    """Give what a worker must know to read a stream it has just heard of."""
+    return {
+        "encoding": record.published.encoding,
+        "sampleRate": record.published.sample_rate,
+        "channels": record.published.channels,
+        "tracks": list(record.tracks),
+        "from": record.from_number,
+        "to": record.to_number,
+        "startedAt": record.started_at,
+    }

@@ -1,0 +1,284 @@
+"""Who is let in: calls at the webhook, streams at their `start`."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from app.auth import Ticket, TicketOffice
+from app.errors import (
+    BridgeError,
+    BusinessMismatch,
+    EventsBacklogged,
+    StoreUnavailable,
+    TicketSpent,
+    UnknownBusiness,
+)
+from app.events import CallIdentity, StreamStarted
+from app.metrics import Metrics
+from app.plans import Business, Plan
+from app.session.herald import Herald
+from app.store.base import Store
+
+log = logging.getLogger(__name__)
+
+# DESIGN: a ticket "lives 60 s", and so does a slot before `start`.
+TICKET_SECONDS = 60
+# Twilio retries a webhook within 15 s; a `<Redirect>` may return much later.
+CALL_MEMORY_SECONDS = 14_400
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingCall:
+    """What the webhook says of a call. `business_id` is the one its URL names, or empty."""
+
+    call_sid: str
+    from_number: str
+    to_number: str
+    business_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """What a media socket said before its first message.
+
+    `path_business` is the business that the URL's path names, or empty; `query`
+    holds the first value of each query parameter.
+    """
+
+    carrier: str
+    path_business: str = ""
+    query: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """A call that may stream: whose it is, and the ticket for its stream.
+
+    `ticket` is empty while a stream of the call is live.
+    """
+
+    business: Business
+    plan: Plan
+    ticket: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A call that may not: why, and whose it would have been, where known."""
+
+    error: BridgeError
+    business: Business | None
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A stream that may be published, under this identity and plan."""
+
+    call: CallIdentity
+    plan: Plan
+    from_number: str
+    to_number: str
+
+
+class Slots(Protocol):
+    """Hold calls to their limits; `Registry` does."""
+
+    @property
+    def draining(self) -> bool:
+        """Tell whether this process finishes its last calls."""
+
+    def check_room(self) -> None:
+        """Raise Draining or ProcessFull when this process takes no new call."""
+
+    async def reserve(self, business_id: str, call_sid: str, limit: int) -> None:
+        """Hold a slot of a plan for a call, or raise PlanLimitReached."""
+
+    def claim(self, stream_sid: str) -> None:
+        """Make a stream this process's own, or raise StreamAlreadyLive or ProcessFull."""
+
+    def disclaim(self, stream_sid: str) -> None:
+        """Give a claim back."""
+
+
+class Reception:
+    """Decide who is let in, and announce who comes and who is turned away.
+
+    With `waive_tickets` a stream is admitted without one: whose it is, is then
+    what its `start` says, then its URL, then the dialled number.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        slots: Slots,
+        tickets: TicketOffice,
+        herald: Herald,
+        metrics: Metrics,
+        *,
+        takes_events: Callable[[], bool],
+        waive_tickets: bool,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._slots = slots
+        self._tickets = tickets
+        self._herald = herald
+        self._metrics = metrics
+        self._takes_events = takes_events
+        self._waive_tickets = waive_tickets
+        self._wall_clock = wall_clock
+        self._spent_here: dict[str, float] = {}
+
+    # --------------------------------------------------------------- the webhook
+
+    async def answer(self, call: IncomingCall) -> Welcome | Refusal:
+        """Decide on an incoming call; the same call may ask again.
+
+        A call that asks again keeps its slot, and gets a fresh ticket unless a
+        stream of it is live. Never raises a BridgeError: a refusal is an answer.
+        """
+        business: Business | None = None
+        plan: Plan | None = None
+        try:
+            business, plan = await self._owner(call)
+            self._check_open()
+            await self._slots.reserve(business.id, call.call_sid, plan.max_concurrent_calls)
+            ticket = ""
+            if not await self._stream_is_live(business.id, call.call_sid):
+                ticket = self._tickets.issue(call.call_sid, business.id, plan.name)
+        except BridgeError as error:
+            await self._turn_away(call, error, business, plan)
+            return Refusal(error, business)
+        if await self._is_first(call.call_sid):
+            self._metrics.calls.labels("incoming").inc()
+            numbers = {"from": call.from_number, "to": call.to_number}
+            self._herald.tell("call.incoming", _identity(call, business, plan), numbers)
+        return Welcome(business, plan, ticket)
+
+    async def owner_id(self, call: IncomingCall) -> str:
+        """Name the business that owns a call; empty when none does, or none can be asked."""
+        try:
+            business, _ = await self._owner(call)
+        except BridgeError:
+            return ""
+        return business.id
+
+    async def _owner(self, call: IncomingCall) -> tuple[Business, Plan]:
+        business_id = call.business_id
+        if not business_id:
+            owner = await self._store.business_of_number(call.to_number)
+            business_id = owner.id if owner else ""
+        found = await self._store.lookup(business_id) if business_id else None
+        if found is None:
+            raise UnknownBusiness("no business has this number or id")
+        return found
+
+    def _check_open(self) -> None:
+        self._slots.check_room()
+        if not self._takes_events():
+            raise EventsBacklogged("lifecycle events wait for the broker")
+
+    async def _stream_is_live(self, business_id: str, call_sid: str) -> bool:
+        try:
+            return await self._store.live_stream(business_id, call_sid) is not None
+        except StoreUnavailable:
+            # A ticket more does no harm: it is bound to this call and lives a minute.
+            self._metrics.store_errors.inc()
+            return False
+
+    async def _is_first(self, call_sid: str) -> bool:
+        try:
+            return await self._store.first_seen(call_sid, CALL_MEMORY_SECONDS)
+        except StoreUnavailable:
+            self._metrics.store_errors.inc()
+            return True
+
+    async def _turn_away(
+        self,
+        call: IncomingCall,
+        error: BridgeError,
+        business: Business | None,
+        plan: Plan | None,
+    ) -> None:
+        self._metrics.calls.labels(error.reason).inc()
+        if self._takes_events():
+            numbers = {"from": call.from_number, "to": call.to_number}
+            data = {"reason": error.reason, **numbers}
+            self._herald.tell("call.rejected", _identity(call, business, plan), data)
+
+    # ---------------------------------------------------------------- the stream
+
+    async def admit(self, start: StreamStarted, handshake: Handshake) -> Admitted:
+        """Let a stream in, and make it this process's own.
+
+        Raises:
+            RemoteError: its ticket, business or plan does not admit it.
+            LocalError: this process or the store cannot take it now.
+        """
+        ticket = self._ticket_of(start)
+        if ticket is None:
+            self._check_open()
+        self._slots.claim(start.stream_sid)
+        try:
+            if ticket is not None:
+                await self._spend(ticket)
+            business, plan = await self._owner_of_stream(start, handshake, ticket)
+            await self._slots.reserve(business.id, start.call_sid, plan.max_concurrent_calls)
+        except BaseException:
+            self._slots.disclaim(start.stream_sid)
+            raise
+        said = {**handshake.query, **start.params}
+        return Admitted(
+            CallIdentity(
+                start.call_sid, start.stream_sid, business.id, plan.name, handshake.carrier
+            ),
+            plan,
+            start.from_number or said.get("from", ""),
+            start.to_number or said.get("to", ""),
+        )
+
+    def _ticket_of(self, start: StreamStarted) -> Ticket | None:
+        # DESIGN: ALLOW_UNSIGNED ignores tickets, since a pasted capture carries an old one.
+        if self._waive_tickets:
+            return None
+        return self._tickets.check(start.params.get("ticket", ""), start.call_sid)
+
+    async def _spend(self, ticket: Ticket) -> None:
+        now = self._wall_clock()
+        self._spent_here = {nonce: end for nonce, end in self._spent_here.items() if end > now}
+        fresh = ticket.nonce not in self._spent_here
+        self._spent_here[ticket.nonce] = now + TICKET_SECONDS
+        try:
+            fresh = await self._store.spend_ticket(ticket.nonce, TICKET_SECONDS) and fresh
+        except StoreUnavailable:
+            self._metrics.store_errors.inc()
+            self._metrics.local_decisions.labels("ticket").inc()
+        if not fresh:
+            raise TicketSpent("this ticket has admitted a stream before")
+
+    async def _owner_of_stream(
+        self, start: StreamStarted, handshake: Handshake, ticket: Ticket | None
+    ) -> tuple[Business, Plan]:
+        named = start.params.get("businessId") or handshake.query.get("businessId", "")
+        fixed = ticket.business_id if ticket else handshake.path_business
+        for other in (named, handshake.path_business):
+            if fixed and other and other != fixed:
+                raise BusinessMismatch("the stream names a business that is not its own")
+        said = {**handshake.query, **start.params}
+        found = await self._owner(
+            IncomingCall(start.call_sid, "", start.to_number or said.get("to", ""), fixed or named)
+        )
+        if ticket is None or ticket.plan == found[1].name:
+            return found
+        # The plan that the call began with holds, if it still exists.
+        return found[0], await self._store.plan(ticket.plan) or found[1]
+
+
+def _identity(call: IncomingCall, business: Business | None, plan: Plan | None) -> CallIdentity:
+    return CallIdentity(
+        call_sid=call.call_sid,
+        business_id=business.id if business else "",
+        plan=plan.name if plan else "",
+        carrier="twilio",
+    )

@@ -1,0 +1,182 @@
+"""An admitted stream: each wire event in, entries and lifecycle events out, all counted."""
+
+from collections.abc import Callable
+
+from app.events import (
+    AudioReceipt,
+    DtmfReceived,
+    EndReason,
+    Ignored,
+    MarkReceived,
+    MediaReceived,
+    MediaRejected,
+    StreamStopped,
+    Unreadable,
+    WireEvent,
+)
+from app.media import MediaFormat, Track
+from app.pubsub.queue import StreamQueue
+from app.session.herald import Herald
+from app.session.ledger import Ledger
+from app.session.reception import Admitted
+from app.session.sequence import Place, Sequence
+from app.session.track import TrackAudio
+
+# DESIGN: a peer whose media time is more than this ahead of the clock is no carrier.
+AHEAD_MS = 5000
+CARRIER = "carrier"
+UNREADABLE = "unreadable"
+# Rejections that take no audio away from the stream, and so leave no gap in it.
+_LOSES_NO_AUDIO = frozenset({"before_start", "after_stop", "empty_payload", "track_not_in_plan"})
+# Messages without effect that the carrier counts all the same.
+_NUMBERED = frozenset({"unknown_event", "bad_dtmf", "bad_mark"})
+
+
+class MediaStream:
+    """Publish one stream's events through its queue, in order, and keep its books.
+
+    `clock` gives monotonic seconds, `started` is its value at `start`. Nothing
+    here waits: `must_wait` asks the reader to.
+    """
+
+    def __init__(
+        self,
+        admitted: Admitted,
+        carried: MediaFormat,
+        queue: StreamQueue,
+        ledger: Ledger,
+        herald: Herald,
+        clock: Callable[[], float],
+        started: float,
+    ) -> None:
+        plan = admitted.plan
+        self._call = admitted.call
+        self._carried = carried
+        self._queue = queue
+        self._ledger = ledger
+        self._herald = herald
+        self._clock = clock
+        self._started = started
+        self._ended = started
+        self._sequence = Sequence()
+        self._media_ms = dict.fromkeys(Track, 0.0)
+        self._tracks = {
+            track: TrackAudio(track, carried, plan.published_format, plan.frame_ms, queue.put_audio)
+            for track in plan.published_tracks
+        }
+
+    def begin(self, carried_seq: int | None) -> None:
+        """Take the number of `start`, from which the others are counted."""
+        if carried_seq is not None:
+            self._sequence.place(carried_seq)
+
+    def take(self, event: WireEvent, received_at: float) -> None:
+        """Take the next event; `received_at` is when its message came."""
+        match event:
+            case MediaReceived():
+                self._take_media(event, received_at)
+            case MediaRejected():
+                self._reject(event)
+            case Unreadable():
+                self._ledger.reject(event.reason)
+                self._sequence.note_unreadable()
+            case DtmfReceived():
+                place = self._place(event.seq)
+                self._herald.tell(
+                    "stream.dtmf", self._call, {"digit": event.digit, "seq": place.seq}
+                )
+            case MarkReceived():
+                place = self._place(event.seq)
+                self._herald.tell("stream.mark", self._call, {"name": event.name, "seq": place.seq})
+            case StreamStopped():
+                self._place(event.seq)
+            case Ignored():
+                self._ledger.ignore(event.reason)
+                if event.reason in _NUMBERED and event.seq is not None:
+                    self._place(event.seq)
+
+    @property
+    def must_wait(self) -> bool:
+        """Tell whether reading should pause: the queue is full, and the peer is no carrier."""
+        return self._queue.is_full and self._is_ahead
+
+    async def wait_for_room(self) -> None:
+        """Wait until the queue takes audio again without dropping any."""
+        await self._queue.wait_for_room()
+
+    def end(self, reason: EndReason) -> None:
+        """Put out what is held, and the stream's last entry."""
+        self._ended = self._clock()
+        for audio in self._tracks.values():
+            audio.flush()
+        self._queue.put_end(reason)
+
+    async def wait_until_published(self) -> None:
+        """Wait until the broker has all of it."""
+        await self._queue.wait_until_flushed()
+
+    def receipt(self, reason: EndReason) -> AudioReceipt:
+        """Draw up the receipt; call it once, when all is published."""
+        return self._ledger.receipt(
+            published=self._queue.published,
+            dropped=self._queue.dropped,
+            missing=self._sequence.missing,
+            resets=self._sequence.resets,
+            wall_ms=round((self._ended - self._started) * 1000),
+            max_lag_ms=round(self._queue.max_lag * 1000),
+            end_reason=reason,
+        )
+
+    def _take_media(self, event: MediaReceived, received_at: float) -> None:
+        place = self._sequence.place(event.seq, event.payload)
+        if place.duplicate:
+            self._ledger.repeat()
+            return
+        audio = self._tracks.get(event.track)
+        if place.missing or place.unreadable:
+            self._put_gaps(place, event.track)
+        if audio is None:
+            self._ledger.reject("track_not_in_plan")
+            return
+        size = len(event.payload)
+        duration = self._carried.duration_ms(size)
+        self._media_ms[event.track] += duration
+        self._ledger.accept(place.seq, size, duration)
+        audio.push(event.payload, place.seq, event.ts, received_at)
+
+    def _reject(self, event: MediaRejected) -> None:
+        self._ledger.reject(event.reason)
+        if event.seq is None:
+            self._sequence.note_unreadable()
+            return
+        place = self._place(event.seq)
+        if event.reason not in _LOSES_NO_AUDIO and (event.track or Track.INBOUND) in self._tracks:
+            self._put_gap(event.track, 1, place.seq, event.reason)
+
+    def _place(self, carried: int | None) -> Place:
+        place = self._sequence.place(carried)
+        if place.missing or place.unreadable:
+            self._put_gaps(place, None)
+        return place
+
+    def _put_gaps(self, place: Place, track: Track | None) -> None:
+        missing_from = place.seq - place.missing
+        if place.unreadable:
+            self._put_gap(track, place.unreadable, missing_from - 1, UNREADABLE)
+        if place.missing:
+            self._put_gap(track, place.missing, place.seq - 1, CARRIER)
+
+    def _put_gap(self, track: Track | None, frames: int, last_seq: int, reason: str) -> None:
+        """Note missing audio; with two tracks, which one lost it cannot be told."""
+        for audio in self._tracks.values():
+            audio.flush()
+        if reason in (CARRIER, UNREADABLE) or track is None:
+            track = next(iter(self._tracks)) if len(self._tracks) == 1 else None
+        at = self._tracks.get(track or Track.INBOUND)
+        ts = at.next_ts if at else 0
+        self._queue.put_gap(track, frames, last_seq - frames + 1, last_seq, ts, reason)
+
+    @property
+    def _is_ahead(self) -> bool:
+        elapsed_ms = (self._clock() - self._started) * 1000
+        return max(self._media_ms.values()) - elapsed_ms > AHEAD_MS

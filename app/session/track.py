@@ -1,0 +1,119 @@
+"""One track's way from carrier frames to published audio: converted and joined."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from app.audio import Converter
+from app.media import MediaFormat, Track
+
+
+class PutAudio(Protocol):
+    """Take one entry's worth of audio; see `StreamQueue.put_audio`."""
+
+    def __call__(
+        self, seq: int, ts: int, track: Track, audio: bytes, frames: int, received_at: float
+    ) -> None:
+        """Queue it."""
+
+
+class _Frame(NamedTuple):
+    seq: int
+    ts: float
+    start: float  # ms of audio before it, since the converter began
+    end: float
+    received_at: float
+
+
+class TrackAudio:
+    """Convert one track's frames and join them up to `frame_ms`.
+
+    A carrier frame is counted in the entry that holds its last sample, so a
+    converter that answers late never makes an entry without a frame. An entry
+    holds at least one frame, and never a part of one unless the converter
+    splits it.
+    """
+
+    def __init__(
+        self,
+        track: Track,
+        source: MediaFormat,
+        target: MediaFormat,
+        frame_ms: int,
+        put: PutAudio,
+        new_converter: Callable[[MediaFormat, MediaFormat], Converter] = Converter,
+    ) -> None:
+        self._track = track
+        self._source = source
+        self._target = target
+        self._frame_ms = frame_ms
+        self._put = put
+        self._converter = new_converter(source, target)
+        self._converted_at_once = source.sample_rate == target.sample_rate
+        self._next_ts = 0.0
+        self._restart()
+
+    def push(self, payload: bytes, seq: int, ts: int | None, received_at: float) -> None:
+        """Take one carrier frame; `ts` None continues from the audio so far."""
+        duration = self._source.duration_ms(len(payload))
+        start_ts = self._next_ts if ts is None else ts
+        self._next_ts = start_ts + duration
+        audio = self._converter.convert(payload)
+        if self._converted_at_once and duration >= self._frame_ms and not self._pending:
+            self._put(seq, round(start_ts), self._track, audio, 1, received_at)
+            return
+        if self._held and self._held_ms + self._target.duration_ms(len(audio)) > self._frame_ms:
+            self._put_held()
+        self._pending.append(
+            _Frame(seq, start_ts, self._taken_ms, self._taken_ms + duration, received_at)
+        )
+        self._taken_ms += duration
+        self._held += audio
+        if self._held_ms >= self._frame_ms:
+            self._put_held()
+
+    def flush(self) -> None:
+        """Put out all that is held, with the converter's tail: before a gap, and at the end."""
+        self._held += self._converter.flush()
+        self._put_held(last=True)
+        self._restart()
+
+    @property
+    def next_ts(self) -> int:
+        """Give the media time in ms at which the next frame is expected."""
+        return round(self._next_ts)
+
+    @property
+    def _held_ms(self) -> float:
+        return self._target.duration_ms(len(self._held))
+
+    def _restart(self) -> None:
+        self._pending: deque[_Frame] = deque()
+        self._held = bytearray()
+        self._taken_ms = 0.0
+        self._put_ms = 0.0
+
+    def _put_held(self, *, last: bool = False) -> None:
+        """Put one entry, unless not one frame is whole yet."""
+        first = self._frame_at(self._put_ms)
+        end = self._put_ms + self._held_ms
+        # Half a sample of slack: the converter rounds.
+        slack = 500 / self._target.sample_rate
+        whole: list[_Frame] = []
+        while self._pending and (last or self._pending[0].end <= end + slack):
+            whole.append(self._pending.popleft())
+        if not whole:
+            return
+        ts = first.ts + (self._put_ms - first.start)
+        audio = bytes(self._held)
+        self._held.clear()
+        self._put_ms = end
+        self._put(whole[-1].seq, round(ts), self._track, audio, len(whole), whole[0].received_at)
+
+    def _frame_at(self, position: float) -> _Frame:
+        """Find the frame that holds a position, in ms since the converter began."""
+        found = _Frame(0, self._next_ts, position, position, 0.0)
+        for frame in self._pending:
+            if frame.start <= position + 0.01:
+                found = frame
+        return found

@@ -1,0 +1,264 @@
+"""What the environment says, as one frozen value.
+
+Read once, by `main` and `cli`; everything else is handed plain values. Each
+field of `Settings` is a variable of the same name in capitals; its metadata
+say how it is read and what a good value looks like.
+"""
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from app.errors import SettingsError
+
+MIN_SECRET_CHARACTERS = 32
+
+
+class Adapter(StrEnum):
+    """Where frames are published."""
+
+    REDIS_STREAMS = "redis_streams"
+    REDIS_PUBSUB = "redis_pubsub"
+    MEMORY = "memory"
+
+
+class Unsigned(StrEnum):
+    """Whether requests without a signature are served: `public` also on a public host."""
+
+    NO = "false"
+    YES = "true"
+    PUBLIC = "public"
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A text that no log, message or traceback may show."""
+
+    _text: str
+
+    def reveal(self) -> str:
+        """Give the text to what must know it."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "****"
+
+
+@dataclass(frozen=True, slots=True)
+class PublicUrl:
+    """Where the world reaches this service: `http_base` without a trailing slash."""
+
+    http_base: str
+
+    @property
+    def ws_base(self) -> str:
+        """Give the same place for WebSockets: `wss://` for https, `ws://` for http."""
+        return "ws" + self.http_base.removeprefix("http")
+
+    @property
+    def is_public(self) -> bool:
+        """Tell whether strangers can reach it."""
+        return _is_public(urlsplit(self.http_base).hostname or "")
+
+
+class _Unusable(ValueError):
+    """Raised by a reader: the problem, and what to write instead where that is known."""
+
+    def __init__(self, problem: str, example: str = "") -> None:
+        super().__init__(problem)
+        self.example = example
+
+
+def _variable(read: Callable[[str], Any], default: Any, example: str) -> Any:
+    return field(default=default, metadata={"read": read, "example": example})
+
+
+# ------------------------------------------------------------------------ readers
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def read(value: str) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            raise _Unusable("is not a whole number") from None
+        if not low <= number <= high:
+            raise _Unusable(f"must be from {low} to {high}")
+        return number
+
+    return read
+
+
+def _seconds(low: float, high: float) -> Callable[[str], float]:
+    def read(value: str) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            raise _Unusable("is not a number of seconds") from None
+        if not low <= number <= high:
+            raise _Unusable(f"must be from {low:g} to {high:g} seconds")
+        return number
+
+    return read
+
+
+def _one_of(kind: type[StrEnum]) -> Callable[[str], StrEnum]:
+    def read(value: str) -> StrEnum:
+        try:
+            return kind(value.strip().lower())
+        except ValueError:
+            raise _Unusable("must be one of " + ", ".join(kind)) from None
+
+    return read
+
+
+def _choice(*choices: str) -> Callable[[str], str]:
+    def read(value: str) -> str:
+        for choice in choices:
+            if value.strip().lower() == choice.lower():
+                return choice
+        raise _Unusable("must be one of " + ", ".join(choices))
+
+    return read
+
+
+def _public_url(value: str) -> PublicUrl:
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise _Unusable("is not a URL") from None
+    shown = f"[{host}]" if ":" in host else host
+    good = "https://" + (shown + (f":{port}" if port else "") if host else "bridge.example.com")
+    if parts.scheme not in ("http", "https") or not host:
+        raise _Unusable("must begin with https:// and name a host", good)
+    if parts.username is not None or parts.password is not None:
+        raise _Unusable("must not hold a user or password", good)
+    if parts.scheme == "http" and _is_public(host):
+        raise _Unusable("must be https:// on a public host, as Twilio streams to wss:// only", good)
+    good = good if parts.scheme == "https" else good.replace("https", "http", 1)
+    if parts.query or parts.fragment or parts.path.strip("/"):
+        raise _Unusable("must not hold a path, a query or a fragment", good)
+    if parts.path:
+        raise _Unusable("must not end with a slash", good)
+    return PublicUrl(good)
+
+
+def _redis_url(value: str) -> Secret:
+    scheme, _, rest = value.partition("://")
+    if scheme not in ("redis", "rediss", "unix") or not rest:
+        raise _Unusable("must begin with redis://, rediss:// (TLS) or unix://")
+    return Secret(value)
+
+
+def _tokens(value: str) -> tuple[Secret, ...]:
+    tokens = [token.strip() for token in value.split(",")]
+    if not all(tokens):
+        raise _Unusable("holds an empty token: separate the current one and older ones by commas")
+    return tuple(Secret(token) for token in tokens)
+
+
+def _account_sid(value: str) -> str:
+    digits = value.removeprefix("AC")
+    if not value.startswith("AC") or len(digits) != 32 or set(digits) - set("0123456789abcdef"):
+        raise _Unusable("must be AC and 32 hexadecimal digits")
+    return value
+
+
+def _secret_key(value: str) -> Secret:
+    if len(value) < MIN_SECRET_CHARACTERS:
+        raise _Unusable(f"must have at least {MIN_SECRET_CHARACTERS} characters")
+    return Secret(value)
+
+
+def _is_public(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        local = (".local", ".localhost", ".test", ".internal", ".lan")
+        return "." in host.rstrip(".") and not host.lower().endswith(local)
+    return address.is_global
+
+
+# ----------------------------------------------------------------------- settings
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting, read and checked; units stand in the names."""
+
+    public_url: PublicUrl = _variable(_public_url, None, "https://bridge.example.com")
+    host: str = _variable(_text, "0.0.0.0", "0.0.0.0")
+    port: int = _variable(_whole(0, 65535), 8000, "8000")
+    redis_url: Secret | None = _variable(_redis_url, None, "redis://localhost:6379/0")
+    pubsub_adapter: Adapter = _variable(_one_of(Adapter), Adapter.REDIS_STREAMS, "redis_streams")
+    twilio_account_sid: str = _variable(_account_sid, "", "AC" + "0123456789abcdef" * 2)
+    twilio_auth_token: tuple[Secret, ...] = _variable(_tokens, (), "current-token,older-token")
+    secret_key: Secret | None = _variable(_secret_key, None, "$(openssl rand -hex 32)")
+    allow_unsigned: Unsigned = _variable(_one_of(Unsigned), Unsigned.NO, "true")
+    businesses_file: str | None = _variable(_text, None, "businesses.toml")
+    max_calls: int = _variable(_whole(1, 100_000), 1000, "1000")
+    log_format: str = _variable(_choice("console", "json"), "console", "json")
+    log_level: str = _variable(_choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO", "INFO")
+    log_phone_numbers: str = _variable(_choice("masked", "full"), "masked", "masked")
+    stream_start_timeout_seconds: float = _variable(_seconds(0.1, 60), 5.0, "5")
+    metrics_token: Secret | None = _variable(Secret, None, "$(openssl rand -hex 32)")
+    broker_buffer_seconds: float = _variable(_seconds(1, 600), 30.0, "30")
+    broker_buffer_bytes: int = _variable(_whole(2**20, 2**40), 256 * 2**20, "268435456")
+    drain_seconds: float = _variable(_seconds(0, 14_400), 30.0, "30")
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str]) -> Self:
+        """Read the settings; an empty variable counts as unset.
+
+        Raises:
+            SettingsError: a variable is missing or unusable; names it, the
+                problem and an example.
+        """
+        given: dict[str, Any] = {}
+        for variable in fields(cls):
+            name = variable.name.upper()
+            value = environ.get(name, "")
+            if value:
+                try:
+                    given[variable.name] = variable.metadata["read"](value)
+                except _Unusable as error:
+                    example = error.example or variable.metadata["example"]
+                    raise SettingsError(name, str(error), example) from None
+        _check_together(given)
+        return cls(**given)
+
+    @property
+    def waives_signatures(self) -> bool:
+        """Tell whether a request without a signature is served, and tickets are ignored."""
+        return self.allow_unsigned is not Unsigned.NO
+
+
+def _check_together(given: dict[str, Any]) -> None:
+    """Check what one variable demands of another, and fill in a local PUBLIC_URL."""
+    unsigned = given.get("allow_unsigned", Unsigned.NO)
+    public = given.get("public_url")
+    if public is None:
+        if unsigned is Unsigned.NO:
+            raise _missing("PUBLIC_URL", "the URL at which Twilio reaches this service")
+        given["public_url"] = PublicUrl(f"http://localhost:{given.get('port', 8000)}")
+    elif unsigned is Unsigned.YES and public.is_public:
+        problem = "lets anyone place calls, and PUBLIC_URL is a public host; if you mean it, say so"
+        raise SettingsError("ALLOW_UNSIGNED", problem, "public")
+    if unsigned is Unsigned.NO and not given.get("twilio_auth_token"):
+        raise _missing("TWILIO_AUTH_TOKEN", "the auth token that signs Twilio's requests")
+    adapter = given.get("pubsub_adapter", Adapter.REDIS_STREAMS)
+    if adapter is not Adapter.MEMORY and given.get("redis_url") is None:
+        raise _missing("REDIS_URL", "where frames are published (`make run` starts one for you)")
+
+
+def _missing(name: str, what: str) -> SettingsError:
+    example = next(v.metadata["example"] for v in fields(Settings) if v.name == name.lower())
+    return SettingsError(name, f"is not set: {what}", example)

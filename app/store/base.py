@@ -1,0 +1,85 @@
+"""The store port: configuration, one-shot tickets, admission slots, live streams.
+
+Ids passed in are of the form `[A-Za-z0-9_.-]{1,128}`; times are in seconds.
+Every method but `open` and `close` raises StoreUnavailable when the store
+cannot be reached in time.
+"""
+
+from collections.abc import Collection
+from typing import Protocol
+
+from app.plans import Business, Directory, Plan
+
+
+class Store(Protocol):
+    """Keep what all replicas share."""
+
+    async def open(self) -> None:
+        """Make ready; does not fail when the store is away."""
+
+    async def close(self) -> None:
+        """Let go of every connection."""
+
+    async def check(self) -> None:
+        """Raise StoreUnavailable unless a slot could be taken now."""
+
+    async def load_if_empty(self, directory: Directory) -> bool:
+        """Take over `directory` when nothing is configured; tell whether it was."""
+
+    async def plan(self, name: str) -> Plan | None:
+        """Give the plan of this name.
+
+        Configuration read a moment ago is served while the store is away.
+
+        Raises:
+            ConfigurationError: what is stored cannot be read.
+        """
+
+    async def business(self, business_id: str) -> Business | None:
+        """Give the business of this id; as `plan`."""
+
+    async def business_of_number(self, e164: str) -> Business | None:
+        """Give the business that owns this number; as `plan`."""
+
+    async def lookup(self, business_id: str) -> tuple[Business, Plan] | None:
+        """Give a business with its plan; None when either is missing."""
+
+    async def spend_ticket(self, nonce: str, ttl_seconds: float) -> bool:
+        """Redeem a ticket; False when it was spent within `ttl_seconds` before."""
+
+    async def first_seen(self, call_sid: str, ttl_seconds: float) -> bool:
+        """Tell whether this call is asked about for the first time in `ttl_seconds`."""
+
+    async def take_slot(
+        self, business_id: str, call_sid: str, limit: int, lease_seconds: float
+    ) -> bool:
+        """Hold one of `limit` slots for a call; False when all are taken.
+
+        Atomic over replicas. A call that holds a slot keeps it, whatever the
+        limit, and its lease never gets shorter. Leases that ran out don't count.
+        """
+
+    async def renew_slots(
+        self, business_id: str, call_sids: Collection[str], lease_seconds: float
+    ) -> set[str]:
+        """Lengthen the leases of calls that live; give those whose slot was lost.
+
+        A lost slot is held again, over the limit if need be: its call goes on.
+        """
+
+    async def free_slot(self, business_id: str, call_sid: str) -> None:
+        """Let go of a call's slot; no effect when it holds none."""
+
+    async def slots_taken(self, business_id: str) -> int:
+        """Count the slots whose lease runs."""
+
+    async def mark_live(
+        self, business_id: str, call_sid: str, stream_sid: str, lease_seconds: float
+    ) -> None:
+        """Say that this stream of the call is live; the last one said counts."""
+
+    async def unmark_live(self, business_id: str, call_sid: str, stream_sid: str) -> None:
+        """Say that this stream has ended; another live one of the call stays."""
+
+    async def live_stream(self, business_id: str, call_sid: str) -> str | None:
+        """Name the call's live stream; None when there is none or its lease ran out."""

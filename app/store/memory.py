@@ -1,0 +1,143 @@
+"""The store of a process that stands alone; it forgets all when it ends."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+
+from app.plans import Business, Directory, Plan
+
+
+class MemoryStore:
+    """Keep everything in this process. `clock` gives monotonic seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._plans: dict[str, Plan] = {}
+        self._businesses: dict[str, Business] = {}
+        self._owners: dict[str, str] = {}
+        self._spent = _Once(clock)
+        self._seen = _Once(clock)
+        self._slots: dict[str, dict[str, float]] = {}
+        self._live: dict[tuple[str, str], tuple[str, float]] = {}
+
+    async def open(self) -> None:
+        """Do nothing: memory is there."""
+
+    async def close(self) -> None:
+        """Do nothing: memory goes with the process."""
+
+    async def check(self) -> None:
+        """Do nothing: memory can always be reached."""
+
+    async def load_if_empty(self, directory: Directory) -> bool:
+        """Take over `directory` when nothing is configured; tell whether it was."""
+        if self._plans or self._businesses:
+            return False
+        self._plans = {plan.name: plan for plan in directory.plans}
+        self._businesses = {business.id: business for business in directory.businesses}
+        self._owners = {
+            number: business.id for business in directory.businesses for number in business.numbers
+        }
+        return bool(self._plans or self._businesses)
+
+    async def plan(self, name: str) -> Plan | None:
+        """Give the plan of this name."""
+        return self._plans.get(name)
+
+    async def business(self, business_id: str) -> Business | None:
+        """Give the business of this id."""
+        return self._businesses.get(business_id)
+
+    async def business_of_number(self, e164: str) -> Business | None:
+        """Give the business that owns this number."""
+        return self._businesses.get(self._owners.get(e164, ""))
+
+    async def lookup(self, business_id: str) -> tuple[Business, Plan] | None:
+        """Give a business with its plan; None when either is missing."""
+        business = self._businesses.get(business_id)
+        plan = self._plans.get(business.plan) if business else None
+        return (business, plan) if business and plan else None
+
+    async def spend_ticket(self, nonce: str, ttl_seconds: float) -> bool:
+        """Redeem a ticket; False when it was spent within `ttl_seconds` before."""
+        return self._spent.first(nonce, ttl_seconds)
+
+    async def first_seen(self, call_sid: str, ttl_seconds: float) -> bool:
+        """Tell whether this call is asked about for the first time in `ttl_seconds`."""
+        return self._seen.first(call_sid, ttl_seconds)
+
+    async def take_slot(
+        self, business_id: str, call_sid: str, limit: int, lease_seconds: float
+    ) -> bool:
+        """Hold one of `limit` slots for a call; False when all are taken."""
+        slots = self._running_slots(business_id)
+        if call_sid not in slots and len(slots) >= limit:
+            return False
+        self._lengthen(business_id, call_sid, lease_seconds)
+        return True
+
+    async def renew_slots(
+        self, business_id: str, call_sids: Collection[str], lease_seconds: float
+    ) -> set[str]:
+        """Lengthen the leases of calls that live; give those whose slot was lost."""
+        lost = set(call_sids) - self._running_slots(business_id).keys()
+        for call_sid in call_sids:
+            self._lengthen(business_id, call_sid, lease_seconds)
+        return lost
+
+    async def free_slot(self, business_id: str, call_sid: str) -> None:
+        """Let go of a call's slot; no effect when it holds none."""
+        slots = self._running_slots(business_id)
+        slots.pop(call_sid, None)
+        if not slots:
+            self._slots.pop(business_id, None)
+
+    async def slots_taken(self, business_id: str) -> int:
+        """Count the slots whose lease runs."""
+        return len(self._running_slots(business_id))
+
+    async def mark_live(
+        self, business_id: str, call_sid: str, stream_sid: str, lease_seconds: float
+    ) -> None:
+        """Say that this stream of the call is live; the last one said counts."""
+        self._live[business_id, call_sid] = stream_sid, self._clock() + lease_seconds
+
+    async def unmark_live(self, business_id: str, call_sid: str, stream_sid: str) -> None:
+        """Say that this stream has ended; another live one of the call stays."""
+        if self._live.get((business_id, call_sid), ("", 0.0))[0] == stream_sid:
+            del self._live[business_id, call_sid]
+
+    async def live_stream(self, business_id: str, call_sid: str) -> str | None:
+        """Name the call's live stream; None when there is none or its lease ran out."""
+        stream_sid, expires_at = self._live.get((business_id, call_sid), ("", 0.0))
+        return stream_sid if stream_sid and expires_at > self._clock() else None
+
+    def _running_slots(self, business_id: str) -> dict[str, float]:
+        now = self._clock()
+        slots = self._slots.get(business_id, {})
+        for call_sid in [sid for sid, expires_at in slots.items() if expires_at <= now]:
+            del slots[call_sid]
+        return slots
+
+    def _lengthen(self, business_id: str, call_sid: str, lease_seconds: float) -> None:
+        slots = self._slots.setdefault(business_id, {})
+        expires_at = self._clock() + lease_seconds
+        slots[call_sid] = max(slots.get(call_sid, expires_at), expires_at)
+
+
+class _Once:
+    """Remember names for a while. Those asked about first are forgotten first."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._expires_at: OrderedDict[str, float] = OrderedDict()
+
+    def first(self, name: str, ttl_seconds: float) -> bool:
+        """Tell whether `name` is not remembered, and remember it."""
+        now, known = self._clock(), self._expires_at
+        while known and next(iter(known.values())) <= now:
+            known.popitem(last=False)
+        if known.get(name, now) > now:
+            return False
+        known[name] = now + ttl_seconds
+        known.move_to_end(name)
+        return True

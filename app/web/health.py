@@ -1,0 +1,74 @@
+"""What platforms and Prometheus ask."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from app.auth import constant_time_equal
+from app.errors import BridgeError
+from app.metrics import Metrics
+
+CHECK_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One thing readiness depends on: `check` raises a BridgeError when it does not hold."""
+
+    name: str
+    check: Callable[[], Awaitable[None]]
+
+
+def health_router(
+    conditions: Sequence[Condition],
+    metrics: Metrics,
+    *,
+    metrics_token: str,
+    version: str,
+    live_streams: Callable[[], int],
+) -> APIRouter:
+    """Make the health routes and `/metrics`; an empty `metrics_token` leaves it open."""
+    router = APIRouter(tags=["health"])
+
+    @router.get("/health")
+    async def health() -> dict[str, str | int]:
+        """Tell that the process serves; asks nobody, so that it costs nothing."""
+        return {"status": "healthy", "version": version, "liveStreams": live_streams()}
+
+    @router.get("/health/ready")
+    async def ready() -> Response:
+        """Tell whether a new call would be served: 503 with the reasons when not."""
+        results = dict(zip((c.name for c in conditions), await _ask(conditions), strict=True))
+        is_ready = all(result == "ok" for result in results.values())
+        body = {"status": "ready" if is_ready else "unready", "checks": results}
+        return JSONResponse(body, 200 if is_ready else 503)
+
+    @router.get("/metrics", include_in_schema=False)
+    async def exposition(request: Request) -> Response:
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if metrics_token and not constant_time_equal(given, metrics_token):
+            headers = {"WWW-Authenticate": "Bearer"}
+            detail = "send Authorization: Bearer METRICS_TOKEN"
+            return JSONResponse({"error": "unauthorized", "detail": detail}, 401, headers)
+        return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+async def _ask(conditions: Sequence[Condition]) -> list[str]:
+    return await asyncio.gather(*(_result(condition) for condition in conditions))
+
+
+async def _result(condition: Condition) -> str:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            await condition.check()
+    except BridgeError as error:
+        return f"{error.reason}: {error}"
+    except TimeoutError:
+        return "timeout"
+    return "ok"

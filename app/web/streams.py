@@ -1,0 +1,118 @@
+"""Media sockets: the handshake checked, the socket handed to a session."""
+
+import logging
+from collections.abc import Callable
+
+from fastapi import APIRouter, Request, WebSocket
+from fastapi.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.errors import BridgeError
+from app.log import masked_headers, masked_url
+from app.session.call import CallSession, Closed
+from app.session.reception import Handshake
+from app.web.errors import error_response
+from app.web.twilio_form import SIGNATURE_HEADER, TwilioRequests, signed_parts
+
+log = logging.getLogger(__name__)
+
+TWILIO_MEDIA = "/twilio-media"
+# RFC 6455, 5.5: a control frame's payload is at most 125 bytes, two of them the code.
+MAX_CLOSE_REASON_BYTES = 123
+
+
+class OpenSocket:
+    """A session's view of an accepted WebSocket."""
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self._websocket = websocket
+        self._open = True
+
+    async def receive(self) -> str | bytes | Closed:
+        """Give the next message, or say that there will be none."""
+        message = await self._websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            self._open = False
+            return Closed(message.get("code") or 1005)
+        text: str | None = message.get("text")
+        if text is not None:
+            return text
+        data: bytes = message["bytes"]
+        return data
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close it; no effect when it is closed."""
+        if self._open:
+            self._open = False
+            cut = reason.encode()[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore")
+            try:
+                await self._websocket.close(code, cut)
+            except RuntimeError:
+                # The peer went in this very moment; starlette says so by a RuntimeError.
+                log.debug("= the socket was gone before it could be closed")
+
+
+def stream_router(
+    requests: TwilioRequests, new_session: Callable[[Handshake], CallSession]
+) -> APIRouter:
+    """Make the routes of Twilio's media streams, with and without a trailing slash."""
+    router = APIRouter()
+
+    @router.websocket(TWILIO_MEDIA)
+    @router.websocket(TWILIO_MEDIA + "/")
+    async def media(websocket: WebSocket) -> None:
+        await _serve(websocket, "")
+
+    @router.websocket(TWILIO_MEDIA + "/{business_id}")
+    async def media_of_business(websocket: WebSocket, business_id: str) -> None:
+        await _serve(websocket, business_id)
+
+    @router.get(TWILIO_MEDIA, include_in_schema=False)
+    @router.get(TWILIO_MEDIA + "/", include_in_schema=False)
+    @router.get(TWILIO_MEDIA + "/{business_id}", include_in_schema=False)
+    async def not_an_upgrade(request: Request) -> Response:
+        detail = "this is a WebSocket endpoint; connect with wss:// (or ws:// locally)"
+        headers = {"Upgrade": "websocket"}
+        return JSONResponse({"error": "upgrade_required", "detail": detail}, 426, headers)
+
+    async def _serve(websocket: WebSocket, business_id: str) -> None:
+        log.info("[WebSocket] 🔌 Connection attempt received")
+        try:
+            requests.check_handshake(
+                *signed_parts(websocket.scope), websocket.headers.getlist(SIGNATURE_HEADER)
+            )
+        except BridgeError as error:
+            log.warning("[WebSocket] ❌ Handshake refused: %s: %s", error.reason, error)
+            await websocket.send_denial_response(error_response(error))
+            return
+        await websocket.accept()
+        handshake = Handshake("twilio", business_id, dict(websocket.query_params))
+        await new_session(handshake).run(OpenSocket(websocket))
+
+    return router
+
+
+class RequestLog:
+    """Log requests to media sockets, upgrade or not, before anything else sees them.
+
+    "The WebSocket never connects" is the trouble this service was born from:
+    these lines show whether a request came, and what a proxy made of it.
+    """
+
+    def __init__(self, app: ASGIApp, prefixes: tuple[str, ...] = (TWILIO_MEDIA,)) -> None:
+        self._app = app
+        self._prefixes = prefixes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Log the request when it is for a media socket, and pass it on."""
+        if scope["type"] in ("http", "websocket") and scope["path"].startswith(self._prefixes):
+            headers = [
+                (name.decode("latin-1"), value.decode("latin-1"))
+                for name, value in scope["headers"]
+            ]
+            url = masked_url(scope["path"], scope["query_string"].decode("latin-1"))
+            upgrade = scope["type"] == "websocket"
+            log.info("[Request] %s %s", scope.get("method", "GET"), url)
+            log.info("[Request] Headers: %s", masked_headers(headers))
+            log.info("[Request] Is WebSocket upgrade: %s", str(upgrade).lower())
+        await self._app(scope, receive, send)

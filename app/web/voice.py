@@ -1,0 +1,179 @@
+"""Twilio's webhooks: what a call hears, and what becomes of it."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from app import twiml
+from app.errors import BridgeError, MalformedRequest, PlanLimitReached, ProcessFull, UnknownBusiness
+from app.events import CallIdentity
+from app.plans import TrackPlan
+from app.registry import Registry
+from app.session.herald import Herald
+from app.session.reception import IncomingCall, Reception, Refusal, Welcome
+from app.web.errors import error_response
+from app.web.twilio_form import TwilioRequest, TwilioRequests
+from app.wire.base import is_identifier
+
+log = logging.getLogger(__name__)
+
+STREAM_NAME = "media-bridge"
+# The statuses after which a call has no more (Twilio, "CallStatus values").
+FINAL_STATUSES = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceDesk:
+    """What the webhooks need. `http_base` and `ws_base` are PUBLIC_URL's two forms."""
+
+    requests: TwilioRequests
+    reception: Reception
+    registry: Registry
+    herald: Herald
+    http_base: str
+    ws_base: str
+    mask_phone: Callable[[str], str]
+
+
+def voice_router(desk: VoiceDesk) -> APIRouter:
+    """Make the routes that Twilio's webhooks and callbacks call."""
+    router = APIRouter(tags=["twilio"])
+    methods = ["POST", "GET"]
+
+    @router.api_route("/twilio-voice", methods=methods, name="voice webhook")
+    async def voice(request: Request) -> Response:
+        said = await _read(desk, request, "Voice Webhook")
+        if isinstance(said, Response):
+            return said
+        call = _incoming(said)
+        log.info("[Voice Webhook] Incoming call - CallSid: %s", call.call_sid)
+        return _xml(_answer(desk, call, await desk.reception.answer(call)))
+
+    @router.api_route("/twilio-dial", methods=methods, name="dial action")
+    async def dial(request: Request) -> Response:
+        said = await _read(desk, request, "Dial Action")
+        if isinstance(said, Response):
+            return said
+        status = said.field("DialCallStatus")
+        await _announce(desk, said, "call.status", {"dialStatus": status})
+        return _xml(twiml.dial_outcome(status))
+
+    @router.api_route("/twilio-status", methods=methods, name="call status callback")
+    async def status(request: Request) -> Response:
+        said = await _read(desk, request, "Call Status")
+        if isinstance(said, Response):
+            return said
+        data = {
+            "status": said.field("CallStatus"),
+            "duration": said.field("CallDuration"),
+            "sequence": said.field("SequenceNumber"),
+        }
+        call = await _announce(desk, said, "call.status", data)
+        if data["status"] in FINAL_STATUSES and call.business_id:
+            await desk.registry.release(call.business_id, call.call_sid)
+        return Response(status_code=204)
+
+    @router.api_route("/twilio-stream-status", methods=methods, name="stream status callback")
+    async def stream_status(request: Request) -> Response:
+        said = await _read(desk, request, "Stream Status")
+        if isinstance(said, Response):
+            return said
+        event = said.field("StreamEvent")
+        if event == "stream-error":
+            error = said.field("StreamError")
+            log.warning("[Stream Status] %s - CallSid: %s", error, said.field("CallSid"))
+            await _announce(desk, said, "stream.error", {"error": error})
+        else:
+            await _announce(desk, said, "call.status", {"streamEvent": event})
+        return Response(status_code=204)
+
+    return router
+
+
+async def _read(desk: VoiceDesk, request: Request, label: str) -> TwilioRequest | Response:
+    try:
+        said = await desk.requests.read(request)
+        if not is_identifier(said.field("CallSid")):
+            raise MalformedRequest("CallSid is missing, or not an id")
+    except BridgeError as error:
+        log.warning("[%s] ❌ Refused: %s: %s", label, error.reason, error)
+        return error_response(error)
+    return said
+
+
+def _incoming(said: TwilioRequest) -> IncomingCall:
+    return IncomingCall(
+        said.field("CallSid"), said.field("From"), said.field("To"), said.business_id
+    )
+
+
+def _answer(desk: VoiceDesk, call: IncomingCall, decided: Welcome | Refusal) -> str:
+    if isinstance(decided, Refusal):
+        log.warning(
+            "[Voice Webhook] ❌ Call %s from %s refused: %s",
+            *(call.call_sid, desk.mask_phone(call.from_number), decided.error.reason),
+        )
+        return _refusal(decided)
+    business, plan = decided.business, decided.plan
+    url = f"{desk.ws_base}/twilio-media"
+    log.info(
+        "[Voice Webhook] Call %s from %s, business: %s, plan: %s",
+        *(call.call_sid, desk.mask_phone(call.from_number), business.id, plan.name),
+    )
+    log.info("[Voice Webhook] Stream URL: %s", url)
+    of_business = f"?businessId={quote(business.id)}"
+    parameters = [
+        ("businessId", business.id),
+        ("callSid", call.call_sid),
+        ("plan", plan.name),
+        ("from", call.from_number),
+        ("to", call.to_number),
+    ]
+    if decided.ticket:
+        parameters.append(("ticket", decided.ticket))
+    stream = twiml.StreamInstruction(
+        url=url,
+        name=STREAM_NAME,
+        both_tracks=plan.tracks is TrackPlan.BOTH,
+        status_callback=f"{desk.http_base}/twilio-stream-status{of_business}",
+        parameters=tuple(parameters),
+    )
+    if business.forward_to:
+        return twiml.forward_with_stream(
+            stream,
+            greeting=business.greeting,
+            forward_to=business.forward_to,
+            action_url=f"{desk.http_base}/twilio-dial{of_business}",
+            time_limit=plan.max_call_seconds,
+        )
+    return twiml.connect_stream(
+        stream, greeting=business.greeting, after_stream=business.after_stream
+    )
+
+
+def _refusal(refusal: Refusal) -> str:
+    message = refusal.business.busy_message if refusal.business else ""
+    match refusal.error:
+        case UnknownBusiness():
+            return twiml.unknown_number()
+        case PlanLimitReached() | ProcessFull():
+            return twiml.reject_busy(message)
+    return twiml.unavailable()
+
+
+async def _announce(
+    desk: VoiceDesk, said: TwilioRequest, event: str, data: dict[str, str]
+) -> CallIdentity:
+    owner = await desk.reception.owner_id(_incoming(said))
+    call = CallIdentity(said.field("CallSid"), said.field("StreamSid"), owner, carrier="twilio")
+    desk.herald.tell(event, call, {name: value for name, value in data.items() if value})
+    return call
+
+
+def _xml(document: str) -> Response:
+    # PROTOCOLS 4: a missing or odd Content-Type is error 12300.
+    return Response(document, media_type="text/xml")

@@ -1,0 +1,280 @@
+"""A real instance of the service, and a peer that talks to it by hand."""
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx
+from redis.asyncio import Redis
+from twilio.request_validator import RequestValidator
+from websockets.asyncio.client import ClientConnection, connect
+
+from app.wire import twilio
+
+TOKEN = "12345"
+NUMBER = "+15005550006"
+WAIT_SECONDS = 15.0
+FRAME = b"\xff" * 160
+BUSINESSES = """
+[plans.premium]
+max_concurrent_calls = 3
+tracks = "both"
+
+[plans.tiny]
+max_concurrent_calls = 1
+
+[plans.short]
+max_call_seconds = 1
+
+[businesses.business-1]
+name = "One"
+plan = "premium"
+numbers = ["+15005550006"]
+
+[businesses.business-2]
+name = "Two"
+plan = "tiny"
+numbers = ["+15005550002"]
+busy_message = "All our lines are taken."
+
+[businesses.forwarding]
+name = "Forwarding"
+plan = "premium"
+numbers = ["+15005550003"]
+forward_to = "+15005550099"
+greeting = "Hello & welcome"
+
+[businesses.short]
+name = "Short"
+plan = "short"
+numbers = ["+15005550004"]
+"""
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running instance: where it is, what it logs, and its Redis."""
+
+    url: str
+    redis_url: str
+    log: Path
+    process: "subprocess.Popen[bytes]"
+
+    @property
+    def ws_url(self) -> str:
+        return self.url.replace("http", "ws", 1)
+
+    def logged(self) -> str:
+        return self.log.read_text(encoding="utf-8")
+
+    def stop(self, sig: int = signal.SIGTERM) -> int:
+        self.process.send_signal(sig)
+        return self.process.wait(WAIT_SECONDS)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running_service(directory: Path, redis_url: str, **variables: str) -> Iterator[Service]:
+    """Start `python -m app serve` with these variables, until the block ends."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    businesses = directory / "businesses.toml"
+    businesses.write_text(BUSINESSES, encoding="utf-8")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "PUBLIC_URL": url,
+        "REDIS_URL": redis_url,
+        "TWILIO_AUTH_TOKEN": TOKEN,
+        "SECRET_KEY": "s" * 32,
+        "BUSINESSES_FILE": str(businesses),
+        **variables,
+    }
+    log = directory / "log.txt"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app", "serve"], env=environment, stdout=output, stderr=output
+        )
+        try:
+            _wait_until_up(url, process, log)
+            yield Service(url, redis_url, log, process)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(WAIT_SECONDS)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+
+
+def _wait_until_up(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(f"{url}/health").status_code == httpx.codes.OK:
+                return
+        except httpx.HTTPError:
+            if process.poll() is not None:
+                break
+        time.sleep(0.05)
+    raise AssertionError(f"the service did not start: {log.read_text()}")
+
+
+def signature(url: str, form: Mapping[str, str] | None = None, token: str = TOKEN) -> str:
+    """Sign as Twilio does."""
+    made: str = RequestValidator(token).compute_signature(url, dict(form or {}))
+    return made
+
+
+def a_call(to_number: str = NUMBER) -> dict[str, str]:
+    """Make the form of an incoming call, blank fields included."""
+    return {
+        "CallSid": "CA" + secrets.token_hex(16),
+        "AccountSid": "AC" + "0" * 32,
+        "From": "+12763659195",
+        "To": to_number,
+        "CallStatus": "ringing",
+        "CallerZip": "",
+    }
+
+
+async def post(
+    service: Service,
+    path: str,
+    form: Mapping[str, str],
+    *,
+    headers: Mapping[str, str] | None = None,
+) -> httpx.Response:
+    """Post a form, signed unless `headers` are given."""
+    if headers is None:
+        headers = {"X-Twilio-Signature": signature(service.url + path, form)}
+    content = urlencode(form)
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    async with httpx.AsyncClient() as client:
+        return await client.post(service.url + path, content=content, headers={**kind, **headers})
+
+
+class Peer:
+    """A carrier by hand: sends what it is told, and remembers what came back."""
+
+    def __init__(self, socket: ClientConnection, call_sid: str) -> None:
+        self.socket = socket
+        self.call_sid = call_sid
+        self.stream_sid = "MZ" + secrets.token_hex(16)
+        self.seq = 0
+
+    async def start(self, params: Mapping[str, str] | None = None, **form: Any) -> None:
+        self.seq = 1
+        await self.socket.send(twilio.connected_message())
+        await self.socket.send(
+            twilio.start_message(self.stream_sid, self.call_sid, params=params or {}, **form)
+        )
+
+    async def media(self, count: int = 1, payload: bytes = FRAME) -> None:
+        for _ in range(count):
+            self.seq += 1
+            await self.socket.send(
+                twilio.media_message(
+                    self.stream_sid,
+                    payload,
+                    seq=self.seq,
+                    chunk=self.seq - 1,
+                    timestamp=(self.seq - 2) * 20,
+                )
+            )
+
+    async def stop(self) -> None:
+        self.seq += 1
+        await self.socket.send(twilio.stop_message(self.stream_sid, self.call_sid, seq=self.seq))
+
+    async def closed(self) -> tuple[int, str]:
+        """Wait for the service's close; no message may come before it."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            messages = [message async for message in self.socket]
+        assert messages == []
+        return self.socket.close_code or 0, self.socket.close_reason or ""
+
+
+@asynccontextmanager
+async def a_peer(
+    service: Service,
+    path: str = "/twilio-media",
+    *,
+    headers: Mapping[str, str] | None = None,
+    call_sid: str = "",
+) -> AsyncIterator[Peer]:
+    """Open a media socket, signed unless `headers` are given."""
+    url = service.ws_url + path
+    signed = {"X-Twilio-Signature": signature(url)} if headers is None else headers
+    async with connect(url, additional_headers=dict(signed), compression=None) as socket:
+        yield Peer(socket, call_sid or "CA" + secrets.token_hex(16))
+
+
+async def receipt_of(service: Service, stream_sid: str) -> dict[str, Any]:
+    """Wait for a stream's receipt, as it stands in its record."""
+    redis = Redis.from_url(service.redis_url)
+    try:
+        async with asyncio.timeout(WAIT_SECONDS):
+            while True:
+                found = await redis.hget(f"stream:{{{stream_sid}}}", "receipt")
+                if found is not None:
+                    receipt: dict[str, Any] = json.loads(found)
+                    return receipt
+                await asyncio.sleep(0.02)
+    finally:
+        await redis.aclose()
+
+
+async def entries_of(service: Service, stream_sid: str) -> list[dict[str, bytes]]:
+    """Read a stream's entries by a client of our own."""
+    redis = Redis.from_url(service.redis_url)
+    try:
+        found = await redis.xrange(f"audio:{{{stream_sid}}}")
+        return [{name.decode(): value for name, value in fields.items()} for _, fields in found]
+    finally:
+        await redis.aclose()
+
+
+async def events_of(service: Service, call_sid: str) -> list[tuple[str, dict[str, Any]]]:
+    """Read a call's lifecycle events: their names and data."""
+    redis = Redis.from_url(service.redis_url)
+    try:
+        found = await redis.xrange("calls")
+    finally:
+        await redis.aclose()
+    return [
+        (fields[b"event"].decode(), json.loads(fields[b"data"]))
+        for _, fields in found
+        if fields[b"callSid"].decode() == call_sid
+    ]
+
+
+def adds_up(receipt: Mapping[str, Any]) -> bool:
+    """Tell whether a receipt accounts for every message."""
+    counted: int = sum(receipt["dropped"].values()) + sum(receipt["rejected"].values())
+    return bool(receipt["received"] == receipt["published"] + counted + receipt["duplicates"])
+
+
+def lines_with(log: str, *parts: str) -> Sequence[str]:
+    """Find the log lines that have all these parts."""
+    return [line for line in log.splitlines() if all(part in line for part in parts)]
