@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import soxr  # type: ignore[import-untyped]
+import soxr
 
 from app.errors import UnsupportedFormat
 from app.media import Encoding, MediaFormat

@@ -18,6 +18,7 @@ _SECRET_WORDS = ("auth", "token", "secret", "key", "password")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _DIGITS = re.compile(r"\d{5,}")
 _MAX_LINE = 4000
+_MAX_TRACEBACK = 20_000
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -44,7 +45,7 @@ class ConsoleFormatter(logging.Formatter):
         """Render a record; a traceback stands behind the text on the same line."""
         text = safe(record.getMessage())
         if record.exc_info:
-            text += " | " + safe(self.formatException(record.exc_info))
+            text += " | " + safe(self.formatException(record.exc_info), _MAX_TRACEBACK)
         return f"{_time_of(record)} {record.levelname:<7} {text}"
 
 
@@ -60,14 +61,14 @@ class JsonFormatter(logging.Formatter):
             "message": safe(record.getMessage()),
         }
         if record.exc_info:
-            shown["exception"] = safe(self.formatException(record.exc_info))
+            shown["exception"] = safe(self.formatException(record.exc_info), _MAX_TRACEBACK)
         shown |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
         return json.dumps(shown, ensure_ascii=False, default=str)
 
 
-def safe(text: str) -> str:
+def safe(text: str, longest: int = _MAX_LINE) -> str:
     """Escape what could forge or hide a line, and cut what is endless."""
-    cut = text if len(text) <= _MAX_LINE else text[:_MAX_LINE] + "…"
+    cut = text if len(text) <= longest else text[:longest] + "…"
     return _UNSAFE.sub(lambda found: found.group().encode("unicode_escape").decode(), cut)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.tools.embedded import EmbeddedRedis
+from tests.service import Service, running_service
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +15,25 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     directory: Path = tmp_path_factory.mktemp("redis")
     with EmbeddedRedis(directory, persistent=False) as redis:
         yield redis.url
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Give a running instance that enforces signatures and tickets, on a Redis of its own."""
+    directory = tmp_path_factory.mktemp("service")
+    with (
+        EmbeddedRedis(directory / "redis", persistent=False) as redis,
+        running_service(directory, redis.url) as running,
+    ):
+        yield running
+
+
+@pytest.fixture(scope="module")
+def open_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Give a running instance with ALLOW_UNSIGNED, on a Redis of its own."""
+    directory = tmp_path_factory.mktemp("open-service")
+    with (
+        EmbeddedRedis(directory / "redis", persistent=False) as redis,
+        running_service(directory, redis.url, ALLOW_UNSIGNED="true") as running,
+    ):
+        yield running

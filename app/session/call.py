@@ -124,11 +124,14 @@ class CallSession:
         if isinstance(outcome, BridgeError):
             bad = isinstance(outcome, TooManyBadMessages)
             reason = EndReason.BAD_MESSAGES if bad else EndReason.ERROR
-            await socket.close(outcome.close_code, reason)
+            code = outcome.close_code
         else:
             reason = outcome
-            await socket.close(_CLOSE_CODES.get(reason, NORMAL_CLOSURE), reason)
-        await self._finalise(self._stream, self._admitted, reason)
+            code = _CLOSE_CODES.get(reason, NORMAL_CLOSURE)
+        try:
+            await socket.close(code, reason)
+        finally:
+            await self._finalise(self._stream, self._admitted, reason)
 
     def end(self, reason: EndReason) -> None:
         """End the session from outside, now."""
@@ -151,7 +154,6 @@ class CallSession:
             return EndReason.ERROR
 
     async def _read(self, socket: Socket, tasks: asyncio.TaskGroup) -> EndReason:
-        clock = self._bridge.clock
         while True:
             message = await socket.receive()
             if isinstance(message, Closed):
@@ -159,10 +161,8 @@ class CallSession:
             event = self._wire.receive(message)
             if isinstance(event, StreamStarted):
                 self._begin_admission(event, tasks)
-            elif self._stream is not None:
-                self._stream.take(event, clock())
             elif not isinstance(event, Connected):
-                self._early.append((event, clock()))
+                self._take(event)
             if isinstance(event, StreamStopped):
                 return EndReason.STOP
             self._judge(event)
@@ -172,12 +172,18 @@ class CallSession:
             elif self._admission and len(self._early) >= MAX_EARLY_MESSAGES:
                 await asyncio.wait([self._admission])
 
+    def _take(self, event: WireEvent) -> None:
+        now = self._bridge.clock()
+        if self._stream is not None:
+            self._stream.take(event, now)
+        else:
+            self._early.append((event, now))
+
     def _closed(self, closed: Closed) -> EndReason:
         if closed.code != MESSAGE_TOO_BIG:
             return EndReason.DISCONNECTED
         # The WebSocket layer refused a message that it never handed on.
-        if self._stream is not None:
-            self._stream.take(Unreadable("message_too_big"), self._bridge.clock())
+        self._take(Unreadable("message_too_big"))
         return EndReason.MESSAGE_TOO_BIG
 
     def _judge(self, event: WireEvent) -> None:

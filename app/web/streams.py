@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from fastapi import APIRouter, Request, WebSocket
+from fastapi import APIRouter, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -47,8 +47,8 @@ class OpenSocket:
             cut = reason.encode()[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore")
             try:
                 await self._websocket.close(code, cut)
-            except RuntimeError:
-                # The peer went in this very moment; starlette says so by a RuntimeError.
+            except (RuntimeError, WebSocketDisconnect):
+                # The peer went in this very moment.
                 log.debug("= the socket was gone before it could be closed")
 
 
@@ -85,7 +85,11 @@ def stream_router(
             log.warning("[WebSocket] ❌ Handshake refused: %s: %s", error.reason, error)
             await websocket.send_denial_response(error_response(error))
             return
-        await websocket.accept()
+        try:
+            await websocket.accept()
+        except WebSocketDisconnect:
+            log.debug("= the peer went before its socket was accepted")
+            return
         handshake = Handshake("twilio", business_id, dict(websocket.query_params))
         await new_session(handshake).run(OpenSocket(websocket))
 

@@ -1,0 +1,343 @@
+"""What the Redis store promises beyond the port: keys, replicas, and faults of the server."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from app.errors import ConfigurationError, StoreUnavailable
+from app.plans import Business, Directory, Plan
+from app.store.redis import RedisStore
+from app.tools.embedded import EmbeddedRedis
+from tests.store.conftest import emptied
+
+LONG = 60.0
+# Far above what an answer takes, far below what a test may wait.
+PATIENT = 5.0
+PREMIUM = Plan("premium", max_concurrent_calls=7)
+SHOP = Business("shop", "The Shop", "premium", ("+12763659195",))
+DIRECTORY = Directory((PREMIUM,), (SHOP,))
+
+
+class Clock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+async def url(redis_url: str) -> str:
+    return await emptied(redis_url)
+
+
+@pytest.fixture
+async def redis(url: str) -> AsyncIterator["Redis"]:
+    async with Redis.from_url(url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[str]:
+    """Give the URL of a server that the test may freeze or break."""
+    with EmbeddedRedis(tmp_path / "redis", persistent=False) as server:
+        yield server.url
+
+
+@asynccontextmanager
+async def opened(
+    url: str, clock: Clock | None = None, timeout_seconds: float = PATIENT
+) -> AsyncIterator[RedisStore]:
+    store = RedisStore.from_url(url, timeout_seconds, clock or Clock())
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def frozen(url: str) -> AsyncIterator[None]:
+    """Stop the server in its tracks, as a host that swaps or a VM that moves does."""
+    async with Redis.from_url(url) as client:
+        pid = int((await client.info("server"))["process_id"])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+# -------------------------------------------------------------------------- keys
+
+
+async def test_the_keys_have_literal_braces(url: str, redis: "Redis") -> None:
+    async with opened(url) as store:
+        await store.load_if_empty(DIRECTORY)
+        await store.take_slot("shop", "CA1", 1, LONG)
+        await store.mark_live("shop", "CA1", "MZ1", LONG)
+        await store.spend_ticket("n", LONG)
+        await store.first_seen("CA1", LONG)
+    assert set(await redis.keys()) == {
+        "plans",
+        "businesses",
+        "plan:{premium}",
+        "business:{shop}",
+        "number:{+12763659195}",
+        "live:{shop}",
+        "live:{shop}:stream:CA1",
+        "ticket:{n}",
+        "seen:{CA1}",
+    }
+
+
+async def test_what_leases_hold_does_not_outlive_them(url: str, redis: "Redis") -> None:
+    async with opened(url) as store:
+        await store.take_slot("shop", "CA1", 9, LONG)
+        await store.take_slot("shop", "CA2", 9, 1.0)
+        await store.renew_slots("bank", ["CA3"], LONG)
+        await store.mark_live("shop", "CA1", "MZ1", LONG)
+        await store.spend_ticket("n", LONG)
+    for key in await redis.keys():
+        assert LONG * 900 < await redis.pttl(key) <= LONG * 1000, key
+
+
+async def test_a_plan_written_by_hand_needs_only_what_differs(url: str, redis: "Redis") -> None:
+    await redis.hset("plan:{gold}", mapping={"max_concurrent_calls": "3", "colour": "yellow"})
+    async with opened(url) as store:
+        assert await store.plan("gold") == Plan("gold", max_concurrent_calls=3)
+
+
+@pytest.mark.parametrize("value", [b"many", b"0", b"\xff\xfe", b""])
+async def test_a_plan_that_cannot_be_read_is_an_error_that_says_so(
+    url: str, redis: "Redis", value: bytes
+) -> None:
+    await redis.hset("plan:{gold}", mapping={"max_concurrent_calls": value})
+    async with opened(url) as store:
+        with pytest.raises(ConfigurationError, match=r"\[plans.gold\] max_concurrent_calls: "):
+            await store.plan("gold")
+
+
+async def test_a_key_of_another_type_is_an_unavailable_store(url: str, redis: "Redis") -> None:
+    await redis.set("plan:{gold}", "text")
+    async with opened(url) as store:
+        with pytest.raises(StoreUnavailable):
+            await store.plan("gold")
+
+
+async def test_a_client_that_decodes_serves_as_well(url: str, redis: "Redis") -> None:
+    store = RedisStore(redis, timeout_seconds=PATIENT)
+    assert await store.load_if_empty(DIRECTORY)
+    assert await store.lookup("shop") == (SHOP, PREMIUM)
+    assert await store.renew_slots("shop", ["CA1"], LONG) == {"CA1"}
+    await store.mark_live("shop", "CA1", "MZ1", LONG)
+    assert await store.live_stream("shop", "CA1") == "MZ1"
+    await store.close()
+    assert await redis.ping()
+
+
+# ---------------------------------------------------------------------- replicas
+
+
+async def test_two_replicas_never_give_more_slots_than_the_limit(url: str) -> None:
+    async with opened(url) as one, opened(url) as two:
+        taken = await asyncio.gather(
+            *((one, two)[n % 2].take_slot("shop", f"CA{n}", 7, LONG) for n in range(200))
+        )
+        assert sum(taken) == 7
+        assert await one.slots_taken("shop") == await two.slots_taken("shop") == 7
+
+
+async def test_a_replica_sees_what_another_has_done(url: str) -> None:
+    async with opened(url) as one, opened(url) as two:
+        assert await one.spend_ticket("n", LONG)
+        assert not await two.spend_ticket("n", LONG)
+        await one.mark_live("shop", "CA1", "MZ1", LONG)
+        assert await two.live_stream("shop", "CA1") == "MZ1"
+        await two.unmark_live("shop", "CA1", "MZ1")
+        assert await one.live_stream("shop", "CA1") is None
+
+
+async def test_replicas_that_load_at_once_leave_a_whole_directory(url: str) -> None:
+    async with AsyncExitStack() as stack:
+        stores = [await stack.enter_async_context(opened(url)) for _ in range(5)]
+        loaded = await asyncio.gather(*(store.load_if_empty(DIRECTORY) for store in stores))
+        assert any(loaded)
+        assert await stores[0].lookup("shop") == (SHOP, PREMIUM)
+
+
+# ------------------------------------------------------------- what is remembered
+
+
+async def test_a_changed_plan_is_seen_after_a_second(url: str, redis: "Redis") -> None:
+    clock = Clock()
+    async with opened(url, clock) as store:
+        await store.load_if_empty(DIRECTORY)
+        assert await store.plan("premium") == PREMIUM
+        await redis.hset("plan:{premium}", "max_concurrent_calls", "3")
+        clock.now += 0.9
+        assert await store.plan("premium") == PREMIUM
+        clock.now += 0.2
+        assert await store.plan("premium") == Plan("premium", max_concurrent_calls=3)
+
+
+async def test_what_was_deleted_is_forgotten(url: str, redis: "Redis") -> None:
+    clock = Clock()
+    async with opened(url, clock) as store:
+        await store.load_if_empty(DIRECTORY)
+        assert await store.business_of_number("+12763659195") == SHOP
+        await redis.delete("number:{+12763659195}", "business:{shop}")
+        clock.now += 1.1
+        assert await store.business_of_number("+12763659195") is None
+        assert await store.lookup("shop") is None
+
+
+async def test_what_is_new_is_seen_at_once(url: str) -> None:
+    async with opened(url) as store:
+        assert await store.plan("premium") is None
+        await store.load_if_empty(DIRECTORY)
+        assert await store.plan("premium") == PREMIUM
+
+
+# ------------------------------------------------------------------------ faults
+
+
+async def fails_everywhere(store: RedisStore) -> None:
+    """Check that each method of the store says so when the store is away."""
+    attempts = [
+        store.check(),
+        store.load_if_empty(DIRECTORY),
+        store.plan("nobody"),
+        store.business("nobody"),
+        store.business_of_number("+15550000"),
+        store.lookup("nobody"),
+        store.spend_ticket("n", LONG),
+        store.first_seen("CA1", LONG),
+        store.take_slot("shop", "CA1", 1, LONG),
+        store.renew_slots("shop", ["CA1"], LONG),
+        store.free_slot("shop", "CA1"),
+        store.slots_taken("shop"),
+        store.mark_live("shop", "CA1", "MZ1", LONG),
+        store.unmark_live("shop", "CA1", "MZ1"),
+        store.live_stream("shop", "CA1"),
+    ]
+    for attempt in attempts:
+        with pytest.raises(StoreUnavailable):
+            await attempt
+
+
+async def test_a_server_that_is_not_there_is_an_unavailable_store(unused_tcp_port: int) -> None:
+    async with opened(f"redis://127.0.0.1:{unused_tcp_port}/0") as store:
+        await fails_everywhere(store)
+
+
+async def test_a_hung_server_is_an_unavailable_store(own_server: str) -> None:
+    async with opened(own_server, timeout_seconds=0.1) as store, frozen(own_server):
+        await fails_everywhere(store)
+
+
+async def test_known_businesses_are_served_while_the_server_hangs(own_server: str) -> None:
+    clock = Clock()
+    async with opened(own_server, clock, timeout_seconds=0.3) as store:
+        await store.load_if_empty(DIRECTORY)
+        assert await store.business_of_number("+12763659195") == SHOP
+        assert await store.lookup("shop") == (SHOP, PREMIUM)
+        async with frozen(own_server):
+            clock.now += 3600
+            assert await store.lookup("shop") == (SHOP, PREMIUM)
+            assert await store.business_of_number("+12763659195") == SHOP
+            with pytest.raises(StoreUnavailable):
+                await store.take_slot("shop", "CA1", 1, LONG)
+
+
+async def test_after_a_silence_the_server_is_left_alone_for_a_second(own_server: str) -> None:
+    clock = Clock()
+    async with opened(own_server, clock, timeout_seconds=0.3) as store:
+        async with frozen(own_server):
+            with pytest.raises(StoreUnavailable):
+                await store.slots_taken("shop")
+        clock.now += 0.9
+        with pytest.raises(StoreUnavailable, match="a moment ago"):
+            await store.slots_taken("shop")
+        clock.now += 0.2
+        assert await store.slots_taken("shop") == 0
+
+
+async def test_many_who_wait_for_a_hung_server_are_answered_together(own_server: str) -> None:
+    async with (
+        opened(own_server, timeout_seconds=0.2) as store,
+        frozen(own_server),
+        # One after another, they would take 20 s.
+        asyncio.timeout(10),
+    ):
+        answers = await asyncio.gather(
+            *(store.take_slot("shop", f"CA{n}", 7, LONG) for n in range(100)),
+            return_exceptions=True,
+        )
+    assert {type(answer) for answer in answers} == {StoreUnavailable}
+
+
+async def test_a_refusal_does_not_make_the_store_rest(own_server: str) -> None:
+    async with opened(own_server) as store, Redis.from_url(own_server) as admin:
+        await admin.replicaof("127.0.0.1", 1)
+        with pytest.raises(StoreUnavailable):
+            await store.take_slot("shop", "CA1", 1, LONG)
+        await admin.replicaof("NO", "ONE")
+        assert await store.take_slot("shop", "CA1", 1, LONG)
+
+
+async def test_a_read_only_replica_fails_the_check_and_every_slot(own_server: str) -> None:
+    async with opened(own_server) as store, Redis.from_url(own_server) as admin:
+        await admin.replicaof("127.0.0.1", 1)
+        for attempt in (
+            store.check(),
+            store.take_slot("shop", "CA1", 1, LONG),
+            store.spend_ticket("n", LONG),
+        ):
+            with pytest.raises(StoreUnavailable):
+                await attempt
+
+
+async def test_a_full_server_fails_the_check(own_server: str) -> None:
+    async with opened(own_server) as store, Redis.from_url(own_server) as admin:
+        await admin.config_set("maxmemory", "1")
+        with pytest.raises(StoreUnavailable, match="OutOfMemoryError"):
+            await store.check()
+
+
+async def test_a_wrong_password_is_an_unavailable_store_and_is_not_repeated(
+    own_server: str,
+) -> None:
+    async with Redis.from_url(own_server) as admin:
+        await admin.config_set("requirepass", "the-right-one")
+    wrong = own_server.replace("redis://", "redis://:not-this-one@")
+    async with opened(wrong) as store:
+        with pytest.raises(StoreUnavailable) as caught:
+            await store.take_slot("shop", "CA1", 1, LONG)
+    assert "not-this-one" not in str(caught.value)
+    right = own_server.replace("redis://", "redis://:the-right-one@")
+    async with opened(right) as store:
+        await store.check()
+
+
+async def test_connections_that_the_server_cuts_are_made_anew(own_server: str) -> None:
+    async with opened(own_server) as store, Redis.from_url(own_server) as admin:
+        assert await store.take_slot("shop", "CA1", 1, LONG)
+        await admin.client_kill_filter(_type="normal", skipme=True)
+        answers = [await told(store) for _ in range(3)]
+        assert answers[-1] == 1
+
+
+async def told(store: RedisStore) -> int | None:
+    try:
+        return await store.slots_taken("shop")
+    except StoreUnavailable:
+        return None

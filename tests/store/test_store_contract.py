@@ -1,0 +1,263 @@
+"""What every store promises, checked on each: memory, and a real Redis."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from app.plans import Business, Directory, Plan
+from app.store.base import Store
+from app.store.memory import MemoryStore
+from app.store.redis import RedisStore
+from tests.store.conftest import emptied
+
+WAIT_SECONDS = 5.0
+LONG = 60.0
+SHORT = 0.05
+PREMIUM = Plan("premium", max_concurrent_calls=7)
+SHOP = Business("shop", "The Shop, Zoë's", "premium", ("+12763659195", "+442079460000"), "sip:a@b")
+ORPHAN = Business("orphan", "Orphan", "gone")
+DIRECTORY = Directory((PREMIUM,), (SHOP, ORPHAN))
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def store(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[Store]:
+    adapter: Store
+    if request.param == "memory":
+        adapter = MemoryStore(time.monotonic)
+    else:
+        # What is promised here is no figure of speed: a busy machine may be slow.
+        adapter = RedisStore.from_url(await emptied(redis_url), timeout_seconds=WAIT_SECONDS)
+    await adapter.open()
+    yield adapter
+    await adapter.close()
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not await holds():
+            await asyncio.sleep(0.01)
+
+
+# ---------------------------------------------------------------- configuration
+
+
+async def test_an_empty_store_takes_the_directory_over_once(store: Store) -> None:
+    assert await store.load_if_empty(DIRECTORY)
+    other = Directory((Plan("premium", max_concurrent_calls=1),), ())
+    assert not await store.load_if_empty(other)
+    assert await store.plan("premium") == PREMIUM
+
+
+async def test_an_empty_directory_leaves_the_store_empty(store: Store) -> None:
+    assert not await store.load_if_empty(Directory())
+    assert await store.load_if_empty(DIRECTORY)
+
+
+async def test_a_large_directory_is_taken_over_whole(store: Store) -> None:
+    businesses = tuple(
+        Business(f"b{n}", f"Number {n}", "premium", (f"+1555{n:07}",)) for n in range(1200)
+    )
+    assert await store.load_if_empty(Directory((PREMIUM,), businesses))
+    for n in (0, 499, 500, 1199):
+        assert await store.business_of_number(f"+1555{n:07}") == businesses[n]
+
+
+async def test_what_was_loaded_is_found_by_id_name_and_number(store: Store) -> None:
+    await store.load_if_empty(DIRECTORY)
+    assert await store.business("shop") == SHOP
+    assert await store.business_of_number("+12763659195") == SHOP
+    assert await store.business_of_number("+442079460000") == SHOP
+    assert await store.lookup("shop") == (SHOP, PREMIUM)
+
+
+async def test_a_business_without_its_plan_is_not_looked_up(store: Store) -> None:
+    await store.load_if_empty(DIRECTORY)
+    assert await store.business("orphan") == ORPHAN
+    assert await store.lookup("orphan") is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "nobody", "a}b", "x" * 5000, "\x00", "\ud800", "☎"],
+    ids=["empty", "unknown", "brace", "long", "nul", "surrogate", "emoji"],
+)
+async def test_a_name_that_nothing_bears_finds_nothing(store: Store, name: str) -> None:
+    await store.load_if_empty(DIRECTORY)
+    assert await store.plan(name) is None
+    assert await store.business(name) is None
+    assert await store.business_of_number(name) is None
+    assert await store.lookup(name) is None
+
+
+async def test_a_store_that_can_be_reached_passes_its_check(store: Store) -> None:
+    await store.check()
+
+
+# ---------------------------------------------------------------------- tickets
+
+
+async def test_a_ticket_is_spent_once(store: Store) -> None:
+    assert await store.spend_ticket("n1", LONG)
+    assert not await store.spend_ticket("n1", LONG)
+    assert await store.spend_ticket("n2", LONG)
+
+
+async def test_of_many_who_spend_a_ticket_at_once_one_succeeds(store: Store) -> None:
+    spent = await asyncio.gather(*(store.spend_ticket("n", LONG) for _ in range(20)))
+    assert sum(spent) == 1
+
+
+async def test_a_spent_ticket_is_forgotten_after_its_time(store: Store) -> None:
+    assert await store.spend_ticket("n", SHORT)
+    await until(lambda: store.spend_ticket("n", LONG))
+
+
+async def test_a_call_is_seen_for_the_first_time_once(store: Store) -> None:
+    assert await store.first_seen("CA1", LONG)
+    assert not await store.first_seen("CA1", LONG)
+    assert await store.first_seen("CA2", LONG)
+
+
+async def test_a_call_and_a_ticket_of_one_name_have_nothing_in_common(store: Store) -> None:
+    assert await store.first_seen("same", LONG)
+    assert await store.spend_ticket("same", LONG)
+
+
+# ------------------------------------------------------------------------ slots
+
+
+async def test_slots_are_given_up_to_the_limit(store: Store) -> None:
+    taken = [await store.take_slot("shop", f"CA{n}", 2, LONG) for n in range(3)]
+    assert taken == [True, True, False]
+    assert await store.slots_taken("shop") == 2
+
+
+async def test_of_many_calls_at_once_as_many_get_a_slot_as_there_are(store: Store) -> None:
+    taken = await asyncio.gather(
+        *(store.take_slot("shop", f"CA{n}", 7, LONG) for n in range(200))
+    )
+    assert sum(taken) == 7
+    assert await store.slots_taken("shop") == 7
+
+
+async def test_a_call_that_asks_again_keeps_its_one_slot(store: Store) -> None:
+    for _ in range(3):
+        assert await store.take_slot("shop", "CA1", 1, LONG)
+    assert await store.slots_taken("shop") == 1
+
+
+async def test_a_call_keeps_its_slot_under_a_limit_that_was_lowered(store: Store) -> None:
+    assert await store.take_slot("shop", "CA1", 2, LONG)
+    assert await store.take_slot("shop", "CA2", 2, LONG)
+    assert await store.take_slot("shop", "CA1", 1, LONG)
+    assert not await store.take_slot("shop", "CA3", 1, LONG)
+
+
+async def test_businesses_do_not_share_slots(store: Store) -> None:
+    assert await store.take_slot("shop", "CA1", 1, LONG)
+    assert await store.take_slot("bank", "CA2", 1, LONG)
+    assert await store.slots_taken("shop") == 1
+
+
+async def test_a_freed_slot_serves_another_call(store: Store) -> None:
+    assert await store.take_slot("shop", "CA1", 1, LONG)
+    await store.free_slot("shop", "CA1")
+    assert await store.slots_taken("shop") == 0
+    assert await store.take_slot("shop", "CA2", 1, LONG)
+
+
+async def test_freeing_a_slot_that_is_not_held_has_no_effect(store: Store) -> None:
+    assert await store.take_slot("shop", "CA1", 1, LONG)
+    await store.free_slot("shop", "CA2")
+    await store.free_slot("bank", "CA1")
+    assert await store.slots_taken("shop") == 1
+
+
+async def test_a_slot_whose_lease_ran_out_serves_another_call(store: Store) -> None:
+    assert await store.take_slot("shop", "CA1", 1, SHORT)
+    await until(lambda: store.take_slot("shop", "CA2", 1, LONG))
+    assert await store.slots_taken("shop") == 1
+    assert not await store.take_slot("shop", "CA1", 1, LONG)
+
+
+async def test_a_lease_that_ran_out_is_not_counted(store: Store) -> None:
+    assert await store.take_slot("shop", "CA1", 9, SHORT)
+    assert await store.take_slot("shop", "CA2", 9, LONG)
+
+    async def one_is_left() -> bool:
+        return await store.slots_taken("shop") == 1
+
+    await until(one_is_left)
+
+
+async def test_asking_again_never_shortens_a_lease(store: Store) -> None:
+    assert await store.take_slot("shop", "CA1", 1, LONG)
+    assert await store.take_slot("shop", "CA1", 1, SHORT)
+    assert await store.renew_slots("shop", ["CA1"], SHORT) == set()
+    await asyncio.sleep(3 * SHORT)
+    assert await store.slots_taken("shop") == 1
+
+
+async def test_asking_again_lengthens_a_lease(store: Store) -> None:
+    assert await store.take_slot("shop", "CA1", 1, 0.5)
+    assert await store.take_slot("shop", "CA1", 1, LONG)
+    await asyncio.sleep(0.6)
+    assert await store.slots_taken("shop") == 1
+
+
+async def test_renewing_lengthens_leases_and_loses_none(store: Store) -> None:
+    for call in ("CA1", "CA2"):
+        assert await store.take_slot("shop", call, 2, 0.5)
+    assert await store.renew_slots("shop", ["CA1", "CA2"], LONG) == set()
+    await asyncio.sleep(0.6)
+    assert await store.slots_taken("shop") == 2
+
+
+async def test_a_call_that_lives_gets_a_lost_slot_back_and_is_named(store: Store) -> None:
+    assert await store.take_slot("shop", "CA1", 1, LONG)
+    assert await store.renew_slots("shop", ["CA1", "CA2"], LONG) == {"CA2"}
+    assert await store.slots_taken("shop") == 2
+    assert not await store.take_slot("shop", "CA3", 2, LONG)
+
+
+async def test_renewing_no_calls_changes_nothing(store: Store) -> None:
+    assert await store.renew_slots("shop", [], LONG) == set()
+    assert await store.slots_taken("shop") == 0
+
+
+# ----------------------------------------------------------------- live streams
+
+
+async def test_a_marked_stream_is_live_until_it_is_unmarked(store: Store) -> None:
+    assert await store.live_stream("shop", "CA1") is None
+    await store.mark_live("shop", "CA1", "MZ1", LONG)
+    assert await store.live_stream("shop", "CA1") == "MZ1"
+    assert await store.live_stream("shop", "CA2") is None
+    assert await store.live_stream("bank", "CA1") is None
+    await store.unmark_live("shop", "CA1", "MZ1")
+    assert await store.live_stream("shop", "CA1") is None
+
+
+async def test_the_end_of_an_earlier_stream_leaves_the_later_one_live(store: Store) -> None:
+    await store.mark_live("shop", "CA1", "MZ1", LONG)
+    await store.mark_live("shop", "CA1", "MZ2", LONG)
+    await store.unmark_live("shop", "CA1", "MZ1")
+    assert await store.live_stream("shop", "CA1") == "MZ2"
+
+
+async def test_a_stream_whose_lease_ran_out_is_not_live(store: Store) -> None:
+    await store.mark_live("shop", "CA1", "MZ1", SHORT)
+
+    async def is_gone() -> bool:
+        return await store.live_stream("shop", "CA1") is None
+
+    await until(is_gone)
+
+
+async def test_marking_again_lengthens_a_streams_lease(store: Store) -> None:
+    await store.mark_live("shop", "CA1", "MZ1", 0.5)
+    await store.mark_live("shop", "CA1", "MZ1", LONG)
+    await asyncio.sleep(0.6)
+    assert await store.live_stream("shop", "CA1") == "MZ1"

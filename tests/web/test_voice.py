@@ -1,0 +1,271 @@
+"""The voice webhook and the callbacks, asked over HTTP as Twilio asks them."""
+
+import asyncio
+from xml.etree import ElementTree
+
+import httpx
+import pytest
+
+from tests.service import (
+    NUMBER,
+    TOKEN,
+    Service,
+    a_call,
+    a_peer,
+    events_of,
+    lines_with,
+    post,
+    signature,
+)
+
+
+def parameters(document: str) -> dict[str, str]:
+    root = ElementTree.fromstring(document)
+    return {item.get("name", ""): item.get("value", "") for item in root.iter("Parameter")}
+
+
+def verbs(document: str) -> list[str]:
+    return [child.tag for child in ElementTree.fromstring(document)]
+
+
+async def test_a_call_is_answered_with_a_stream_of_its_business(service: Service) -> None:
+    call = a_call()
+    answer = await post(service, "/twilio-voice", call)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/xml")
+    stream = ElementTree.fromstring(answer.text).find("Connect/Stream")
+    assert stream is not None
+    assert stream.get("url") == f"{service.ws_url}/twilio-media"
+    callback = stream.get("statusCallback", "")
+    assert callback == f"{service.url}/twilio-stream-status?businessId=business-1"
+    said = parameters(answer.text)
+    assert said.pop("ticket")
+    assert said == {
+        "businessId": "business-1",
+        "callSid": call["CallSid"],
+        "plan": "premium",
+        "from": "+12763659195",
+        "to": NUMBER,
+    }
+    assert verbs(answer.text) == ["Connect", "Say", "Hangup"]
+
+
+async def test_a_business_that_forwards_gets_a_stream_beside_the_call(service: Service) -> None:
+    answer = await post(service, "/twilio-voice", a_call("+15005550003"))
+    root = ElementTree.fromstring(answer.text)
+    stream, dial = root.find("Start/Stream"), root.find("Dial")
+    assert stream is not None
+    assert dial is not None
+    assert stream.get("track") == "both_tracks"
+    assert dial.findtext("Number") == "+15005550099"
+    assert dial.get("action", "").startswith(f"{service.url}/twilio-dial")
+    assert dial.get("timeLimit") == "3600"
+    assert root.findtext("Say") == "Hello & welcome"
+
+
+async def test_the_webhook_may_come_by_get_and_name_the_business(service: Service) -> None:
+    query = "?businessId=business-1&CallSid=CAget&From=anonymous&To=%2B19999999999"
+    url = f"{service.url}/twilio-voice{query}"
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(url, headers={"X-Twilio-Signature": signature(url)})
+    assert parameters(answer.text)["businessId"] == "business-1"
+
+
+SIGNATURES = {
+    "missing": {},
+    "wrong": {"X-Twilio-Signature": "d3Jvbmc="},
+    "of another token": {"X-Twilio-Signature": "other token"},
+    "empty": {"X-Twilio-Signature": ""},
+}
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+async def test_a_request_twilio_did_not_sign_is_forbidden(service: Service, name: str) -> None:
+    call = a_call()
+    headers = dict(SIGNATURES[name])
+    if name == "of another token":
+        url = f"{service.url}/twilio-voice"
+        headers["X-Twilio-Signature"] = signature(url, call, token="54321")
+    answer = await post(service, "/twilio-voice", call, headers=headers)
+    assert answer.status_code == 403
+    assert answer.json()["error"] in ("signature_missing", "signature_invalid")
+    assert await events_of(service, call["CallSid"]) == []
+
+
+@pytest.mark.parametrize(
+    "value", [b"\xff\xfe", "ä".encode(), b"x" * 9000]
+)
+async def test_any_bytes_as_a_signature_are_forbidden(service: Service, value: bytes) -> None:
+    async with httpx.AsyncClient() as client:
+        answer = await client.post(
+            f"{service.url}/twilio-voice",
+            content="CallSid=CA1",
+            headers=[
+                (b"content-type", b"application/x-www-form-urlencoded"),
+                (b"x-twilio-signature", value),
+            ],
+        )
+    assert answer.status_code == 403
+
+
+async def test_a_doubled_signature_is_forbidden_though_both_are_right(service: Service) -> None:
+    call = a_call()
+    right = signature(f"{service.url}/twilio-voice", call).encode()
+    async with httpx.AsyncClient() as client:
+        answer = await client.post(
+            f"{service.url}/twilio-voice",
+            content=httpx.QueryParams(call).__str__(),
+            headers=[
+                (b"content-type", b"application/x-www-form-urlencoded"),
+                (b"x-twilio-signature", right),
+                (b"x-twilio-signature", right),
+            ],
+        )
+    assert answer.status_code == 403
+
+
+async def test_the_signature_is_over_public_url_not_over_headers(service: Service) -> None:
+    call = a_call()
+    forged = signature("http://evil.example/twilio-voice", call)
+    headers = {"Host": "evil.example", "X-Forwarded-Host": "evil.example"}
+    answer = await post(
+        service, "/twilio-voice", call, headers={**headers, "X-Twilio-Signature": forged}
+    )
+    assert answer.status_code == 403
+
+
+async def test_an_unknown_number_hears_a_polite_word(service: Service) -> None:
+    call = a_call("+19999999999")
+    answer = await post(service, "/twilio-voice", call)
+    assert answer.status_code == 200
+    assert verbs(answer.text) == ["Say", "Hangup"]
+    async with asyncio.timeout(5):
+        while not (events := await events_of(service, call["CallSid"])):
+            await asyncio.sleep(0.02)
+    assert [(name, data["reason"]) for name, data in events] == [
+        ("call.rejected", "unknown_business")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        pytest.param(b"CallSid=%ff%fe", "application/x-www-form-urlencoded", id="not UTF-8"),
+        pytest.param(b"\xff\xfe", "application/x-www-form-urlencoded", id="not ASCII"),
+        pytest.param(b"From=1", "application/x-www-form-urlencoded", id="no CallSid"),
+        pytest.param(b"CallSid=", "application/x-www-form-urlencoded", id="blank CallSid"),
+        pytest.param(b"CallSid=a%0Ab", "application/x-www-form-urlencoded", id="no id"),
+        pytest.param(b"{}", "application/json", id="JSON"),
+        pytest.param(b"a=b&" * 500, "application/x-www-form-urlencoded", id="500 fields"),
+        pytest.param(b"a=" + b"x" * 70_000, "application/x-www-form-urlencoded", id="70 kB"),
+    ],
+)
+async def test_a_malformed_form_is_a_bad_request(
+    open_service: Service, content: bytes, kind: str
+) -> None:
+    async with httpx.AsyncClient() as client:
+        answer = await client.post(
+            f"{open_service.url}/twilio-voice", content=content, headers={"Content-Type": kind}
+        )
+    assert answer.status_code == 400
+    assert answer.json()["error"] == "malformed_request"
+
+
+async def test_a_call_over_the_plans_limit_hears_that_it_is_busy(service: Service) -> None:
+    first, second = a_call("+15005550002"), a_call("+15005550002")
+    assert "Stream" in (await post(service, "/twilio-voice", first)).text
+    refused = await post(service, "/twilio-voice", second)
+    assert ElementTree.fromstring(refused.text).findtext("Say") == "All our lines are taken."
+    again = await post(service, "/twilio-voice", first)
+    assert "Stream" in again.text
+    await post(service, "/twilio-status", {**first, "CallStatus": "completed"})
+    assert "Stream" in (await post(service, "/twilio-voice", second)).text
+    await post(service, "/twilio-status", {**second, "CallStatus": "completed"})
+
+
+async def test_a_webhook_that_comes_twice_is_one_call_with_a_fresh_ticket(
+    service: Service,
+) -> None:
+    call = a_call()
+    first, second = [
+        parameters((await post(service, "/twilio-voice", call)).text)["ticket"] for _ in range(2)
+    ]
+    assert first != second
+    async with asyncio.timeout(5):
+        while not await events_of(service, call["CallSid"]):
+            await asyncio.sleep(0.02)
+    assert [name for name, _ in await events_of(service, call["CallSid"])] == ["call.incoming"]
+    await post(service, "/twilio-status", {**call, "CallStatus": "completed"})
+
+
+async def test_while_a_stream_of_the_call_is_live_there_is_no_other_ticket(
+    service: Service,
+) -> None:
+    call = a_call()
+    said = parameters((await post(service, "/twilio-voice", call)).text)
+    async with a_peer(service, call_sid=call["CallSid"]) as peer:
+        await peer.start(said)
+        await peer.media()
+        async with asyncio.timeout(5):
+            while "stream.started" not in dict(await events_of(service, call["CallSid"])):
+                await asyncio.sleep(0.02)
+        again = await post(service, "/twilio-voice", call)
+        assert "ticket" not in parameters(again.text)
+        await peer.stop()
+        await peer.closed()
+
+
+async def test_callbacks_become_lifecycle_events(service: Service) -> None:
+    call = a_call()
+    status = {**call, "CallStatus": "completed", "CallDuration": "12"}
+    assert (await post(service, "/twilio-status", status)).status_code == 204
+    failed = {
+        **call,
+        "StreamSid": "MZ1",
+        "StreamEvent": "stream-error",
+        "StreamError": "31921 closed",
+    }
+    path = "/twilio-stream-status?businessId=business-1"
+    assert (await post(service, path, failed)).status_code == 204
+    async with asyncio.timeout(5):
+        while len(events := await events_of(service, call["CallSid"])) < 2:
+            await asyncio.sleep(0.02)
+    assert events == [
+        ("call.status", {"status": "completed", "duration": "12"}),
+        ("stream.error", {"error": "31921 closed"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"), [("completed", ["Hangup"]), ("no-answer", ["Say", "Hangup"])]
+)
+async def test_the_end_of_a_forwarded_call_has_an_answer(
+    service: Service, status: str, expected: list[str]
+) -> None:
+    answer = await post(service, "/twilio-dial", {**a_call(), "DialCallStatus": status})
+    assert verbs(answer.text) == expected
+
+
+async def test_the_log_has_the_guides_phrases_and_no_secret(service: Service) -> None:
+    call = a_call()
+    ticket = parameters((await post(service, "/twilio-voice", call)).text)["ticket"]
+    log = service.logged()
+    assert lines_with(log, f"[Voice Webhook] Incoming call - CallSid: {call['CallSid']}")
+    phrase = f"[Voice Webhook] Call {call['CallSid']} from +1"
+    assert lines_with(log, phrase, ", business: business-1, plan: premium")
+    assert lines_with(log, f"[Voice Webhook] Stream URL: {service.ws_url}/twilio-media")
+    for secret in (ticket, TOKEN + "\n", "+12763659195", "Traceback"):
+        assert secret not in log
+
+
+async def test_an_older_auth_token_is_still_accepted(
+    tmp_path_factory: pytest.TempPathFactory, redis_url: str
+) -> None:
+    from tests.service import running_service
+
+    directory = tmp_path_factory.mktemp("rotation")
+    with running_service(directory, redis_url, TWILIO_AUTH_TOKEN=f"new,{TOKEN}") as rotated:
+        assert (await post(rotated, "/twilio-voice", a_call())).status_code == 200
+        async with httpx.AsyncClient() as client:
+            metrics = (await client.get(f"{rotated.url}/metrics")).text
+    assert "bridge_old_auth_token_total 1.0" in metrics
