@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,8 @@ from app.server import DrainingServer, server_config
 from app.settings import Settings
 from app.tools.demo import run_demo
 from app.tools.embedded import EmbeddedRedis
+
+log = logging.getLogger(__name__)
 
 EXIT_UNUSABLE = 2
 
@@ -87,8 +90,10 @@ def _greet(settings: Settings, port: int, redis_url: str) -> None:
     """Say that the service listens, and where to go next."""
     local = f"localhost:{port}"
     public = settings.public_url.http_base
+    log.info("[server] ✅ Ingestion server listening on port %d", port)
+    if settings.log_format == "json":
+        return
     lines = [
-        f"[server] ✅ Ingestion server listening on port {port}",
         f"  is it up?    curl http://{local}/health",
         "  a test call  make demo",
         f"  Twilio       set the number's voice webhook to POST {public}/twilio-voice",

@@ -82,6 +82,11 @@ def compose(
     settings: Settings, *, pubsub: PubSub | None = None, store: Store | None = None
 ) -> Service:
     """Make every part from `settings` and join them; nothing is connected yet."""
+    if settings.waives_signatures:
+        log.warning(
+            "[server] ⚠️ ALLOW_UNSIGNED: requests without a signature are served, and stream "
+            "tickets are ignored"
+        )
     metrics = Metrics()
     pubsub = pubsub or _pubsub(settings)
     store = store or _store(settings)

@@ -72,8 +72,7 @@ def violations(module: str, source: str, *, is_package: bool = False) -> list[st
                 found.append(f"{module} imports {name}, which is not below it")
         for confined, rooms in CONFINED.items():
             if f"{name}.".startswith(f"{confined}.") and room not in rooms:
-                if name.split(".")[:2] != ["app", room]:
-                    found.append(f"{module} imports {name}, which is confined")
+                found.append(f"{module} imports {name}, which is confined")
     return found
 
 

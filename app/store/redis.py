@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ReadOnlyError, RedisError
@@ -28,7 +28,6 @@ from app.errors import StoreUnavailable
 from app.plans import E164, IDENTIFIER, Business, Directory, Plan
 
 TIMEOUT_SECONDS = 0.25
-LOAD_TIMEOUT_SECONDS = 10.0
 # After a silence, calls are decided without Redis for so long.
 REST_SECONDS = 1.0
 FRESH_SECONDS = 1.0
@@ -106,6 +105,9 @@ class RedisStore:
         self._timeout_seconds = timeout_seconds
         self._clock = clock
         self._resting_until = float("-inf")
+        # A queue for connections. redis-py's BlockingConnectionPool has one, in
+        # which a waiter can lose its time-out when many give up at once.
+        self._room = asyncio.Semaphore(MAX_CONNECTIONS)
         # Holds what is configured, and so is no longer than the configuration.
         self._remembered: dict[str, _Remembered] = {}
 
@@ -117,13 +119,12 @@ class RedisStore:
         clock: Callable[[], float] = time.monotonic,
     ) -> Self:
         """Make a store with a client of its own."""
-        pool = BlockingConnectionPool.from_url(
+        pool = ConnectionPool.from_url(
             url,
             max_connections=MAX_CONNECTIONS,
-            timeout=timeout_seconds,
             retry=Retry(NoBackoff(), 0),
             socket_connect_timeout=timeout_seconds,
-            socket_timeout=LOAD_TIMEOUT_SECONDS,
+            socket_timeout=timeout_seconds,
             socket_keepalive=True,
             protocol=2,
         )
@@ -165,7 +166,7 @@ class RedisStore:
         commands += [("SADD", "businesses", business.id) for business in directory.businesses]
         commands += [("SADD", "plans", plan.name) for plan in directory.plans]
         for first in range(0, len(commands), LOAD_BATCH):
-            async with self._reaching(LOAD_TIMEOUT_SECONDS):
+            async with self._reaching():
                 pipeline = self._client.pipeline(transaction=False)
                 for command in commands[first : first + LOAD_BATCH]:
                     pipeline.execute_command(*command)
@@ -298,19 +299,21 @@ class RedisStore:
     # ------------------------------------------------------- the way to Redis
 
     async def _ask(self, *command: str | int) -> Any:
-        async with self._reaching(self._timeout_seconds):
+        async with self._reaching():
             return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
 
     @asynccontextmanager
-    async def _reaching(self, seconds: float) -> AsyncIterator[None]:
-        if self._clock() < self._resting_until:
-            raise StoreUnavailable("Redis did not answer a moment ago")
+    async def _reaching(self) -> AsyncIterator[None]:
+        self._check_awake()
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(self._timeout_seconds), self._room:
+                # Redis may have fallen silent while others were before us.
+                self._check_awake()
                 yield
         except (RedisTimeoutError, TimeoutError) as error:
             self._resting_until = self._clock() + REST_SECONDS
-            raise StoreUnavailable(f"Redis did not answer within {seconds} s") from error
+            waited = self._timeout_seconds
+            raise StoreUnavailable(f"Redis did not answer within {waited} s") from error
         except ReadOnlyError as error:
             # After a failover the name may lead elsewhere: connect anew.
             await self._client.connection_pool.disconnect(inuse_connections=False)
@@ -318,6 +321,10 @@ class RedisStore:
         except (RedisError, OSError) as error:
             # An error's text may hold what was sent; its class may not.
             raise StoreUnavailable(f"Redis failed: {type(error).__name__}") from error
+
+    def _check_awake(self) -> None:
+        if self._clock() < self._resting_until:
+            raise StoreUnavailable("Redis did not answer a moment ago")
 
 
 def _write_hash(key: str, record: Plan | Business) -> tuple[str, ...]:

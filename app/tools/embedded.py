@@ -47,6 +47,11 @@ class EmbeddedRedis:
         """Give the server's URL."""
         return f"redis://{HOST}:{self._port}/0"
 
+    @property
+    def pid(self) -> int:
+        """Give the server's process id."""
+        return self._process.pid if self._process else 0
+
     def __enter__(self) -> Self:
         self._directory.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(self._directory / "lock")

@@ -135,9 +135,7 @@ async def test_slots_are_given_up_to_the_limit(store: Store) -> None:
 
 
 async def test_of_many_calls_at_once_as_many_get_a_slot_as_there_are(store: Store) -> None:
-    taken = await asyncio.gather(
-        *(store.take_slot("shop", f"CA{n}", 7, LONG) for n in range(200))
-    )
+    taken = await asyncio.gather(*(store.take_slot("shop", f"CA{n}", 7, LONG) for n in range(200)))
     assert sum(taken) == 7
     assert await store.slots_taken("shop") == 7
 
