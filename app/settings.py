@@ -6,15 +6,19 @@ say how it is read and what a good value looks like.
 """
 
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 from app.errors import SettingsError
 
 MIN_SECRET_CHARACTERS = 32
+# RFC 1123, 2.1; and the underscore, which names of containers have.
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.IGNORECASE | re.ASCII)
 
 
 class Adapter(StrEnum):
@@ -33,11 +37,16 @@ class Unsigned(StrEnum):
     PUBLIC = "public"
 
 
-@dataclass(frozen=True, slots=True)
 class Secret:
-    """A text that no log, message or traceback may show."""
+    """A text that no log, message or traceback may show.
 
-    _text: str
+    No dataclass: `dataclasses.asdict` would take it apart.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text: Final = text
 
     def reveal(self) -> str:
         """Give the text to what must know it."""
@@ -45,6 +54,12 @@ class Secret:
 
     def __repr__(self) -> str:
         return "****"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +98,17 @@ def _text(value: str) -> str:
     return value
 
 
+def _host(value: str) -> str:
+    if not _is_host(value):
+        raise _Unusable("is not an address or a host name")
+    return value
+
+
 def _whole(low: int, high: int) -> Callable[[str], int]:
     def read(value: str) -> int:
-        try:
-            number = int(value)
-        except ValueError:
-            raise _Unusable("is not a whole number") from None
+        if not re.fullmatch(r"-?[0-9]{1,20}", value):
+            raise _Unusable("is not a whole number")
+        number = int(value)
         if not low <= number <= high:
             raise _Unusable(f"must be from {low} to {high}")
         return number
@@ -135,6 +155,8 @@ def _public_url(value: str) -> PublicUrl:
         host, port = parts.hostname or "", parts.port
     except ValueError:
         raise _Unusable("is not a URL") from None
+    if host and not _is_host(host):
+        raise _Unusable("does not name a host as the Internet does (in ASCII)")
     shown = f"[{host}]" if ":" in host else host
     good = "https://" + (shown + (f":{port}" if port else "") if host else "bridge.example.com")
     if parts.scheme not in ("http", "https") or not host:
@@ -152,9 +174,20 @@ def _public_url(value: str) -> PublicUrl:
 
 
 def _redis_url(value: str) -> Secret:
-    scheme, _, rest = value.partition("://")
-    if scheme not in ("redis", "rediss", "unix") or not rest:
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        raise _Unusable("is not a URL; in a password, write / as %2F and # as %23") from None
+    if parts.scheme not in ("redis", "rediss", "unix"):
         raise _Unusable("must begin with redis://, rediss:// (TLS) or unix://")
+    if parts.fragment:
+        raise _Unusable("holds a #; in a password, write it as %23")
+    if parts.scheme == "unix":
+        if not parts.path:
+            raise _Unusable("must name a socket", "unix:///run/redis.sock")
+    elif not _is_host(host) or not re.fullmatch(r"(?:/[0-9]*)?", parts.path):
+        raise _Unusable("must name a host, and after it at most a port and a database's number")
     return Secret(value)
 
 
@@ -178,13 +211,24 @@ def _secret_key(value: str) -> Secret:
     return Secret(value)
 
 
+def _is_host(text: str) -> bool:
+    return HOST_NAME.fullmatch(text) is not None or _address(text) is not None
+
+
 def _is_public(host: str) -> bool:
+    address = _address(host)
+    if address is not None:
+        return address.is_global
+    name = host.rstrip(".").lower()
+    local = (".local", ".localhost", ".test", ".internal", ".lan")
+    return "." in name and not name.endswith(local)
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        address = ipaddress.ip_address(host)
+        return ipaddress.ip_address(text)
     except ValueError:
-        local = (".local", ".localhost", ".test", ".internal", ".lan")
-        return "." in host.rstrip(".") and not host.lower().endswith(local)
-    return address.is_global
+        return None
 
 
 # ----------------------------------------------------------------------- settings
@@ -195,7 +239,7 @@ class Settings:
     """Every setting, read and checked; units stand in the names."""
 
     public_url: PublicUrl = _variable(_public_url, None, "https://bridge.example.com")
-    host: str = _variable(_text, "0.0.0.0", "0.0.0.0")
+    host: str = _variable(_host, "0.0.0.0", "0.0.0.0")
     port: int = _variable(_whole(0, 65535), 8000, "8000")
     redis_url: Secret | None = _variable(_redis_url, None, "redis://localhost:6379/0")
     pubsub_adapter: Adapter = _variable(_one_of(Adapter), Adapter.REDIS_STREAMS, "redis_streams")

@@ -74,7 +74,8 @@ def forward_with_stream(
     _say(response, greeting)
     if instruction:
         start = Start()
-        start.append(_stream(instruction, "both_tracks" if instruction.both_tracks else None))
+        track = "both_tracks" if instruction.both_tracks else "inbound_track"
+        start.append(_stream(instruction, track))
         response.append(start)
     dial = Dial(action=action_url, time_limit=time_limit, caller_id=_clean(caller_id) or None)
     if forward_to.startswith(("sip:", "sips:")):
@@ -136,10 +137,11 @@ def _stream(instruction: StreamInstruction, track: str | None) -> Stream:
         track=track,
         status_callback=instruction.status_callback or None,
     )
-    for name, value in instruction.parameters:
+    for pair in instruction.parameters:
+        name, value = map(_clean, pair)
         # One that is too long would spoil the whole document; so might an empty one.
-        if value and len(name) + len(value) < PARAMETER_LIMIT_CHARS:
-            stream.parameter(name=_clean(name), value=_clean(value))
+        if name and value and len(name) + len(value) < PARAMETER_LIMIT_CHARS:
+            stream.parameter(name=name, value=value)
     return stream
 
 

@@ -210,6 +210,12 @@ def test_silence_stays_silence() -> None:
     assert audio == bytes(48000)
 
 
+def test_samples_are_rounded_and_not_cut_off() -> None:
+    audio = converted(Converter(pcm16(8000), pcm16(24000)), tone(440, 8000, 8000, 20), 320)
+    # Cut off towards zero, a sample would lose half a step and this tone 0.6 of its 20.
+    assert samples_of(audio)[2000:-2000].std() * 2**0.5 == pytest.approx(20, abs=0.1)
+
+
 def test_a_peak_beyond_full_scale_is_clipped_and_does_not_wrap() -> None:
     half = np.full(40, 32767, "<i2")
     square = np.tile(np.concatenate([half, ~half]), 50)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -381,10 +382,11 @@ async def test_nothing_but_bad_messages_closes_the_socket(open_service: Service)
     async with a_peer(open_service, QUERY, headers={}) as peer:
         await peer.start()
         await peer.media(2)
-        with pytest.raises(ConnectionClosed):
-            for _ in range(100_000):
+        with suppress(ConnectionClosed):
+            for _ in range(1000):
                 await peer.socket.send("{broken")
                 await asyncio.sleep(0)
+        await peer.socket.wait_closed()
         assert peer.socket.close_code == 1008
     receipt = await receipt_of(open_service, peer.stream_sid)
     assert receipt["end_reason"] == "too_many_bad_messages"

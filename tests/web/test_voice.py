@@ -92,9 +92,7 @@ async def test_a_request_twilio_did_not_sign_is_forbidden(service: Service, name
     assert await events_of(service, call["CallSid"]) == []
 
 
-@pytest.mark.parametrize(
-    "value", [b"\xff\xfe", "ä".encode(), b"x" * 9000]
-)
+@pytest.mark.parametrize("value", [b"\xff\xfe", "ä".encode(), b"x" * 9000])
 async def test_any_bytes_as_a_signature_are_forbidden(service: Service, value: bytes) -> None:
     async with httpx.AsyncClient() as client:
         answer = await client.post(

@@ -1,0 +1,223 @@
+"""Who is let in, also while the store is away."""
+
+import itertools
+from collections.abc import Mapping
+
+import pytest
+
+from app.auth import TicketOffice
+from app.errors import (
+    BridgeError,
+    BusinessMismatch,
+    EventsBacklogged,
+    StoreUnavailable,
+    StreamAlreadyLive,
+    TicketExpired,
+    TicketSpent,
+    UnknownBusiness,
+)
+from app.events import LifecycleEvent, StreamStarted
+from app.media import Encoding, MediaFormat
+from app.metrics import Metrics
+from app.plans import Business, Directory, Plan
+from app.registry import Registry
+from app.session.herald import Herald
+from app.session.reception import (
+    TICKET_SECONDS,
+    Handshake,
+    IncomingCall,
+    Reception,
+    Refusal,
+    Welcome,
+)
+from app.store.memory import MemoryStore
+
+DIRECTORY = Directory(
+    (Plan("small", max_concurrent_calls=1), Plan("large")),
+    (
+        Business("one", "One", "large", ("+15005550001",)),
+        Business("two", "Two", "small", ("+15005550002",)),
+    ),
+)
+
+
+class AwayStore(MemoryStore):
+    """A store whose tickets cannot be redeemed while it is away."""
+
+    away = False
+
+    async def spend_ticket(self, nonce: str, ttl_seconds: float) -> bool:
+        if self.away:
+            raise StoreUnavailable("away")
+        return await super().spend_ticket(nonce, ttl_seconds)
+
+
+class Desk:
+    """A reception with its parts, on a clock that stands still."""
+
+    def __init__(self, *, waive_tickets: bool = False) -> None:
+        self.now = 1_700_000_000.0
+        self.told: list[LifecycleEvent] = []
+        self.takes_events = True
+        self.store = AwayStore(self.clock)
+        self.registry = Registry(self.store, Metrics(), max_calls=100, clock=self.clock)
+        ids = itertools.count()
+        self.reception = Reception(
+            self.store,
+            self.registry,
+            TicketOffice("s" * 32, self.clock, lambda: f"nonce-{next(ids)}"),
+            Herald(self.told.append, self.clock, lambda: f"event-{next(ids)}"),
+            Metrics(),
+            takes_events=lambda: self.takes_events,
+            waive_tickets=waive_tickets,
+            wall_clock=self.clock,
+        )
+
+    def clock(self) -> float:
+        return self.now
+
+    async def welcome(self, call_sid: str = "CA1", to: str = "+15005550001") -> Welcome:
+        decided = await self.reception.answer(IncomingCall(call_sid, "+1", to))
+        assert isinstance(decided, Welcome)
+        return decided
+
+
+@pytest.fixture
+async def desk() -> Desk:
+    made = Desk()
+    await made.store.load_if_empty(DIRECTORY)
+    return made
+
+
+@pytest.fixture
+async def open_desk() -> Desk:
+    made = Desk(waive_tickets=True)
+    await made.store.load_if_empty(DIRECTORY)
+    return made
+
+
+def start(
+    params: Mapping[str, str], call_sid: str = "CA1", stream_sid: str = "MZ1", to: str = ""
+) -> StreamStarted:
+    form = MediaFormat(Encoding.MULAW, 8000)
+    return StreamStarted(stream_sid, call_sid, form, params=params, to_number=to)
+
+
+TWILIO = Handshake("twilio")
+
+
+async def test_a_call_is_welcomed_announced_once_and_its_ticket_admits(desk: Desk) -> None:
+    first, second = await desk.welcome(), await desk.welcome()
+    assert [event.name for event in desk.told] == ["call.incoming"]
+    assert first.ticket != second.ticket
+    admitted = await desk.reception.admit(start({"ticket": second.ticket, "from": "+2"}), TWILIO)
+    assert (admitted.call.business_id, admitted.plan.name) == ("one", "large")
+    assert admitted.from_number == "+2"
+
+
+async def test_a_url_may_name_the_business(desk: Desk) -> None:
+    call = IncomingCall("CA1", "+1", "+19999999999", "two")
+    decided = await desk.reception.answer(call)
+    assert isinstance(decided, Welcome)
+    assert decided.business.id == "two"
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        (IncomingCall("CA9", "+1", "+19999999999"), "unknown_business"),
+        (IncomingCall("CA9", "+1", "+15005550001", "nobody"), "unknown_business"),
+        (IncomingCall("CA9", "+1", "+15005550002"), "plan_limit_reached"),
+    ],
+)
+async def test_a_refusal_is_announced_with_its_reason(
+    desk: Desk, call: IncomingCall, reason: str
+) -> None:
+    await desk.welcome("CA1", "+15005550002")
+    decided = await desk.reception.answer(call)
+    assert isinstance(decided, Refusal)
+    assert decided.error.reason == reason
+    assert (desk.told[-1].name, desk.told[-1].data["reason"]) == ("call.rejected", reason)
+
+
+async def test_a_draining_process_and_a_full_event_queue_refuse_calls(desk: Desk) -> None:
+    desk.takes_events = False
+    decided = await desk.reception.answer(IncomingCall("CA1", "+1", "+15005550001"))
+    assert isinstance(decided, Refusal)
+    assert isinstance(decided.error, EventsBacklogged)
+    assert desk.told == []
+    desk.takes_events = True
+    desk.registry.refuse_new_calls()
+    decided = await desk.reception.answer(IncomingCall("CA1", "+1", "+15005550001"))
+    assert isinstance(decided, Refusal)
+    assert decided.error.reason == "draining"
+
+
+async def refused(desk: Desk, started: StreamStarted, handshake: Handshake = TWILIO) -> BridgeError:
+    with pytest.raises(BridgeError) as error:
+        await desk.reception.admit(started, handshake)
+    # A refusal leaves no claim behind.
+    desk.registry.claim(started.stream_sid)
+    desk.registry.disclaim(started.stream_sid)
+    return error.value
+
+
+async def test_a_ticket_is_good_once_and_for_a_minute(desk: Desk) -> None:
+    ticket = (await desk.welcome()).ticket
+    await desk.reception.admit(start({"ticket": ticket}), TWILIO)
+    desk.registry.disclaim("MZ1")
+    spent = await refused(desk, start({"ticket": ticket}, stream_sid="MZ2"))
+    assert isinstance(spent, TicketSpent)
+    late = (await desk.welcome()).ticket
+    desk.now += TICKET_SECONDS
+    expired = await refused(desk, start({"ticket": late}, stream_sid="MZ3"))
+    assert isinstance(expired, TicketExpired)
+
+
+async def test_with_the_store_away_a_ticket_is_still_good_once(desk: Desk) -> None:
+    ticket = (await desk.welcome()).ticket
+    desk.store.away = True
+    await desk.reception.admit(start({"ticket": ticket}), TWILIO)
+    again = await refused(desk, start({"ticket": ticket}, stream_sid="MZ2"))
+    assert isinstance(again, TicketSpent)
+
+
+async def test_credentials_of_one_business_never_open_another(desk: Desk) -> None:
+    ticket = (await desk.welcome()).ticket
+    said = {"ticket": ticket, "businessId": "two"}
+    assert isinstance(await refused(desk, start(said)), BusinessMismatch)
+    elsewhere = Handshake("twilio", path_business="two")
+    ticket = (await desk.welcome()).ticket
+    mismatch = await refused(desk, start({"ticket": ticket}), elsewhere)
+    assert isinstance(mismatch, BusinessMismatch)
+
+
+@pytest.mark.parametrize(
+    ("params", "query", "path", "to", "owner"),
+    [
+        pytest.param({"businessId": "one"}, {"businessId": "two"}, "", "", "one", id="start"),
+        pytest.param({}, {"businessId": "two"}, "", "+15005550001", "two", id="query"),
+        pytest.param({}, {"to": "+15005550002"}, "", "", "two", id="number in the query"),
+        pytest.param({"to": "+15005550002"}, {}, "", "", "two", id="number in the parameters"),
+        pytest.param({}, {}, "", "+15005550002", "two", id="number in start"),
+        pytest.param({}, {}, "two", "", "two", id="path"),
+    ],
+)
+async def test_without_tickets_the_owner_is_found_in_this_order(
+    open_desk: Desk,
+    params: dict[str, str],
+    query: dict[str, str],
+    path: str,
+    to: str,
+    owner: str,
+) -> None:
+    handshake = Handshake("twilio", path, query)
+    admitted = await open_desk.reception.admit(start(params, to=to), handshake)
+    assert admitted.call.business_id == owner
+
+
+async def test_a_stream_of_nobody_and_a_live_one_are_refused(open_desk: Desk) -> None:
+    assert isinstance(await refused(open_desk, start({})), UnknownBusiness)
+    await open_desk.reception.admit(start({"businessId": "one"}), TWILIO)
+    with pytest.raises(StreamAlreadyLive):
+        await open_desk.reception.admit(start({"businessId": "one"}), TWILIO)

@@ -1,0 +1,307 @@
+"""Settings: what is read, what is refused, and how the refusal helps."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import pytest
+
+from app.errors import SettingsError
+from app.settings import Adapter, PublicUrl, Secret, Settings, Unsigned
+
+CANARY = "canary-5f1e0b"
+GOOD = {
+    "PUBLIC_URL": "https://bridge.example.com",
+    "TWILIO_AUTH_TOKEN": "12345",
+    "REDIS_URL": "redis://localhost:6379/0",
+}
+LOCAL = {"ALLOW_UNSIGNED": "true", "REDIS_URL": "redis://localhost:6379/0"}
+
+
+def refused(environ: Mapping[str, str]) -> SettingsError:
+    """Load what must be refused; the message is one line that names all three parts."""
+    with pytest.raises(SettingsError) as caught:
+        Settings.load(environ)
+    error = caught.value
+    message = str(error)
+    assert len(message.splitlines()) == 1
+    assert message.isprintable()
+    assert message.startswith(f"{error.variable} ")
+    assert error.problem in message
+    assert f"{error.variable}={error.example}" in message
+    assert error.__cause__ is None
+    assert error.__suppress_context__ or error.__context__ is None
+    return error
+
+
+def test_defaults_are_those_of_the_contract() -> None:
+    settings = Settings.load(GOOD)
+    assert (settings.host, settings.port) == ("0.0.0.0", 8000)
+    assert settings.pubsub_adapter is Adapter.REDIS_STREAMS
+    assert settings.allow_unsigned is Unsigned.NO
+    assert not settings.waives_signatures
+    assert (settings.log_format, settings.log_level) == ("console", "INFO")
+    assert settings.log_phone_numbers == "masked"
+    assert (settings.max_calls, settings.stream_start_timeout_seconds) == (1000, 5.0)
+    assert (settings.broker_buffer_seconds, settings.broker_buffer_bytes) == (30.0, 268_435_456)
+    assert settings.drain_seconds == 30.0
+    assert settings.secret_key is None
+    assert settings.metrics_token is None
+    assert settings.businesses_file is None
+
+
+@pytest.mark.parametrize("variable", dataclasses.fields(Settings), ids=lambda found: found.name)
+def test_every_example_is_itself_accepted(variable: "dataclasses.Field[object]") -> None:
+    # An example may be a shell's command, whose output is meant.
+    example = variable.metadata["example"].replace("$(openssl rand -hex 32)", "0f" * 32)
+    given = {variable.name.upper(): example}
+    environ = {**GOOD, **given}
+    if variable.name == "allow_unsigned":
+        del environ["PUBLIC_URL"]
+    loaded = Settings.load(environ)
+    assert getattr(loaded, variable.name) is not None
+
+
+def test_an_empty_variable_counts_as_unset() -> None:
+    names = [variable.name.upper() for variable in dataclasses.fields(Settings)]
+    assert Settings.load({**dict.fromkeys(names, ""), **GOOD}) == Settings.load(GOOD)
+
+
+def test_other_variables_are_left_alone() -> None:
+    assert Settings.load({**GOOD, "PORTAL": "x", "port": "1"}) == Settings.load(GOOD)
+
+
+def test_auth_tokens_stand_in_the_order_given() -> None:
+    settings = Settings.load({**GOOD, "TWILIO_AUTH_TOKEN": "new , older,oldest"})
+    assert [token.reveal() for token in settings.twilio_auth_token] == ["new", "older", "oldest"]
+
+
+@pytest.mark.parametrize(
+    ("url", "http_base", "ws_base"),
+    [
+        ("https://a.example.com", "https://a.example.com", "wss://a.example.com"),
+        ("HTTPS://A.Example.com", "https://a.example.com", "wss://a.example.com"),
+        ("https://a.example.com:8443", "https://a.example.com:8443", "wss://a.example.com:8443"),
+        ("http://localhost:8000", "http://localhost:8000", "ws://localhost:8000"),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000", "ws://127.0.0.1:8000"),
+        ("http://[::1]:8000", "http://[::1]:8000", "ws://[::1]:8000"),
+        ("http://192.168.1.7", "http://192.168.1.7", "ws://192.168.1.7"),
+        ("http://bridge", "http://bridge", "ws://bridge"),
+        ("http://media_bridge:8000", "http://media_bridge:8000", "ws://media_bridge:8000"),
+        ("http://box.local", "http://box.local", "ws://box.local"),
+        ("http://a.railway.internal", "http://a.railway.internal", "ws://a.railway.internal"),
+    ],
+)
+def test_a_public_url_gives_both_bases(url: str, http_base: str, ws_base: str) -> None:
+    public = Settings.load({**GOOD, "PUBLIC_URL": url}).public_url
+    assert (public.http_base, public.ws_base) == (http_base, ws_base)
+
+
+@pytest.mark.parametrize(
+    ("url", "example"),
+    [
+        ("https://a.example.com/", "https://a.example.com"),
+        ("https://a.example.com/voice", "https://a.example.com"),
+        ("https://a.example.com:8443/x/", "https://a.example.com:8443"),
+        ("https://a.example.com?x=1", "https://a.example.com"),
+        ("https://a.example.com#x", "https://a.example.com"),
+        ("https://me:word@a.example.com", "https://a.example.com"),
+        ("https://me@a.example.com", "https://a.example.com"),
+        ("http://a.example.com", "https://a.example.com"),
+        ("http://8.8.8.8", "https://8.8.8.8"),
+        ("http://[2606:4700::1111]", "https://[2606:4700::1111]"),
+        ("http://localhost:8000/", "http://localhost:8000"),
+        ("wss://a.example.com", "https://a.example.com"),
+        ("ftp://a.example.com", "https://a.example.com"),
+        ("a.example.com", "https://bridge.example.com"),
+        ("https://", "https://bridge.example.com"),
+        ("https://:8443", "https://bridge.example.com"),
+        ("https://a.example.com:x", "https://bridge.example.com"),
+        ("https://a.example.com:99999", "https://bridge.example.com"),
+        ("https://[::1", "https://bridge.example.com"),
+        ("https://a b.example.com", "https://bridge.example.com"),
+        ("https://a\x1b[31m.example.com", "https://bridge.example.com"),
+        ("https://a\u2028b.example.com", "https://bridge.example.com"),
+        ("https://b\u00fcro.example.com", "https://bridge.example.com"),
+        ("https://-a.example.com", "https://bridge.example.com"),
+        ("https://a..example.com", "https://bridge.example.com"),
+    ],
+)
+def test_a_wrong_public_url_is_answered_with_what_to_write(url: str, example: str) -> None:
+    error = refused({**GOOD, "PUBLIC_URL": url})
+    assert (error.variable, error.example) == ("PUBLIC_URL", example)
+
+
+@pytest.mark.parametrize(
+    ("base", "public"),
+    [
+        ("https://a.example.com", True),
+        ("https://8.8.8.8", True),
+        ("https://[2606:4700::1111]", True),
+        ("https://localhost", False),
+        ("https://127.0.0.1:8000", False),
+        ("https://10.1.2.3", False),
+        ("https://172.16.0.1", False),
+        ("https://169.254.1.1", False),
+        ("https://100.64.0.1", False),
+        ("https://[::1]", False),
+        ("https://[fd00::1]", False),
+        ("https://bridge", False),
+        ("https://box.local", False),
+        ("https://box.local.", False),
+        ("https://a.test", False),
+        ("https://a.internal", False),
+        ("https://notlocal.example", True),
+    ],
+)
+def test_a_host_that_strangers_reach_is_public(base: str, public: bool) -> None:
+    assert PublicUrl(base).is_public is public
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("HOST", "0.0.0.0 8000"),
+        ("HOST", "http://0.0.0.0"),
+        ("PORT", "-1"),
+        ("PORT", "65536"),
+        ("PORT", "80a"),
+        ("PORT", "8_000"),
+        ("PORT", "1.5"),
+        ("PORT", "9" * 5000),
+        ("REDIS_URL", "localhost:6379"),
+        ("REDIS_URL", "http://localhost"),
+        ("REDIS_URL", "redis+sentinel://localhost"),
+        ("REDIS_URL", "redis://"),
+        ("REDIS_URL", "redis://:6379"),
+        ("REDIS_URL", "redis://localhost:99999"),
+        ("REDIS_URL", "redis://localhost/first"),
+        ("REDIS_URL", "redis://:pa#ss@localhost"),
+        ("REDIS_URL", "redis://:pa/ss@localhost"),
+        ("REDIS_URL", "unix://"),
+        ("PUBSUB_ADAPTER", "kafka"),
+        ("TWILIO_ACCOUNT_SID", "AC123"),
+        ("TWILIO_ACCOUNT_SID", "AC" + "0" * 31 + "G"),
+        ("TWILIO_ACCOUNT_SID", "AC" + "0" * 32 + "\n"),
+        ("TWILIO_ACCOUNT_SID", "SK" + "0" * 32),
+        ("TWILIO_AUTH_TOKEN", ","),
+        ("TWILIO_AUTH_TOKEN", "12345,"),
+        ("TWILIO_AUTH_TOKEN", "12345,,67890"),
+        ("SECRET_KEY", "k" * 31),
+        ("ALLOW_UNSIGNED", "yes"),
+        ("ALLOW_UNSIGNED", "1"),
+        ("MAX_CALLS", "0"),
+        ("LOG_FORMAT", "xml"),
+        ("LOG_LEVEL", "TRACE"),
+        ("LOG_PHONE_NUMBERS", "none"),
+        ("STREAM_START_TIMEOUT_SECONDS", "0"),
+        ("STREAM_START_TIMEOUT_SECONDS", "61"),
+        ("STREAM_START_TIMEOUT_SECONDS", "nan"),
+        ("STREAM_START_TIMEOUT_SECONDS", "5s"),
+        ("BROKER_BUFFER_SECONDS", "0.5"),
+        ("BROKER_BUFFER_SECONDS", "601"),
+        ("BROKER_BUFFER_SECONDS", "inf"),
+        ("BROKER_BUFFER_BYTES", "1048575"),
+        ("DRAIN_SECONDS", "-1"),
+        ("DRAIN_SECONDS", "14401"),
+    ],
+)
+def test_a_bad_value_stops_the_start_with_one_line(variable: str, value: str) -> None:
+    assert refused({**GOOD, variable: value}).variable == variable
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost",
+        "redis://localhost:6379/0",
+        "redis://user:p%23ss@redis.example.com:6380/1",
+        "rediss://:pass@redis.example.com:6380?ssl_cert_reqs=none",
+        "redis://[::1]:6379",
+        "unix:///run/redis.sock?db=1",
+        "unix://user:pass@/run/redis.sock",
+    ],
+)
+def test_a_redis_url_is_kept_as_written(url: str) -> None:
+    loaded = Settings.load({**GOOD, "REDIS_URL": url})
+    assert loaded.redis_url is not None
+    assert loaded.redis_url.reveal() == url
+
+
+@pytest.mark.parametrize("missing", ["PUBLIC_URL", "TWILIO_AUTH_TOKEN", "REDIS_URL"])
+def test_what_serving_needs_is_asked_for_by_name(missing: str) -> None:
+    assert refused({name: value for name, value in GOOD.items() if name != missing}).variable == (
+        missing
+    )
+
+
+def test_a_missing_redis_url_points_at_make_run() -> None:
+    error = refused({name: value for name, value in GOOD.items() if name != "REDIS_URL"})
+    assert "make run" in error.problem
+
+
+def test_the_memory_adapter_needs_no_redis() -> None:
+    environ = {"ALLOW_UNSIGNED": "true", "PUBSUB_ADAPTER": "memory"}
+    assert Settings.load(environ).redis_url is None
+
+
+def test_unsigned_and_without_a_public_url_the_port_on_localhost_is_meant() -> None:
+    settings = Settings.load({**LOCAL, "PORT": "8123"})
+    assert settings.public_url.http_base == "http://localhost:8123"
+    assert settings.waives_signatures
+
+
+@pytest.mark.parametrize("url", ["https://a.example.com", "https://8.8.8.8"])
+def test_unsigned_on_a_public_host_must_be_said_outright(url: str) -> None:
+    error = refused({**LOCAL, "PUBLIC_URL": url})
+    assert (error.variable, error.example) == ("ALLOW_UNSIGNED", "public")
+    outright = Settings.load({**LOCAL, "PUBLIC_URL": url, "ALLOW_UNSIGNED": "public"})
+    assert outright.waives_signatures
+
+
+def test_unsigned_on_a_private_https_host_is_local_use() -> None:
+    assert Settings.load({**LOCAL, "PUBLIC_URL": "https://box.local"}).waives_signatures
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"PUBLIC_URL": f"https://me:{CANARY}@a.example.com"},
+        {"PUBLIC_URL": f"https://a.example.com/?token={CANARY}"},
+        {"PUBLIC_URL": f"https://a.example.com:{CANARY}"},
+        {"REDIS_URL": f"redis://:{CANARY}@localhost:99999"},
+        {"REDIS_URL": f"redis://:{CANARY}#x@localhost"},
+        {"REDIS_URL": f"redis://:x#{CANARY}@localhost"},
+        {"REDIS_URL": f"redis://:x/{CANARY}@localhost"},
+        {"REDIS_URL": f"redis://:x@localhost:{CANARY}"},
+        {"REDIS_URL": f"http://:{CANARY}@localhost"},
+        {"REDIS_URL": CANARY},
+        {"TWILIO_AUTH_TOKEN": f"{CANARY},"},
+        {"SECRET_KEY": CANARY},
+    ],
+)
+def test_no_refusal_shows_a_secret(given: dict[str, str]) -> None:
+    assert CANARY not in str(refused({**GOOD, **given}))
+
+
+def test_settings_can_be_shown_without_their_secrets() -> None:
+    settings = Settings.load(
+        {
+            **GOOD,
+            "REDIS_URL": f"redis://:{CANARY}@localhost",
+            "TWILIO_AUTH_TOKEN": f"{CANARY},{CANARY}",
+            "SECRET_KEY": CANARY * 4,
+            "METRICS_TOKEN": CANARY,
+        }
+    )
+    secret = Secret(CANARY)
+    shown = [repr(settings), str(settings), repr(dataclasses.asdict(settings))]
+    shown += [repr(secret), str(secret), f"{secret}", f"{secret!r}", "%s" % secret]  # noqa: UP031
+    assert not [text for text in shown if CANARY in text]
+    assert secret.reveal() == CANARY
+    assert (secret == Secret(CANARY), secret == Secret("other")) == (True, False)
+
+
+def test_settings_do_not_change() -> None:
+    settings = Settings.load(GOOD)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.port = 1  # type: ignore[misc]
