@@ -1,24 +1,36 @@
 """Log lines: one a message, safe to read, with nothing in them that must stay secret."""
 
+import io
 import json
 import logging
 import re
 import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from itertools import count
 from typing import IO, Any
-from urllib.parse import parse_qsl, quote
+from urllib.parse import unquote_plus
 
 HIDDEN = "***"
 # What a reader needs to see of a URL; every other parameter's value is hidden.
 _SHOWN_PARAMETERS = frozenset({"businessId", "plan", "callSid", "sample-rate", "sample_rate"})
-_SECRET_HEADERS = frozenset({"cookie", "set-cookie", "x-twilio-signature", "sec-websocket-key"})
-_SECRET_WORDS = ("auth", "token", "secret", "key", "password")
-# Control characters forge lines and colour terminals; bidi controls reorder text.
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_DIGITS = re.compile(r"\d{5,}")
+_SHOWN_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,128}")
+# A name may be a secret as well, where a peer forgets the `=`.
+_PARAMETER_NAME = re.compile(r"[A-Za-z_-]{1,32}")
+_MAX_PARAMETERS = 20
+# Parts of the names of headers that carry secrets; browsers' clients put tokens
+# into the subprotocol, as they can send no other header.
+_SECRET_HEADER = re.compile(
+    "auth|token|secret|key|password|cookie|session|credential|signature|sec-websocket-protocol"
+)
+_NUMBER = re.compile(r"\+?[0-9](?:[0-9 ().-]*[0-9])?")
+_MASKED_SCHEMES = frozenset({"client", "sip", "sips", "tel", "whatsapp"})
+# What Twilio writes for a caller who shows no number.
+_NO_NUMBER = frozenset(
+    {"", "anonymous", "blocked", "private", "restricted", "unavailable", "unknown"}
+)
+_EMOJI_JOINER = "\u200d"
 _MAX_LINE = 4000
-_MAX_TRACEBACK = 20_000
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -26,15 +38,21 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 def configure(log_format: str, level: str, stream: IO[str] | None = None) -> None:
     """Send the process's log to `stream` (stdout): `console` lines, or `json` objects.
 
-    uvicorn's own messages below WARNING are left out: they print query strings.
+    `level` is this program's. Libraries are heard from WARNING on: below it
+    they print query strings and headers.
     """
-    handler = logging.StreamHandler(stream or sys.stdout)
+    target = stream or sys.stdout
+    if isinstance(target, io.TextIOWrapper):
+        # A line with an emoji is not to be lost where the terminal knows none.
+        target.reconfigure(errors="backslashreplace")
+    handler = logging.StreamHandler(target)
     handler.setFormatter(JsonFormatter() if log_format == "json" else ConsoleFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level)
-    for name in ("uvicorn.error", "httpx", "httpcore", "websockets", "asyncio"):
-        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    ours = logging.getLogger("app")
+    ours.setLevel(level)
+    root.setLevel(max(logging.WARNING, ours.level))
+    logging.getLogger("uvicorn.error").setLevel(root.level)
     logging.getLogger("uvicorn.access").disabled = True
 
 
@@ -55,21 +73,35 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Render a record."""
         shown: dict[str, Any] = {
+            name: _plain(value) for name, value in vars(record).items() if name not in _STANDARD
+        }
+        shown |= {
             "at": _time_of(record),
             "level": record.levelname,
             "logger": record.name,
             "message": safe(record.getMessage()),
         }
         if record.exc_info:
-            shown["exception"] = safe(self.formatException(record.exc_info), _MAX_TRACEBACK)
-        shown |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
-        return json.dumps(shown, ensure_ascii=False, default=str)
+            shown["exception"] = safe(self.formatException(record.exc_info))
+        return json.dumps(shown, ensure_ascii=False)
 
 
-def safe(text: str, longest: int = _MAX_LINE) -> str:
-    """Escape what could forge or hide a line, and cut what is endless."""
-    cut = text if len(text) <= longest else text[:longest] + "…"
-    return _UNSAFE.sub(lambda found: found.group().encode("unicode_escape").decode(), cut)
+def safe(text: str) -> str:
+    """Escape what could forge, reorder or hide a line, and cut what is endless."""
+    cut = text if len(text) <= _MAX_LINE else text[:_MAX_LINE] + "…"
+    if cut.isprintable():
+        return cut
+    return "".join(
+        char if char.isprintable() or char == _EMOJI_JOINER else _escaped(char) for char in cut
+    )
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def _plain(value: object) -> object:
+    return value if value is None or isinstance(value, int | float) else safe(str(value))
 
 
 def phone_mask(mode: str) -> Callable[[str], str]:
@@ -80,27 +112,29 @@ def phone_mask(mode: str) -> Callable[[str], str]:
 def mask_phone(number: str) -> str:
     """Hide a number but for its first digit and its last four: `+1******9195`.
 
-    What is no number (`anonymous`) stays; in an address (`sip:…`) the scheme does.
+    Of less than eight digits only the first is shown; of an address (`sip:…`)
+    the scheme; of any other text nothing, unless it says that there is no
+    number (`anonymous`).
     """
     scheme, colon, rest = number.partition(":")
-    if colon:
-        return f"{scheme}:{HIDDEN}" if rest else number
-    digits = number.lstrip("+")
-    if not digits.isdigit():
-        return _DIGITS.sub(HIDDEN, number)
-    if len(digits) < 8:
-        return "*" * len(number)
-    plus = number[: len(number) - len(digits)]
-    return f"{plus}{digits[0]}{'*' * (len(digits) - 5)}{digits[-4:]}"
+    if colon and scheme in _MASKED_SCHEMES:
+        return f"{scheme}:{mask_phone(rest) if _NUMBER.fullmatch(rest) else HIDDEN}"
+    if not _NUMBER.fullmatch(number):
+        return number if number.lower() in _NO_NUMBER else HIDDEN
+    digits = sum(map(str.isdigit, number))
+    hidden = range(1, digits - 4 if digits >= 8 else digits)
+    place = count()
+    return re.sub("[0-9]", lambda digit: "*" if next(place) in hidden else digit[0], number)
 
 
 def masked_headers(headers: Iterable[tuple[str, str]]) -> str:
-    """Show headers as a JSON object, secrets hidden."""
+    """Show headers as a JSON object: secrets hidden, URLs without their query."""
     shown: dict[str, str] = {}
     for name, value in headers:
         lowered = name.lower()
-        hidden = lowered in _SECRET_HEADERS or any(word in lowered for word in _SECRET_WORDS)
-        shown[lowered] = HIDDEN if hidden else value
+        url, mark, _ = value.partition("?")
+        readable = f"{url}{mark}{HIDDEN}" if mark else value
+        shown[lowered] = HIDDEN if _SECRET_HEADER.search(lowered) else readable
     return json.dumps(shown, ensure_ascii=False)
 
 
@@ -108,19 +142,24 @@ def masked_url(path: str, query: str) -> str:
     """Show a path with its query; only values known to be harmless are shown."""
     if not query:
         return path
-    pairs = parse_qsl(query, keep_blank_values=True, errors="replace")
-    shown = [
-        f"{quote(name)}={quote(value) if name in _SHOWN_PARAMETERS else HIDDEN}"
-        for name, value in pairs
-    ]
+    parameters = query.split("&", _MAX_PARAMETERS)
+    shown = [_masked_parameter(parameter) for parameter in parameters[:_MAX_PARAMETERS]]
+    if len(parameters) > _MAX_PARAMETERS:
+        shown.append("…")
     return f"{path}?{'&'.join(shown)}"
 
 
+def _masked_parameter(parameter: str) -> str:
+    name, _, value = parameter.partition("=")
+    if name in _SHOWN_PARAMETERS and _SHOWN_VALUE.fullmatch(unquote_plus(value)):
+        return parameter
+    return f"{name}={HIDDEN}" if value and _PARAMETER_NAME.fullmatch(name) else HIDDEN
+
+
 def without_password(url: str) -> str:
-    """Show a URL without the user and password it may hold."""
+    """Show a URL without the user and password it may hold, nor its query."""
     scheme, separator, rest = url.partition("://")
-    authority, slash, tail = rest.partition("/")
-    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{tail}"
+    return f"{scheme}{separator}{rest.rpartition('@')[2].partition('?')[0]}"
 
 
 def _time_of(record: logging.LogRecord) -> str:

@@ -42,7 +42,8 @@ def loudest_hertz(audio: bytes, rate: int) -> float:
     spectrum = np.log(np.abs(np.fft.rfft(samples * np.hanning(len(samples)))) + 1e-9)
     peak = int(spectrum.argmax())
     left, top, right = spectrum[peak - 1 : peak + 2]
-    return (peak + 0.5 * (left - right) / (left - 2 * top + right)) * rate / len(samples)
+    between = 0.5 * (left - right) / (left - 2 * top + right)
+    return float(peak + between) * rate / len(samples)
 
 
 def converted(converter: Converter, audio: bytes, size: int) -> bytes:
@@ -213,7 +214,7 @@ def test_silence_stays_silence() -> None:
 def test_samples_are_rounded_and_not_cut_off() -> None:
     audio = converted(Converter(pcm16(8000), pcm16(24000)), tone(440, 8000, 8000, 20), 320)
     # Cut off towards zero, a sample would lose half a step and this tone 0.6 of its 20.
-    assert samples_of(audio)[2000:-2000].std() * 2**0.5 == pytest.approx(20, abs=0.1)
+    assert samples_of(audio)[2000:-2000].std() * 2**0.5 == pytest.approx(20, abs=0.25)
 
 
 def test_a_peak_beyond_full_scale_is_clipped_and_does_not_wrap() -> None:

@@ -111,6 +111,7 @@ class CallSession:
         self._admission: asyncio.Task[None] | None = None
         self._admitted: Admitted | None = None
         self._stream: MediaStream | None = None
+        self._serving = False
         self._deadline = asyncio.timeout(bridge.start_timeout_seconds)
         seconds = f"{bridge.start_timeout_seconds:g}"
         self._due: EndReason | BridgeError = StartTimeout(f"no start within {seconds} s")
@@ -135,14 +136,16 @@ class CallSession:
 
     def end(self, reason: EndReason) -> None:
         """End the session from outside, now."""
-        self._due = reason
-        self._deadline.reschedule(asyncio.get_running_loop().time())
+        if self._serving:
+            self._due = reason
+            self._deadline.reschedule(asyncio.get_running_loop().time())
 
     # ------------------------------------------------------------------ reading
 
     async def _serve(self, socket: Socket) -> EndReason | BridgeError:
         try:
             async with self._deadline, asyncio.TaskGroup() as tasks:
+                self._serving = True
                 return await self._read(socket, tasks)
         except TimeoutError:
             return self._due
@@ -152,6 +155,8 @@ class CallSession:
                 return error
             log.error("A session failed", exc_info=error)
             return EndReason.ERROR
+        finally:
+            self._serving = False
 
     async def _read(self, socket: Socket, tasks: asyncio.TaskGroup) -> EndReason:
         while True:

@@ -57,8 +57,8 @@ MULAW: dict[str, Any] = {"encoding": "audio/x-mulaw", "sampleRate": 8000, "chann
 
 def a_start(**changes: Any) -> str:
     """Write a `start` with some fields of its body changed; `...` takes one out."""
-    body = {"streamSid": STREAM, "callSid": CALL, "accountSid": ACCOUNT, "mediaFormat": MULAW}
-    body |= {"tracks": ["inbound"], "customParameters": {}} | changes
+    body: dict[str, Any] = {"streamSid": STREAM, "callSid": CALL, "accountSid": ACCOUNT}
+    body |= {"mediaFormat": MULAW, "tracks": ["inbound"], "customParameters": {}} | changes
     body = {name: value for name, value in body.items() if value is not ...}
     return json.dumps({"event": "start", "sequenceNumber": "1", "start": body})
 
@@ -387,7 +387,7 @@ def test_the_stream_sid_may_stand_outside_only() -> None:
         (["outbound"], (Track.OUTBOUND,)),
         (["outbound", "inbound", "inbound"], (Track.INBOUND, Track.OUTBOUND)),
         (["inbound_track", "sideways", 7, {}], (Track.INBOUND,)),
-        *((tracks, (Track.INBOUND,)) for tracks in (..., None, [], "outbound", {}, ["sideways"])),
+        *((unknown, (Track.INBOUND,)) for unknown in (..., None, [], "outbound", {}, ["sideways"])),
     ],
 )
 def test_tracks_are_read_and_default_to_the_caller(
