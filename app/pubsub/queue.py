@@ -36,7 +36,8 @@ class StreamQueue:
     until it is settled.
 
     `published`, `dropped` (reason → carrier frames) and `max_lag` (seconds)
-    are what a receipt needs.
+    are what a receipt needs. `on_published` is told of audio that the broker
+    has confirmed; it must not raise.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class StreamQueue:
         self.published = 0
         self.dropped: Counter[str] = Counter()
         self.max_lag = 0.0
+        self.on_published: Callable[[AudioEntry], None] | None = None
         self.opened = False
         self.scheduled = False
         self._id_ms = start_ms
@@ -160,6 +162,8 @@ class StreamQueue:
             else:
                 self.published += entry.frames
                 self.max_lag = max(self.max_lag, now - entry.received_at)
+                if self.on_published is not None:
+                    self.on_published(entry)
         if not self.is_full:
             self._room.set()
         if not self._waiting and not self._in_flight:

@@ -14,7 +14,6 @@ from app.events import (
     EndReason,
     Ignored,
     MediaRejected,
-    StreamRecord,
     StreamStarted,
     StreamStopped,
     Unreadable,
@@ -24,6 +23,7 @@ from app.metrics import Metrics
 from app.pubsub.outbox import Outbox
 from app.session.herald import Herald
 from app.session.ledger import Ledger
+from app.session.record import described, record_of
 from app.session.reception import Admitted, Handshake, Reception
 from app.session.stream import MediaStream
 from app.wire.base import Wire
@@ -210,7 +210,7 @@ class CallSession:
         bridge = self._bridge
         self._admitted = admitted = await bridge.reception.admit(start, self._handshake)
         await bridge.calls.begin(admitted.call, self.end)
-        record = _record(start, admitted, started_ms)
+        record = record_of(start, admitted, started_ms)
         plan = admitted.plan
         queue = bridge.outbox.queue(
             start.stream_sid,
@@ -223,7 +223,7 @@ class CallSession:
             admitted, start.format, queue, self._ledger, bridge.herald, bridge.clock, started
         )
         bridge.outbox.open_stream(queue, record, plan.max_call_seconds + plan.retention_seconds)
-        bridge.herald.tell("stream.started", admitted.call, _described(record))
+        bridge.herald.tell("stream.started", admitted.call, described(record))
         log.info(
             "[WebSocket] Stream %s started - CallSid: %s, business: %s, plan: %s",
             *(start.stream_sid, start.call_sid, admitted.call.business_id, plan.name),
@@ -233,8 +233,9 @@ class CallSession:
             stream.take(event, received_at)
         self._early.clear()
         self._stream = stream
-        self._due = EndReason.MAX_CALL_SECONDS
-        self._deadline.reschedule(asyncio.get_running_loop().time() + plan.max_call_seconds)
+        if not isinstance(self._due, EndReason):  # nobody has ended it meanwhile
+            self._due = EndReason.MAX_CALL_SECONDS
+            self._deadline.reschedule(asyncio.get_running_loop().time() + plan.max_call_seconds)
 
     async def _refuse(self, socket: Socket, outcome: EndReason | BridgeError) -> None:
         """Close a socket whose stream was never admitted: a close frame, and nothing before it."""
@@ -275,32 +276,3 @@ class CallSession:
             json.dumps(receipt.as_data()),
         )
         bridge.calls.disclaim(call.stream_sid)
-
-
-def _record(start: StreamStarted, admitted: Admitted, started_ms: int) -> StreamRecord:
-    # A ticket is spent, and still nobody else's business.
-    params = {name: value for name, value in start.params.items() if name != "ticket"}
-    plan = admitted.plan
-    return StreamRecord(
-        call=admitted.call,
-        from_number=admitted.from_number,
-        to_number=admitted.to_number,
-        params=params,
-        published=plan.published_format,
-        carried=start.format,
-        tracks=tuple(track for track in start.tracks if track in plan.published_tracks),
-        started_at=started_ms,
-    )
-
-
-def _described(record: StreamRecord) -> dict[str, object]:
-    """Give what a worker must know to read a stream it has just heard of."""
-    return {
-        "encoding": record.published.encoding,
-        "sampleRate": record.published.sample_rate,
-        "channels": record.published.channels,
-        "tracks": list(record.tracks),
-        "from": record.from_number,
-        "to": record.to_number,
-        "startedAt": record.started_at,
-    }

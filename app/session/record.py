@@ -1,0 +1,34 @@
+"""What is said of a stream when it begins."""
+
+from app.events import StreamRecord, StreamStarted
+from app.session.reception import Admitted
+
+
+def record_of(start: StreamStarted, admitted: Admitted, started_ms: int) -> StreamRecord:
+    """Describe an admitted stream, as `stream:{STREAM}` will say it."""
+    # A ticket is spent, and still nobody else's business.
+    params = {name: value for name, value in start.params.items() if name != "ticket"}
+    plan = admitted.plan
+    return StreamRecord(
+        call=admitted.call,
+        from_number=admitted.from_number,
+        to_number=admitted.to_number,
+        params=params,
+        published=plan.published_format,
+        carried=start.format,
+        tracks=tuple(track for track in start.tracks if track in plan.published_tracks),
+        started_at=started_ms,
+    )
+
+
+def described(record: StreamRecord) -> dict[str, object]:
+    """Give what a worker must know to read a stream it has just heard of."""
+    return {
+        "encoding": record.published.encoding,
+        "sampleRate": record.published.sample_rate,
+        "channels": record.published.channels,
+        "tracks": list(record.tracks),
+        "from": record.from_number,
+        "to": record.to_number,
+        "startedAt": record.started_at,
+    }
