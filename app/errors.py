@@ -17,6 +17,12 @@
         ├── MalformedRequest
         ├── SignatureMissing
         ├── SignatureInvalid
+        ├── CredentialsMissing
+        ├── CredentialsInvalid
+        ├── TokenInvalid
+        ├── TokenExpired
+        ├── ExotelNotSupported
+        ├── HeaderTooLarge
         ├── TicketMissing
         ├── TicketInvalid
         ├── TicketExpired
@@ -169,6 +175,48 @@ class SignatureInvalid(RemoteError):
 
     http_status = 403
     reason = "signature_invalid"
+
+
+class CredentialsMissing(RemoteError):
+    """Raised when a handshake shows nothing that admits it."""
+
+    http_status = 401
+    reason = "credentials_missing"
+
+
+class CredentialsInvalid(RemoteError):
+    """Raised when a handshake's credentials are unreadable, or none we know."""
+
+    http_status = 401
+    reason = "credentials_invalid"
+
+
+class TokenInvalid(RemoteError):
+    """Raised when a client's token is forged, or not one for this service."""
+
+    http_status = 401
+    reason = "token_invalid"
+
+
+class TokenExpired(RemoteError):
+    """Raised when a client's token was good and has run out."""
+
+    http_status = 401
+    reason = "token_expired"
+
+
+class ExotelNotSupported(RemoteError):
+    """Raised to Exotel while SUPPORT_EXOTEL is not set."""
+
+    http_status = 401
+    reason = "exotel_not_supported"
+
+
+class HeaderTooLarge(RemoteError):
+    """Raised when a request's header is longer than the limit."""
+
+    http_status = 431
+    reason = "header_too_large"
 
 
 class TicketMissing(RemoteError):

@@ -31,6 +31,7 @@ _NO_NUMBER = frozenset(
 )
 _EMOJI_JOINER = "\u200d"
 _MAX_LINE = 4000
+_MAX_TRACEBACK = 20_000
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -82,13 +83,13 @@ class JsonFormatter(logging.Formatter):
             "message": safe(record.getMessage()),
         }
         if record.exc_info:
-            shown["exception"] = safe(self.formatException(record.exc_info))
+            shown["exception"] = safe(self.formatException(record.exc_info), _MAX_TRACEBACK)
         return json.dumps(shown, ensure_ascii=False)
 
 
-def safe(text: str) -> str:
+def safe(text: str, longest: int = _MAX_LINE) -> str:
     """Escape what could forge, reorder or hide a line, and cut what is endless."""
-    cut = text if len(text) <= _MAX_LINE else text[:_MAX_LINE] + "…"
+    cut = text if len(text) <= longest else text[:longest] + "…"
     if cut.isprintable():
         return cut
     return "".join(

@@ -133,6 +133,20 @@ def test_an_endless_message_is_cut(log_format: str) -> None:
     assert len(logged(log_format, "%s", "x" * 1_000_000)) < 10_000
 
 
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_a_long_traceback_keeps_its_cause_and_an_endless_one_is_cut(log_format: str) -> None:
+    try:
+        raise ValueError("x" * 10_000 + "the cause")
+    except ValueError:
+        long = logged(log_format, "It broke", exc_info=True)
+    try:
+        raise ValueError("x" * 1_000_000)
+    except ValueError:
+        endless = logged(log_format, "It broke", exc_info=True)
+    assert "the cause" in long
+    assert len(endless) < 30_000
+
+
 def test_a_terminal_without_emoji_loses_no_line() -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii")

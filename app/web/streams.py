@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
 from fastapi import APIRouter, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse, Response
@@ -39,6 +40,12 @@ class OpenSocket:
             return text
         data: bytes = message["bytes"]
         return data
+
+    async def send(self, text: str) -> None:
+        """Send a text message; no effect when it is closed."""
+        if self._open:
+            with suppress(RuntimeError, WebSocketDisconnect):
+                await self._websocket.send_text(text)
 
     async def close(self, code: int, reason: str) -> None:
         """Close it; no effect when it is closed."""

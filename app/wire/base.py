@@ -89,6 +89,26 @@ class Wire(Protocol):
         """Tell how far the stream has come."""
         ...
 
+    def implied_start(self, message: str | bytes) -> StreamStarted | None:
+        """Give the start that this message implies, for peers that send none.
+
+        To be asked before `receive` while CONNECTING. After a start the stream is
+        STARTED, and the same message goes to `receive`.
+
+        Raises:
+            InvalidIdentifier: what the URL says is no id.
+            UnsupportedFormat: the URL declares audio that cannot be read.
+        """
+        ...
+
+    def started_reply(self) -> str | None:
+        """Give what the peer is answered once its stream is admitted, if anything."""
+        ...
+
+    def ack(self, seq: int) -> str | None:
+        """Give the reply which says that frame number `seq` is published, if one is due."""
+        ...
+
     def receive(self, message: str | bytes) -> WireEvent:
         """Read one message: text as `str`, a binary frame as `bytes`.
 
@@ -99,6 +119,7 @@ class Wire(Protocol):
             MalformedRequest: `start` lacks what it must name.
             InvalidIdentifier: an id in `start` is not one.
             UnsupportedFormat: `start` declares audio that cannot be read.
+            BusinessMismatch: `start` names what the peer's token does not admit.
         """
         ...
 

@@ -81,9 +81,21 @@ class TwilioWire:
         """Tell how far the stream has come."""
         return self._order.state
 
+    def implied_start(self, message: str | bytes) -> StreamStarted | None:
+        """Give None: Twilio always sends `start`."""
+        return None
+
+    def started_reply(self) -> str | None:
+        """Give None: Twilio takes an unknown message for an error (31951)."""
+        return None
+
+    def ack(self, seq: int) -> str | None:
+        """Give None, as `started_reply` does."""
+        return None
+
     def receive(self, message: str | bytes) -> WireEvent:
         """Read one message, as `Wire.receive` promises and the table above says."""
-        if isinstance(message, bytes):
+        if not isinstance(message, str):
             return Unreadable("binary_frame")
         try:
             decoded = _decode_media(message)

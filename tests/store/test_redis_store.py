@@ -3,8 +3,8 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -189,15 +189,20 @@ async def test_a_changed_plan_is_seen_after_a_second(url: str, redis: "Redis") -
         assert await store.plan("premium") == Plan("premium", max_concurrent_calls=3)
 
 
-async def test_what_was_deleted_is_forgotten(url: str, redis: "Redis") -> None:
+async def test_what_was_deleted_is_forgotten_for_good(own_server: str) -> None:
     clock = Clock()
-    async with opened(url, clock) as store:
+    async with opened(own_server, clock, timeout_seconds=0.3) as store:
         await store.load_if_empty(DIRECTORY)
         assert await store.business_of_number("+12763659195") == SHOP
-        await redis.delete("number:{+12763659195}", "business:{shop}")
+        async with Redis.from_url(own_server) as admin:
+            await admin.delete("number:{+12763659195}", "business:{shop}")
         clock.now += 1.1
         assert await store.business_of_number("+12763659195") is None
-        assert await store.lookup("shop") is None
+        assert await store.business("shop") is None
+        async with frozen(own_server):
+            for attempt in (store.business("shop"), store.business_of_number("+12763659195")):
+                with pytest.raises(StoreUnavailable):
+                    await attempt
 
 
 async def test_what_is_new_is_seen_at_once(url: str) -> None:
@@ -283,6 +288,69 @@ async def test_many_who_wait_for_a_hung_server_are_answered_together(own_server:
             return_exceptions=True,
         )
     assert {type(answer) for answer in answers} == {StoreUnavailable}
+
+
+@asynccontextmanager
+async def impostor(
+    answer: Callable[[bytes, asyncio.StreamWriter], Awaitable[None]],
+    pause_seconds: float = 0.0,
+) -> AsyncIterator[str]:
+    """Give the URL of a server that takes the handshake, and then answers as told."""
+
+    served: list[asyncio.Task[None]] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while command := await reader.read(65536):
+            await asyncio.sleep(pause_seconds)
+            if b"SETINFO" in command or b"SELECT" in command:
+                writer.write(b"+OK\r\n")
+            else:
+                await answer(command, writer)
+
+    async def serve_and_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            await serve(reader, writer)
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(asyncio.ensure_future(serve_and_close(reader, writer)))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        server.close()
+        async with asyncio.timeout(PATIENT):
+            await asyncio.gather(*served)
+
+
+async def test_a_command_whose_answer_is_lost_is_not_sent_again() -> None:
+    commands: list[bytes] = []
+
+    async def swallow(command: bytes, writer: asyncio.StreamWriter) -> None:
+        commands.append(command)
+        writer.close()
+
+    async with impostor(swallow) as url, opened(url) as store:
+        with pytest.raises(StoreUnavailable):
+            await store.spend_ticket("n", LONG)
+    assert len(commands) == 1
+    assert b"ticket:{n}" in commands[0]
+
+
+async def test_steps_that_are_each_in_time_may_together_be_too_late() -> None:
+    async def consent(command: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"+OK\r\n")
+
+    async with impostor(consent, pause_seconds=0.2) as url:
+        async with opened(url, timeout_seconds=0.3) as store:
+            with pytest.raises(StoreUnavailable, match="did not answer"):
+                await store.mark_live("shop", "CA1", "MZ1", LONG)
+        async with opened(url) as store:
+            await store.mark_live("shop", "CA1", "MZ1", LONG)
 
 
 async def test_a_refusal_does_not_make_the_store_rest(own_server: str) -> None:

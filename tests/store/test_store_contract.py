@@ -114,6 +114,15 @@ async def test_a_spent_ticket_is_forgotten_after_its_time(store: Store) -> None:
     await until(lambda: store.spend_ticket("n", LONG))
 
 
+async def test_a_spent_ticket_is_forgotten_while_an_earlier_one_is_remembered(
+    store: Store,
+) -> None:
+    assert await store.spend_ticket("earlier", LONG)
+    assert await store.spend_ticket("n", SHORT)
+    await until(lambda: store.spend_ticket("n", LONG))
+    assert not await store.spend_ticket("earlier", LONG)
+
+
 async def test_a_call_is_seen_for_the_first_time_once(store: Store) -> None:
     assert await store.first_seen("CA1", LONG)
     assert not await store.first_seen("CA1", LONG)

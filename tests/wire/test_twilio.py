@@ -387,7 +387,12 @@ def test_the_stream_sid_may_stand_outside_only() -> None:
         (["outbound"], (Track.OUTBOUND,)),
         (["outbound", "inbound", "inbound"], (Track.INBOUND, Track.OUTBOUND)),
         (["inbound_track", "sideways", 7, {}], (Track.INBOUND,)),
-        *((unknown, (Track.INBOUND,)) for unknown in (..., None, [], "outbound", {}, ["sideways"])),
+        (["sideways"], (Track.INBOUND,)),
+        ([], (Track.INBOUND,)),
+        ({}, (Track.INBOUND,)),
+        ("outbound", (Track.INBOUND,)),
+        (None, (Track.INBOUND,)),
+        (..., (Track.INBOUND,)),
     ],
 )
 def test_tracks_are_read_and_default_to_the_caller(
@@ -581,12 +586,12 @@ REAL = [
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(REAL),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=12,
+    max_leaves=4,
 )
 NAMES = st.sampled_from(["connected", "start", "media", "dtmf", "mark", "stop", "clear", ""])
 KEYS = ["streamSid", "callSid", "accountSid", "tracks", "mediaFormat", "customParameters"]
 KEYS += ["track", "chunk", "timestamp", "payload", "digit", "name", "encoding", "sampleRate"]
-BODIES = st.dictionaries(st.sampled_from([*KEYS, "channels"]), JSON, max_size=6) | JSON
+BODIES = st.dictionaries(st.sampled_from([*KEYS, "channels"]), JSON, max_size=4) | JSON
 MESSAGES = st.fixed_dictionaries(
     {"event": NAMES | JSON},
     optional={"sequenceNumber": JSON}
@@ -615,20 +620,16 @@ ANYTHING = st.one_of(
 
 
 @settings(max_examples=1000, deadline=None)
-@given(messages=st.lists(ANYTHING, min_size=1, max_size=6))
+@given(message=ANYTHING, is_started=st.booleans())
 def test_whatever_comes_is_answered_by_an_event_or_a_refused_start(
-    messages: list[str | bytes],
+    message: str | bytes, is_started: bool
 ) -> None:
-    wire = TwilioWire()
-    for message in messages:
-        before = wire.state
-        try:
-            event = wire.receive(message)
-        except (MalformedRequest, InvalidIdentifier, UnsupportedFormat):
-            assert before is StreamState.CONNECTING
-            assert wire.state is StreamState.CONNECTING
-            continue
+    wire = started() if is_started else TwilioWire()
+    before = wire.state
+    try:
+        event = wire.receive(message)
+    except (MalformedRequest, InvalidIdentifier, UnsupportedFormat):
+        assert before is wire.state is StreamState.CONNECTING
+    else:
         assert isinstance(event, WireEvent)
-        if isinstance(event, MediaReceived):
-            assert before is StreamState.STARTED
-            assert event.payload
+        assert not isinstance(event, MediaReceived) or (is_started and event.payload)
