@@ -13,7 +13,7 @@ help: ## show this list
 	@touch $@
 
 .env: .env.example
-	@test -e .env || { cp .env.example .env && \
+	@test -e .env || { umask 077 && cp .env.example .env && \
 	  $(PYTHON) -c 'import secrets; print("SECRET_KEY=" + secrets.token_hex(32))' >> .env && \
 	  echo "wrote .env from .env.example"; }
 	@touch .env

@@ -1,0 +1,262 @@
+"""The files around the code say what the code says."""
+
+import dataclasses
+import io
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping
+from importlib.metadata import requires
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dotenv import dotenv_values
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from app.cli import main
+from app.main import VERSION
+from app.plans import TrackPlan, parse_directory
+from app.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+VARIABLES = {field.name.upper(): field for field in dataclasses.fields(Settings)}
+UNITS = {"_SECONDS": "econds", "_BYTES": "ytes"}
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def project() -> dict[str, Any]:
+    found: dict[str, Any] = tomllib.loads(read("pyproject.toml"))["project"]
+    return found
+
+
+# -------------------------------------------------------------------- .env.example
+
+
+def documented() -> dict[str, tuple[str, str]]:
+    """Read .env.example: each variable's line as dotenv reads it, and its comment."""
+    found: dict[str, tuple[str, str]] = {}
+    for block in read(".env.example").split("\n\n"):
+        *comment, last = block.strip().splitlines() or [""]
+        line = re.fullmatch(r"#?([A-Z_]+)=(.*)", last)
+        if line:
+            assert all(text.startswith("# ") for text in comment)
+            assert line[1] not in found
+            found[line[1]] = (line[2], "\n".join(comment))
+    return found
+
+
+def test_the_example_environment_shows_every_setting_and_nothing_else() -> None:
+    assert set(documented()) == set(VARIABLES)
+    assert read(".env.example").count("=") >= len(VARIABLES)
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_the_example_environment_explains_a_setting(name: str) -> None:
+    _, comment = documented()[name]
+    said = re.search(r"Default: ([^\s.,;]+)", comment)
+    assert said, "its default must be said"
+    default = VARIABLES[name].default
+    if default not in (None, "", ()):
+        shown = f"{default:g}" if isinstance(default, float) else str(default)
+        assert comment.split("Default: ")[1].startswith(shown)
+    for ending, unit in UNITS.items():
+        assert unit in comment or not name.endswith(ending)
+
+
+@pytest.mark.parametrize("name", [name for name, (value, _) in documented().items() if value])
+def test_the_value_that_the_example_environment_shows_is_good(name: str) -> None:
+    environ = {"ALLOW_UNSIGNED": "public", "REDIS_URL": "redis://localhost:6379/0"}
+    Settings.load({**environ, name: documented()[name][0], "ALLOW_UNSIGNED": "public"})
+
+
+def test_the_example_environment_serves_this_machine_as_it_is() -> None:
+    environ = dotenv_values(stream=io.StringIO(read(".env.example")))
+    settings = Settings.load({**environ, "REDIS_URL": "redis://localhost:6379/0"})  # type: ignore[dict-item]
+    assert settings.waives_signatures
+    assert settings.public_url.http_base == "http://localhost:8000"
+    assert settings.businesses_file is not None
+    assert (ROOT / settings.businesses_file).is_file()
+
+
+def test_the_shipped_businesses_are_those_of_the_guides() -> None:
+    directory = parse_directory(read("businesses.toml"), "businesses.toml")
+    plans = {plan.name: plan for plan in directory.plans}
+    businesses = {business.id: business for business in directory.businesses}
+    assert businesses["business-1"].plan == "premium"
+    assert businesses["business-1"].numbers == ("+15005550006",)
+    assert plans["premium"].tracks is TrackPlan.BOTH
+    assert set(tomllib.loads(read("businesses.toml"))["plans"]["premium"]) == {
+        "max_concurrent_calls",
+        "max_call_seconds",
+        "tracks",
+        "encoding",
+        "sample_rate",
+        "frame_ms",
+        "retention_seconds",
+        "return_audio",
+    }
+
+
+# -------------------------------------------------------------------- dependencies
+
+
+def pins() -> dict[str, str]:
+    found = [line.split("==") for line in read("constraints.txt").splitlines()]
+    return {canonicalize_name(name): version for name, version in found}
+
+
+def closure(dependencies: list[str]) -> set[str]:
+    """Name all that these need, on this machine."""
+    seen: set[str] = set()
+    waiting = [Requirement(text) for text in dependencies]
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        if name not in seen:
+            seen.add(name)
+            further = [Requirement(text) for text in requires(name) or ()]
+            extras = ["", *requirement.extras]
+            waiting += [
+                found
+                for found in further
+                if not found.marker or any(found.marker.evaluate({"extra": e}) for e in extras)
+            ]
+    return seen
+
+
+def test_constraints_are_names_and_exact_versions_and_nothing_else() -> None:
+    lines = read("constraints.txt").splitlines()
+    assert [line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
+    assert len(pins()) == len(lines)
+
+
+def test_constraints_pin_everything_that_is_installed() -> None:
+    dependencies = [*project()["dependencies"], *project()["optional-dependencies"]["dev"]]
+    assert closure(dependencies) - set(pins()) == set()
+
+
+def test_each_dependency_allows_its_pin() -> None:
+    dependencies = [*project()["dependencies"], *project()["optional-dependencies"]["dev"]]
+    for requirement in map(Requirement, dependencies):
+        assert requirement.specifier.contains(pins()[canonicalize_name(requirement.name)])
+
+
+def test_platforms_install_what_we_tested() -> None:
+    # Railpack installs from this file alone, before it copies the project.
+    lines = [line for line in read("requirements.txt").splitlines() if line[0] != "#"]
+    given = [Requirement(line) for line in lines]
+    pinned = {canonicalize_name(one.name): str(one.specifier) for one in given if not one.marker}
+    needed = closure(project()["dependencies"])
+    older = {canonicalize_name(one.name) for one in given if one.marker}
+    assert pinned == {name: f"=={pins()[name]}" for name in needed - older}
+    assert all(str(one.specifier)[2:] == pins()[canonicalize_name(one.name)] for one in given)
+
+
+# ------------------------------------------------------------------------- project
+
+
+def test_the_version_is_one() -> None:
+    assert project()["version"] == VERSION
+
+
+def test_the_console_script_is_the_command_line() -> None:
+    module, _, name = project()["scripts"]["media-bridge"].partition(":")
+    assert (module, name) == (main.__module__, main.__name__)
+
+
+def test_platforms_start_and_drain_the_service_alike() -> None:
+    deploy = json.loads(read("railway.json"))["deploy"]
+    assert read("Procfile") == f"web: {deploy['startCommand']}\n"
+    assert deploy["startCommand"] == "python -m app serve"
+    assert deploy["healthcheckPath"] == "/health"
+    # Railway kills at once unless told otherwise; its documentation shows strings.
+    assert isinstance(deploy["drainingSeconds"], str)
+    assert isinstance(deploy["overlapSeconds"], str)
+    assert int(deploy["drainingSeconds"]) > VARIABLES["DRAIN_SECONDS"].default
+
+
+def test_ci_runs_what_a_person_runs() -> None:
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & stat.S_IXUSR
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    assert "set -euo pipefail" in script.read_text()
+    assert {"make test", "make lint", "make types"} <= set(script.read_text().splitlines())
+
+
+@pytest.mark.parametrize("name", [".env", "data/", ".venv/", "demo.wav"])
+def test_what_a_run_leaves_behind_is_not_committed(name: str) -> None:
+    assert name in read(".gitignore").splitlines()
+
+
+# ------------------------------------------------------------------------ Makefile
+
+
+def make(directory: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    environ: Mapping[str, str] = {"PATH": os.environ["PATH"]}
+    return subprocess.run(
+        ["make", f"PYTHON={sys.executable}", *arguments],
+        cwd=directory,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    for name in ("Makefile", ".env.example", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def test_make_help_explains_every_verb(checkout: Path) -> None:
+    shown = {line.split()[0] for line in make(checkout, "help").stdout.splitlines()}
+    verbs = re.search(r"^\.PHONY: (.*)$", read("Makefile"), re.MULTILINE)
+    assert verbs is not None
+    assert shown == set(verbs[1].split())
+    assert {"run", "test", "demo", "bench", "lint", "types", "check", "clean"} <= shown
+
+
+def test_a_first_run_writes_an_environment_with_a_key_of_its_own(checkout: Path) -> None:
+    assert make(checkout, ".env").returncode == 0
+    written = checkout / ".env"
+    environ = dotenv_values(written)
+    settings = Settings.load({**environ, "REDIS_URL": "redis://localhost"})  # type: ignore[dict-item]
+    assert settings.secret_key is not None
+    assert stat.S_IMODE(written.stat().st_mode) == 0o600
+    written.unlink()
+    make(checkout, ".env")
+    assert dotenv_values(written)["SECRET_KEY"] != environ["SECRET_KEY"]
+
+
+def test_an_environment_that_is_there_is_never_overwritten(checkout: Path) -> None:
+    (checkout / ".env").write_text("PORT=8123\n")
+    os.utime(checkout / ".env", (1, 1))
+    assert make(checkout, ".env").returncode == 0
+    assert (checkout / ".env").read_text() == "PORT=8123\n"
+
+
+def test_an_old_python_is_refused_in_a_sentence(checkout: Path) -> None:
+    old = checkout / "old-python"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    done = make(checkout, f"PYTHON={old}", ".venv/ready")
+    assert done.returncode != 0
+    assert "Python 3.11 or later is needed" in done.stdout
+    assert not (checkout / ".venv").exists()
+
+
+def test_run_starts_the_service_with_a_redis_of_its_own(checkout: Path) -> None:
+    shown = make(checkout, "--dry-run", "run").stdout
+    assert ".venv/bin/python -m app --env-file .env serve --embedded-redis data" in shown
