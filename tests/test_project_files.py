@@ -34,6 +34,10 @@ def read(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
+def default_of(name: str) -> Any:
+    return VARIABLES[name].default
+
+
 def project() -> dict[str, Any]:
     found: dict[str, Any] = tomllib.loads(read("pyproject.toml"))["project"]
     return found
@@ -57,7 +61,6 @@ def documented() -> dict[str, tuple[str, str]]:
 
 def test_the_example_environment_shows_every_setting_and_nothing_else() -> None:
     assert set(documented()) == set(VARIABLES)
-    assert read(".env.example").count("=") >= len(VARIABLES)
 
 
 @pytest.mark.parametrize("name", VARIABLES)
@@ -65,7 +68,7 @@ def test_the_example_environment_explains_a_setting(name: str) -> None:
     _, comment = documented()[name]
     said = re.search(r"Default: ([^\s.,;]+)", comment)
     assert said, "its default must be said"
-    default = VARIABLES[name].default
+    default = default_of(name)
     if default not in (None, "", ()):
         shown = f"{default:g}" if isinstance(default, float) else str(default)
         assert comment.split("Default: ")[1].startswith(shown)
@@ -75,8 +78,8 @@ def test_the_example_environment_explains_a_setting(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, (value, _) in documented().items() if value])
 def test_the_value_that_the_example_environment_shows_is_good(name: str) -> None:
-    environ = {"ALLOW_UNSIGNED": "public", "REDIS_URL": "redis://localhost:6379/0"}
-    Settings.load({**environ, name: documented()[name][0], "ALLOW_UNSIGNED": "public"})
+    environ = {"REDIS_URL": "redis://localhost", name: documented()[name][0]}
+    Settings.load({**environ, "ALLOW_UNSIGNED": "public"})
 
 
 def test_the_example_environment_serves_this_machine_as_it_is() -> None:
@@ -182,7 +185,7 @@ def test_platforms_start_and_drain_the_service_alike() -> None:
     # Railway kills at once unless told otherwise; its documentation shows strings.
     assert isinstance(deploy["drainingSeconds"], str)
     assert isinstance(deploy["overlapSeconds"], str)
-    assert int(deploy["drainingSeconds"]) > VARIABLES["DRAIN_SECONDS"].default
+    assert int(deploy["drainingSeconds"]) > default_of("DRAIN_SECONDS")
 
 
 def test_ci_runs_what_a_person_runs() -> None:

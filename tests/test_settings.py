@@ -176,6 +176,7 @@ def test_a_host_that_strangers_reach_is_public(base: str, public: bool) -> None:
         ("REDIS_URL", "redis://localhost:99999"),
         ("REDIS_URL", "redis://localhost/first"),
         ("REDIS_URL", "redis://:pa#ss@localhost"),
+        ("REDIS_URL", "redis://localhost/0#x"),
         ("REDIS_URL", "redis://:pa/ss@localhost"),
         ("REDIS_URL", "unix://"),
         ("PUBSUB_ADAPTER", "kafka"),
