@@ -5,12 +5,15 @@ a store's text fields (`as_fields`, `from_fields`).
 """
 
 import difflib
+import hashlib
 import re
 import tomllib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
+
+import phonenumbers
 
 from app.errors import ConfigurationError
 from app.media import Encoding, MediaFormat, Track
@@ -22,7 +25,10 @@ PLAN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 # ITU-T E.164: a country code, which never begins with 0; 15 digits at most.
 E164 = re.compile(r"\+[1-9][0-9]{1,14}")
 # twilio.com/docs/voice/twiml/sip: a SIP URI, "must be less than 255 characters".
+# A number as a carrier names it: E.164, or digits alone.
+DIALLED = re.compile(r"\+?[0-9]{2,15}")
 SIP_ADDRESS = re.compile(r"(?!.{255})sips?:[!#-;=?A-~]+@[!#-;=?A-~]+")
+PAIR_DIGEST = re.compile(r"sha256-[0-9a-f]{64}")
 SENTENCE_MAX_CHARS = 500
 # Twilio sends 20 ms a message: the shortest entry there can be.
 CARRIER_FRAME_MS = 20
@@ -96,6 +102,9 @@ class Business:
 
     `forward_to` is an E.164 number or a SIP address. A text that is empty is
     left out of the call. `after_stream` is said when the stream ends first.
+    `country` (ISO 3166-1, two letters) is where its numbers are also dialled in
+    national form. `exotel_pairs` are SHA-256 digests of its own `KEY:TOKEN`
+    pairs, in hexadecimal: the pairs themselves are kept nowhere.
     """
 
     id: str
@@ -106,6 +115,26 @@ class Business:
     greeting: str = ""
     busy_message: str = ""
     after_stream: str = AFTER_STREAM
+    country: str = ""
+    exotel_pairs: tuple[str, ...] = ()
+
+    @property
+    def dialled_forms(self) -> tuple[str, ...]:
+        """Give every form in which a carrier may name one of its numbers.
+
+        E.164; and with a country, the national number with its trunk prefix and
+        without, and E.164 without its plus.
+        """
+        forms = list(self.numbers)
+        if self.country:
+            for number in self.numbers:
+                parsed = phonenumbers.parse(number)
+                written = phonenumbers.format_number(
+                    parsed, phonenumbers.PhoneNumberFormat.NATIONAL
+                )
+                with_trunk = "".join(filter(str.isdigit, written))
+                forms += [number[1:], with_trunk, phonenumbers.national_significant_number(parsed)]
+        return tuple(dict.fromkeys(forms))
 
     def as_fields(self) -> dict[str, str]:
         """Give the business as text fields; the inverse of `from_fields`."""
@@ -248,6 +277,29 @@ def _destination(value: object) -> str:
     return text
 
 
+def _country(value: object) -> str:
+    text = _text(value)
+    if text and text not in phonenumbers.SUPPORTED_REGIONS:
+        raise ValueError("must be two capital letters of a country, such as IN")
+    return text
+
+
+def _pairs(value: object) -> tuple[str, ...]:
+    """Take pairs as a person writes them, `KEY:TOKEN`, and digests as they are stored."""
+    if not isinstance(value, list):
+        raise ValueError('must be a list, such as ["KEY:TOKEN"]')
+    digests = []
+    for item in value:
+        text = _text(item)
+        if PAIR_DIGEST.fullmatch(text):
+            digests.append(text.removeprefix("sha256-"))
+        elif all(text.partition(":")[::2]) and text.isascii():
+            digests.append(hashlib.sha256(text.encode()).hexdigest())
+        else:
+            raise ValueError("must hold pairs of the form KEY:TOKEN")
+    return tuple(digests)
+
+
 _PLAN_FIELDS: Mapping[str, _Field] = {
     "max_concurrent_calls": _whole(1, 100_000),
     # Twilio ends a call after four hours, unless an account asks for more.
@@ -267,6 +319,10 @@ _BUSINESS_FIELDS: Mapping[str, _Field] = {
     "greeting": _Field(_sentence),
     "busy_message": _Field(_sentence),
     "after_stream": _Field(_sentence),
+    "country": _Field(_country),
+    "exotel_pairs": _Field(
+        _pairs, lambda text: [f"sha256-{one}" for one in text.split(",")] if text else []
+    ),
 }
 _BUSINESS_REQUIRED = ("name", "plan", "numbers")
 
@@ -336,9 +392,12 @@ def _check_references(plans: Collection[Plan], businesses: Collection[Business])
         if business.plan not in names:
             hint = _meant(business.plan, names)
             raise ConfigurationError(f"{place} plan: there is no plan {business.plan!r}{hint}")
-        for number in business.numbers:
+        for number in business.dialled_forms:
             if (owner := owners.setdefault(number, business.id)) != business.id:
                 raise ConfigurationError(f"{place} numbers: {number} belongs to {owner!r} already")
+        for pair in business.exotel_pairs:
+            if (owner := owners.setdefault(pair, business.id)) != business.id:
+                raise ConfigurationError(f"{place} exotel_pairs: one belongs to {owner!r} already")
 
 
 def _meant(name: str, known: Collection[str]) -> str:

@@ -173,7 +173,7 @@ def test_a_server_that_does_not_end_is_not_joined_by_a_second(
         process.kill()
         process.wait()
         try:
-            with pytest.raises(EmbeddedServerError), EmbeddedRedis(tmp_path):
+            with pytest.raises(EmbeddedServerError, match="left behind"), EmbeddedRedis(tmp_path):
                 pass
         finally:
             os.kill(server_pid, signal.SIGKILL)

@@ -38,8 +38,11 @@ class Store(Protocol):
     async def business(self, business_id: str) -> Business | None:
         """Give the business of this id; as `plan`."""
 
-    async def business_of_number(self, e164: str) -> Business | None:
-        """Give the business that owns this number; as `plan`."""
+    async def business_of_number(self, dialled: str) -> Business | None:
+        """Give the business that owns this number, in any of its dialled forms; as `plan`."""
+
+    async def business_of_pair(self, digest: str) -> Business | None:
+        """Give the business that has this Exotel pair for its own, by its digest; as `plan`."""
 
     async def lookup(self, business_id: str) -> tuple[Business, Plan] | None:
         """Give a business with its plan; None when either is missing."""

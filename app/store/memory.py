@@ -35,7 +35,9 @@ class MemoryStore:
         self._plans = {plan.name: plan for plan in directory.plans}
         self._businesses = {business.id: business for business in directory.businesses}
         self._owners = {
-            number: business.id for business in directory.businesses for number in business.numbers
+            name: business.id
+            for business in directory.businesses
+            for name in (*business.dialled_forms, *business.exotel_pairs)
         }
         return bool(self._plans or self._businesses)
 
@@ -47,9 +49,13 @@ class MemoryStore:
         """Give the business of this id."""
         return self._businesses.get(business_id)
 
-    async def business_of_number(self, e164: str) -> Business | None:
+    async def business_of_number(self, dialled: str) -> Business | None:
         """Give the business that owns this number."""
-        return self._businesses.get(self._owners.get(e164, ""))
+        return self._businesses.get(self._owners.get(dialled, ""))
+
+    async def business_of_pair(self, digest: str) -> Business | None:
+        """Give the business that has this Exotel pair for its own."""
+        return self._businesses.get(self._owners.get(digest, ""))
 
     async def lookup(self, business_id: str) -> tuple[Business, Plan] | None:
         """Give a business with its plan; None when either is missing."""

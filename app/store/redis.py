@@ -25,7 +25,7 @@ from redis.exceptions import ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.errors import StoreUnavailable
-from app.plans import E164, IDENTIFIER, Business, Directory, Plan
+from app.plans import DIALLED, IDENTIFIER, Business, Directory, Plan
 
 TIMEOUT_SECONDS = 0.25
 # After a silence, calls are decided without Redis for so long.
@@ -162,7 +162,9 @@ class RedisStore:
             commands.append(_write_hash(_plan_key(plan.name), plan))
         for business in directory.businesses:
             commands.append(_write_hash(_business_key(business.id), business))
-            commands += [("SET", _number_key(number), business.id) for number in business.numbers]
+            owned = [_number_key(form) for form in business.dialled_forms]
+            owned += [_pair_key(digest) for digest in business.exotel_pairs]
+            commands += [("SET", key, business.id) for key in owned]
         commands += [("SADD", "businesses", business.id) for business in directory.businesses]
         commands += [("SADD", "plans", plan.name) for plan in directory.plans]
         for first in range(0, len(commands), LOAD_BATCH):
@@ -195,16 +197,20 @@ class RedisStore:
             return None
         return await self._recall(_business_key(business_id), read)
 
-    async def business_of_number(self, e164: str) -> Business | None:
+    async def business_of_number(self, dialled: str) -> Business | None:
         """Give the business that owns this number."""
+        return await self._owner(_number_key(dialled)) if DIALLED.fullmatch(dialled) else None
 
+    async def business_of_pair(self, digest: str) -> Business | None:
+        """Give the business that has this Exotel pair for its own."""
+        return await self._owner(_pair_key(digest))
+
+    async def _owner(self, key: str) -> Business | None:
         async def read() -> str | None:
-            owner = await self._ask("GET", _number_key(e164))
+            owner = await self._ask("GET", key)
             return _text(owner) if owner is not None else None
 
-        if not E164.fullmatch(e164):
-            return None
-        owner = await self._recall(_number_key(e164), read)
+        owner = await self._recall(key, read)
         return await self.business(owner) if owner is not None else None
 
     async def lookup(self, business_id: str) -> tuple[Business, Plan] | None:
@@ -337,6 +343,10 @@ def _plan_key(name: str) -> str:
 
 def _business_key(business_id: str) -> str:
     return f"business:{{{business_id}}}"
+
+
+def _pair_key(digest: str) -> str:
+    return f"exotel:{{{digest}}}"
 
 
 def _number_key(e164: str) -> str:

@@ -178,11 +178,13 @@ def _locked(path: Path) -> IO[str]:
     while not _takes(lock):
         lock.seek(0)
         holder = lock.read().strip()
-        if _is_alive(holder) or time.monotonic() > deadline:
+        alive = _is_alive(holder)
+        if alive or time.monotonic() > deadline:
             lock.close()
+            user = f"process {holder or 'unknown'}"
+            user = user if alive else f"a Redis server that {user} left behind"
             raise EmbeddedServerError(
-                f"{path.parent} is in use by process {holder or 'unknown'}, or a server that it "
-                "left behind: stop that one, or set REDIS_URL"
+                f"{path.parent} is in use by {user}: stop that one, or set REDIS_URL"
             )
         time.sleep(0.05)
     lock.truncate(0)

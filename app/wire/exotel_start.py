@@ -183,13 +183,13 @@ def _format_of(body: Mapping[str, Any], url: Mapping[str, str]) -> MediaFormat:
     if int_of(declared.get("channels", 1)) != 1:
         raise UnsupportedFormat("start: media_format.channels is not 1")
     option = _RATE_OPTION.search(name)
-    rate = (
-        value_of(declared, "sample_rate", "sampleRate")
-        or (option and option[1])
-        or _url_rate(url)
-        or DEFAULT_SAMPLE_RATE
+    said = (
+        value_of(declared, "sample_rate", "sampleRate"),
+        option and option[1],
+        _url_rate(url),
+        DEFAULT_SAMPLE_RATE,
     )
-    return MediaFormat(encoding, _rate_of(rate))
+    return MediaFormat(encoding, _rate_of(next(rate for rate in said if rate not in (None, ""))))
 
 
 def _rate_of(value: object) -> int:
