@@ -398,7 +398,7 @@ def _token_invalid(error: jwt.PyJWTError) -> TokenInvalid:
     return TokenInvalid("the token cannot be read")
 
 
-def _check_times(claims: Mapping[str, object], now: float, leeway: float) -> None:
+def _check_times(claims: Mapping[str, Any], now: float, leeway: float) -> None:
     for name in ("iat", "nbf"):
         begins = _time(claims, name)
         if begins is not None and begins > now + leeway:
@@ -408,14 +408,15 @@ def _check_times(claims: Mapping[str, object], now: float, leeway: float) -> Non
         raise TokenExpired("the token's exp has passed")
 
 
-def _time(claims: Mapping[str, object], name: str) -> float | None:
-    value = claims.get(name)
+def _time(claims: Mapping[str, Any], name: str) -> float | None:
+    value: float | None = claims.get(name)
     if value is None:
         return None
     # RFC 7519, 2: NumericDate, "A JSON numeric value"; and true is an int in Python.
-    if type(value) in (int, float) and 0 <= value <= _LATEST_TIME:  # type: ignore[operator]
-        return value  # type: ignore[return-value]
-    raise TokenInvalid(f"the token's {name} is not a time in Unix seconds")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= _LATEST_TIME:
+        raise TokenInvalid(f"the token's {name} is not a time in Unix seconds")
+    return value
 
 
 def _identifier(claims: Mapping[str, object], name: str) -> str | None:

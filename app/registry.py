@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -49,7 +50,9 @@ class Registry:
         self._max_calls = max_calls
         self._clock = clock
         self._claimed: dict[str, LiveStream | None] = {}
-        self._reserved: dict[tuple[str, str], float] = {}
+        # Calls on their way, the oldest first, and when their reservation ends.
+        self._reserved: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._live: Counter[tuple[str, str]] = Counter()
         self._none_left = asyncio.Event()
         self._none_left.set()
         self.draining = False
@@ -61,10 +64,7 @@ class Registry:
         if self.draining:
             raise Draining("this process finishes its last calls")
         self._forget_stale()
-        waiting = {sid for _, sid in self._reserved} - {
-            live.call.call_sid for live in self._claimed.values() if live
-        }
-        if len(self._claimed) + len(waiting) >= self._max_calls:
+        if len(self._claimed) + len(self._reserved) >= self._max_calls:
             raise ProcessFull(f"this process holds {self._max_calls} calls")
 
     async def reserve(self, business_id: str, call_sid: str, limit: int) -> None:
@@ -81,11 +81,13 @@ class Registry:
             taken = self._take_here(business_id, call_sid, limit)
         if not taken:
             raise PlanLimitReached(f"all {limit} slots are taken")
-        self._reserved[business_id, call_sid] = self._clock() + RESERVED_SECONDS
+        if (business_id, call_sid) not in self._live:
+            self._reserved[business_id, call_sid] = self._clock() + RESERVED_SECONDS
+            self._reserved.move_to_end((business_id, call_sid))
 
     async def release(self, business_id: str, call_sid: str) -> None:
         """Let go of a call's slot, unless a stream of it is live here."""
-        if any(live and live.call.call_sid == call_sid for live in self._claimed.values()):
+        if (business_id, call_sid) in self._live:
             return
         self._reserved.pop((business_id, call_sid), None)
         try:
@@ -95,17 +97,15 @@ class Registry:
 
     def _take_here(self, business_id: str, call_sid: str, limit: int) -> bool:
         self._forget_stale()
-        calls = {sid for owner, sid in self._reserved if owner == business_id}
-        calls |= {
-            live.call.call_sid
-            for live in self._claimed.values()
-            if live and live.call.business_id == business_id
-        }
+        known = self._reserved.keys() | self._live.keys()
+        calls = {sid for owner, sid in known if owner == business_id}
         return call_sid in calls or len(calls) < limit
 
     def _forget_stale(self) -> None:
+        # All are equally long, so the first to be made is the first to end.
         now = self._clock()
-        self._reserved = {key: end for key, end in self._reserved.items() if end > now}
+        while self._reserved and next(iter(self._reserved.values())) <= now:
+            self._reserved.popitem(last=False)
 
     # -------------------------------------------------------------- live streams
 
@@ -136,6 +136,8 @@ class Registry:
     async def begin(self, call: CallIdentity, end: Callable[[EndReason], None]) -> None:
         """Say that a claimed stream is live, here and in the store."""
         self._claimed[call.stream_sid] = LiveStream(call, end)
+        self._live[call.business_id, call.call_sid] += 1
+        self._reserved.pop((call.business_id, call.call_sid), None)
         try:
             await self._store.mark_live(
                 call.business_id, call.call_sid, call.stream_sid, LIVE_SECONDS
@@ -150,6 +152,9 @@ class Registry:
         the last of its audio is being written.
         """
         self._claimed[call.stream_sid] = None
+        self._live[call.business_id, call.call_sid] -= 1
+        if self._live[call.business_id, call.call_sid] <= 0:
+            del self._live[call.business_id, call.call_sid]
         try:
             await self._store.unmark_live(call.business_id, call.call_sid, call.stream_sid)
         except StoreUnavailable:

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 from app.errors import SettingsError
 
 MIN_SECRET_CHARACTERS = 32
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_JWT_KEYS = ("jwt_public_key", "jwt_secret", "jwt_jwks_url")
 # RFC 1123, 2.1; and the underscore, which names of containers have.
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.IGNORECASE | re.ASCII)
@@ -211,6 +213,40 @@ def _secret_key(value: str) -> Secret:
     return Secret(value)
 
 
+def _flag(value: str) -> bool:
+    try:
+        return {"true": True, "1": True, "false": False, "0": False}[value.strip().lower()]
+    except KeyError:
+        raise _Unusable("must be true or false") from None
+
+
+def _networks(value: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(one.strip()) for one in value.split(","))
+    except ValueError:
+        raise _Unusable("must be addresses or CIDRs, separated by commas") from None
+
+
+def _identifier(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,128}", value):
+        raise _Unusable("must be a business's id: 1 to 128 of A-Z a-z 0-9 _ . -")
+    return value
+
+
+def _sample_rate(value: str) -> int:
+    if value.strip() not in ("8000", "16000", "24000"):
+        raise _Unusable("must be 8000, 16000 or 24000 (Hz)")
+    return int(value)
+
+
+def _https_url(value: str) -> str:
+    parts = urlsplit(value)
+    local = not _is_public(parts.hostname or "")
+    if not parts.hostname or parts.scheme not in (("http", "https") if local else ("https",)):
+        raise _Unusable("must begin with https:// and name a host")
+    return value
+
+
 def _is_host(text: str) -> bool:
     return HOST_NAME.fullmatch(text) is not None or _address(text) is not None
 
@@ -238,7 +274,7 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 class Settings:
     """Every setting, read and checked; units stand in the names."""
 
-    public_url: PublicUrl = _variable(_public_url, None, "https://bridge.example.com")
+    public_url: PublicUrl | None = _variable(_public_url, None, "https://bridge.example.com")
     host: str = _variable(_host, "0.0.0.0", "0.0.0.0")
     port: int = _variable(_whole(0, 65535), 8000, "8000")
     redis_url: Secret | None = _variable(_redis_url, None, "redis://localhost:6379/0")
@@ -257,6 +293,21 @@ class Settings:
     broker_buffer_seconds: float = _variable(_seconds(1, 600), 30.0, "30")
     broker_buffer_bytes: int = _variable(_whole(2**20, 2**40), 256 * 2**20, "268435456")
     drain_seconds: float = _variable(_seconds(0, 14_400), 30.0, "30")
+    support_exotel: bool = _variable(_flag, False, "true")
+    exotel_api_key: tuple[Secret, ...] = _variable(_tokens, (), "current-key,older-key")
+    exotel_api_token: tuple[Secret, ...] = _variable(_tokens, (), "current-token,older-token")
+    exotel_allowed_ips: tuple[Network, ...] = _variable(_networks, (), "192.0.2.0/24,198.51.100.7")
+    exotel_default_business: str = _variable(_identifier, "", "business-1")
+    trusted_proxies: tuple[Network, ...] = _variable(_networks, (), "10.0.0.0/8")
+    ingest_default_sample_rate: int = _variable(_sample_rate, 24000, "24000")
+    ingest_idle_seconds: float = _variable(_seconds(1, 3600), 10.0, "10")
+    ack_interval: int = _variable(_whole(1, 1000), 10, "10")
+    jwt_public_key: str = _variable(_text, "", '"-----BEGIN PUBLIC KEY-----\\n…"')
+    jwt_secret: Secret | None = _variable(Secret, None, "$(openssl rand -hex 32)")
+    jwt_jwks_url: str = _variable(_https_url, "", "https://id.example.com/.well-known/jwks.json")
+    jwt_audience: str = _variable(_text, "", "media-bridge")
+    jwt_issuer: str = _variable(_text, "", "https://id.example.com/")
+    jwt_leeway_seconds: float = _variable(_seconds(0, 300), 5.0, "5")
 
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:
@@ -280,6 +331,18 @@ class Settings:
         return cls(**given)
 
     @property
+    def serves_twilio(self) -> bool:
+        """Tell whether the Twilio routes can be served: by an auth token, or without."""
+        has_token = bool(self.twilio_auth_token)
+        return self.public_url is not None and (has_token or self.waives_signatures)
+
+    @property
+    def exotel_pairs(self) -> tuple[str, ...]:
+        """Give the pairs that Exotel may show, as `KEY:TOKEN`."""
+        pairs = zip(self.exotel_api_key, self.exotel_api_token, strict=True)
+        return tuple(f"{key.reveal()}:{token.reveal()}" for key, token in pairs)
+
+    @property
     def waives_signatures(self) -> bool:
         """Tell whether a request without a signature is served, and tickets are ignored."""
         return self.allow_unsigned is not Unsigned.NO
@@ -289,15 +352,23 @@ def _check_together(given: dict[str, Any]) -> None:
     """Check what one variable demands of another, and fill in a local PUBLIC_URL."""
     unsigned = given.get("allow_unsigned", Unsigned.NO)
     public = given.get("public_url")
+    ingest_alone = given.get("support_exotel") or any(map(given.get, _JWT_KEYS))
     if public is None:
-        if unsigned is Unsigned.NO:
+        if unsigned is not Unsigned.NO:
+            given["public_url"] = PublicUrl(f"http://localhost:{given.get('port', 8000)}")
+        elif not ingest_alone:
             raise _missing("PUBLIC_URL", "the URL at which Twilio reaches this service")
-        given["public_url"] = PublicUrl(f"http://localhost:{given.get('port', 8000)}")
     elif unsigned is Unsigned.YES and public.is_public:
         problem = "lets anyone place calls, and PUBLIC_URL is a public host; if you mean it, say so"
         raise SettingsError("ALLOW_UNSIGNED", problem, "public")
-    if unsigned is Unsigned.NO and not given.get("twilio_auth_token"):
+    if unsigned is Unsigned.NO and not ingest_alone and not given.get("twilio_auth_token"):
         raise _missing("TWILIO_AUTH_TOKEN", "the auth token that signs Twilio's requests")
+    if len(given.get("exotel_api_key", ())) != len(given.get("exotel_api_token", ())):
+        problem = "must hold as many tokens as EXOTEL_API_KEY holds keys"
+        raise SettingsError("EXOTEL_API_TOKEN", problem, "current-token,older-token")
+    if sum(1 for name in _JWT_KEYS if given.get(name)) > 1:
+        problem = "must not be set beside JWT_SECRET or JWT_JWKS_URL: one algorithm is pinned"
+        raise SettingsError("JWT_PUBLIC_KEY", problem, "")
     adapter = given.get("pubsub_adapter", Adapter.REDIS_STREAMS)
     if adapter is not Adapter.MEMORY and given.get("redis_url") is None:
         raise _missing("REDIS_URL", "where frames are published (`make run` starts one for you)")

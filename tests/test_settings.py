@@ -14,6 +14,11 @@ GOOD = {
     "TWILIO_AUTH_TOKEN": "12345",
     "REDIS_URL": "redis://localhost:6379/0",
 }
+# Variables that are good only beside another.
+PARTNERS = {
+    "EXOTEL_API_KEY": {"EXOTEL_API_TOKEN": "current-token,older-token"},
+    "EXOTEL_API_TOKEN": {"EXOTEL_API_KEY": "current-key,older-key"},
+}
 LOCAL = {"ALLOW_UNSIGNED": "true", "REDIS_URL": "redis://localhost:6379/0"}
 
 
@@ -54,7 +59,7 @@ def test_every_example_is_itself_accepted(variable: "dataclasses.Field[object]")
     # An example may be a shell's command, whose output is meant.
     example = variable.metadata["example"].replace("$(openssl rand -hex 32)", "0f" * 32)
     given = {variable.name.upper(): example}
-    environ = {**GOOD, **given}
+    environ = {**GOOD, **PARTNERS.get(variable.name.upper(), {}), **given}
     if variable.name == "allow_unsigned":
         del environ["PUBLIC_URL"]
     loaded = Settings.load(environ)

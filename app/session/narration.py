@@ -3,10 +3,10 @@
 import logging
 
 from app.events import StreamStarted
+from app.session.reception import EXOTEL
 
 log = logging.getLogger(__name__)
 
-EXOTEL = "exotel"
 EVERY_FRAMES = 100
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from app.auth import Ticket, TicketOffice
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 # DESIGN: a ticket "lives 60 s", and so does a slot before `start`.
 TICKET_SECONDS = 60
+# The beginning of a call's id that is ours, where a carrier has not told its own yet.
+MADE_UP_CALL = "url-"
+EXOTEL = "exotel"
 # Twilio retries a webhook within 15 s; a `<Redirect>` may return much later.
 CALL_MEMORY_SECONDS = 14_400
 
@@ -36,19 +39,22 @@ class IncomingCall:
     from_number: str
     to_number: str
     business_id: str = ""
+    carrier: str = "twilio"
 
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
     """What a media socket said before its first message.
 
-    `path_business` is the business that the URL's path names, or empty; `query`
-    holds the first value of each query parameter.
+    `business_id` is the one that its credentials or the URL's path fix, or
+    empty; `query` holds the first value of each query parameter. With
+    `has_credentials` it needs no ticket.
     """
 
     carrier: str
-    path_business: str = ""
+    business_id: str = ""
     query: Mapping[str, str] = field(default_factory=dict)
+    has_credentials: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +100,9 @@ class Slots(Protocol):
     async def reserve(self, business_id: str, call_sid: str, limit: int) -> None:
         """Hold a slot of a plan for a call, or raise PlanLimitReached."""
 
+    async def release(self, business_id: str, call_sid: str) -> None:
+        """Let go of a call's slot."""
+
     def claim(self, stream_sid: str) -> None:
         """Make a stream this process's own, or raise StreamAlreadyLive or ProcessFull."""
 
@@ -105,7 +114,8 @@ class Reception:
     """Decide who is let in, and announce who comes and who is turned away.
 
     With `waive_tickets` a stream is admitted without one: whose it is, is then
-    what its `start` says, then its URL, then the dialled number.
+    what its `start` says, then its URL, then the dialled number. A call of
+    Exotel's that nothing tells the owner of is `default_business`'s.
     """
 
     def __init__(
@@ -118,6 +128,7 @@ class Reception:
         *,
         takes_events: Callable[[], bool],
         waive_tickets: bool,
+        default_business: str,
         wall_clock: Callable[[], float],
     ) -> None:
         self._store = store
@@ -127,6 +138,7 @@ class Reception:
         self._metrics = metrics
         self._takes_events = takes_events
         self._waive_tickets = waive_tickets
+        self._default_business = default_business
         self._wall_clock = wall_clock
         self._spent_here: dict[str, float] = {}
 
@@ -216,7 +228,7 @@ class Reception:
             RemoteError: its ticket, business or plan does not admit it.
             LocalError: this process or the store cannot take it now.
         """
-        ticket = self._ticket_of(start)
+        ticket = self._ticket_of(start, handshake)
         if ticket is None:
             self._check_open()
         self._slots.claim(start.stream_sid)
@@ -224,6 +236,8 @@ class Reception:
             if ticket is not None:
                 await self._spend(ticket)
             business, plan = await self._owner_of_stream(start, handshake, ticket)
+            if ticket is not None and ticket.call_sid != start.call_sid:
+                await self._slots.release(business.id, ticket.call_sid)
             await self._slots.reserve(business.id, start.call_sid, plan.max_concurrent_calls)
         except BaseException:
             self._slots.disclaim(start.stream_sid)
@@ -238,11 +252,26 @@ class Reception:
             start.to_number or said.get("to", ""),
         )
 
-    def _ticket_of(self, start: StreamStarted) -> Ticket | None:
-        # DESIGN: ALLOW_UNSIGNED ignores tickets, since a pasted capture carries an old one.
-        if self._waive_tickets:
+    def ticket_holds(self, query: Mapping[str, str]) -> bool | None:
+        """Tell whether a URL's ticket is ours and in time; None when it has none."""
+        text = query.get("ticket", "")
+        if not text:
             return None
-        return self._tickets.check(start.params.get("ticket", ""), start.call_sid)
+        try:
+            self._tickets.read(text)
+        except BridgeError:
+            return False
+        return True
+
+    def _ticket_of(self, start: StreamStarted, handshake: Handshake) -> Ticket | None:
+        # DESIGN: ALLOW_UNSIGNED ignores tickets, since a pasted capture carries an old one.
+        if self._waive_tickets or handshake.has_credentials:
+            return None
+        text = start.params.get("ticket") or handshake.query.get("ticket", "")
+        ticket = self._tickets.read(text)
+        if ticket.call_sid.startswith(MADE_UP_CALL):
+            return ticket
+        return self._tickets.check(text, start.call_sid)
 
     async def _spend(self, ticket: Ticket) -> None:
         now = self._wall_clock()
@@ -261,14 +290,19 @@ class Reception:
         self, start: StreamStarted, handshake: Handshake, ticket: Ticket | None
     ) -> tuple[Business, Plan]:
         named = start.params.get("businessId") or handshake.query.get("businessId", "")
-        fixed = ticket.business_id if ticket else handshake.path_business
-        for other in (named, handshake.path_business):
+        fixed = ticket.business_id if ticket else handshake.business_id
+        for other in (named, handshake.business_id):
             if fixed and other and other != fixed:
                 raise BusinessMismatch("the stream names a business that is not its own")
         said = {**handshake.query, **start.params}
-        found = await self._owner(
-            IncomingCall(start.call_sid, "", start.to_number or said.get("to", ""), fixed or named)
-        )
+        dialled = start.to_number or said.get("to", "")
+        call = IncomingCall(start.call_sid, "", dialled, fixed or named)
+        try:
+            found = await self._owner(call)
+        except UnknownBusiness:
+            if call.business_id or not self._default_business or handshake.carrier != EXOTEL:
+                raise
+            found = await self._owner(replace(call, business_id=self._default_business))
         if ticket is None or ticket.plan == found[1].name:
             return found
         # The plan that the call began with holds, if it still exists.
@@ -280,5 +314,5 @@ def _identity(call: IncomingCall, business: Business | None, plan: Plan | None) 
         call_sid=call.call_sid,
         business_id=business.id if business else "",
         plan=plan.name if plan else "",
-        carrier="twilio",
+        carrier=call.carrier,
     )

@@ -70,6 +70,7 @@ class Desk:
             Metrics(),
             takes_events=lambda: self.takes_events,
             waive_tickets=waive_tickets,
+            default_business="",
             wall_clock=self.clock,
         )
 
@@ -186,7 +187,7 @@ async def test_credentials_of_one_business_never_open_another(desk: Desk) -> Non
     ticket = (await desk.welcome()).ticket
     said = {"ticket": ticket, "businessId": "two"}
     assert isinstance(await refused(desk, start(said)), BusinessMismatch)
-    elsewhere = Handshake("twilio", path_business="two")
+    elsewhere = Handshake("twilio", business_id="two")
     ticket = (await desk.welcome()).ticket
     mismatch = await refused(desk, start({"ticket": ticket}), elsewhere)
     assert isinstance(mismatch, BusinessMismatch)
