@@ -89,7 +89,7 @@ def _environment(env_file: Path | None) -> dict[str, str]:
 def _greet(settings: Settings, port: int, redis_url: str) -> None:
     """Say that the service listens, and where to go next."""
     local = f"localhost:{port}"
-    public = settings.public_url.http_base
+    public = settings.public_url.http_base if settings.public_url else "PUBLIC_URL"
     log.info("[server] ✅ Ingestion server listening on port %d", port)
     if settings.log_format == "json":
         return

@@ -10,6 +10,7 @@
     │   │   ├── BrokerRefused         the broker answered no; nothing was written
     │   │   └── BrokerLost            no answer came; what was written is unknown
     │   ├── StoreUnavailable          configuration and slots cannot be reached
+    │   ├── PublicUrlMissing          this service does not know its own address
     │   ├── Draining                  this process takes no new calls
     │   ├── ProcessFull               MAX_CALLS reached
     │   └── EventsBacklogged          lifecycle events wait for the broker
@@ -120,6 +121,13 @@ class StoreUnavailable(LocalError):
     close_code = 1013
     retryable = True
     reason = "store_unavailable"
+
+
+class PublicUrlMissing(LocalError):
+    """Raised when a URL of this service is asked for and PUBLIC_URL is not set."""
+
+    http_status = 503
+    reason = "public_url_missing"
 
 
 class Draining(LocalError):

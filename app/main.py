@@ -16,8 +16,16 @@ from fastapi import FastAPI
 
 from app import log as logs
 from app.auth import TicketOffice, TwilioSignatures
-from app.errors import BrokerRefused, ConfigurationError, EventsBacklogged, StoreUnavailable
+from app.credentials import IngestPolicy, JwtRules, rules_from
+from app.errors import (
+    BrokerRefused,
+    ConfigurationError,
+    EventsBacklogged,
+    SettingsError,
+    StoreUnavailable,
+)
 from app.events import EndReason
+from app.jwks import JwksKeys, fetch_jwks
 from app.metrics import Metrics
 from app.plans import Directory, parse_directory
 from app.pubsub.base import PubSub
@@ -29,12 +37,14 @@ from app.registry import Registry
 from app.session.call import Bridge, CallSession
 from app.session.herald import Herald
 from app.session.reception import Reception
-from app.settings import Settings
+from app.settings import PublicUrl, Settings
 from app.store.base import Store
 from app.store.memory import MemoryStore
 from app.store.redis import RedisStore
 from app.web.errors import install_error_handlers
 from app.web.health import Condition, health_router
+from app.web.ingest import IngestDesk, ingest_router
+from app.web.off import off_router
 from app.web.streams import RequestLog, stream_router
 from app.web.twilio_form import TwilioRequests
 from app.web.voice import VoiceDesk, voice_router
@@ -46,6 +56,13 @@ VERSION = "0.1.0"
 # How long the last audio may take to reach the broker when the process stops.
 FLUSH_SECONDS = 5.0
 LOAD_RETRY_SECONDS = 1.0
+TWILIO_PATHS = (
+    "/twilio-voice",
+    "/twilio-dial",
+    "/twilio-status",
+    "/twilio-stream-status",
+    "/twilio-media",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +123,7 @@ def compose(
     app = FastAPI(title="twilio-media-bridge", version=VERSION, lifespan=lifecycle.lifespan)
     install_error_handlers(app)
     app.add_middleware(RequestLog)
-    _add_routes(app, settings, bridge, registry, lifecycle)
+    _add_routes(app, settings, bridge, registry, lifecycle, store)
     return Service(app, registry.refuse_new_calls, lifecycle.drain)
 
 
@@ -213,6 +230,7 @@ def _bridge(
         metrics,
         takes_events=lambda: outbox.takes_events,
         waive_tickets=settings.waives_signatures,
+        default_business=settings.exotel_default_business,
         wall_clock=time.time,
     )
     return Bridge(
@@ -228,9 +246,34 @@ def _bridge(
 
 
 def _add_routes(
-    app: FastAPI, settings: Settings, bridge: Bridge, registry: Registry, lifecycle: Lifecycle
+    app: FastAPI,
+    settings: Settings,
+    bridge: Bridge,
+    registry: Registry,
+    lifecycle: Lifecycle,
+    store: Store,
 ) -> None:
-    public = settings.public_url
+    _add_ingest(app, settings, bridge, store)
+    if settings.serves_twilio and settings.public_url is not None:
+        _add_twilio(app, settings, settings.public_url, bridge, registry)
+    else:
+        missing = "PUBLIC_URL" if settings.public_url is None else "TWILIO_AUTH_TOKEN"
+        log.warning("[server] The Twilio routes are off: %s is not set", missing)
+        app.include_router(off_router(TWILIO_PATHS, f"{missing} is not set"))
+    app.include_router(
+        health_router(
+            lifecycle.conditions(),
+            bridge.metrics,
+            metrics_token=settings.metrics_token.reveal() if settings.metrics_token else "",
+            version=VERSION,
+            live_streams=lambda: registry.live_count,
+        )
+    )
+
+
+def _add_twilio(
+    app: FastAPI, settings: Settings, public: PublicUrl, bridge: Bridge, registry: Registry
+) -> None:
     tokens = [token.reveal() for token in settings.twilio_auth_token]
     requests = TwilioRequests(
         TwilioSignatures(tokens, public.http_base, public.ws_base),
@@ -250,15 +293,48 @@ def _add_routes(
     app.include_router(
         stream_router(requests, lambda handshake: CallSession(bridge, TwilioWire(), handshake))
     )
-    app.include_router(
-        health_router(
-            lifecycle.conditions(),
-            bridge.metrics,
-            metrics_token=settings.metrics_token.reveal() if settings.metrics_token else "",
-            version=VERSION,
-            live_streams=lambda: registry.live_count,
-        )
+
+
+def _add_ingest(app: FastAPI, settings: Settings, bridge: Bridge, store: Store) -> None:
+    log.info("[server] supportExotel: %s", str(settings.support_exotel).lower())
+    policy = IngestPolicy(
+        support_exotel=settings.support_exotel,
+        exotel_pairs=settings.exotel_pairs,
+        exotel_networks=settings.exotel_allowed_ips,
+        trusted_proxies=settings.trusted_proxies,
+        waive=settings.waives_signatures,
+        jwt=_jwt_rules(settings),
     )
+    url = settings.jwt_jwks_url
+    desk = IngestDesk(
+        policy,
+        JwksKeys(url, fetch=fetch_jwks, clock=time.monotonic) if url else None,
+        store,
+        bridge.reception,
+        lambda wire, handshake: CallSession(
+            bridge, wire, handshake, idle_seconds=settings.ingest_idle_seconds
+        ),
+        new_id=lambda: uuid.uuid4().hex,
+        wall_clock=time.time,
+        ack_interval=settings.ack_interval,
+        default_sample_rate=settings.ingest_default_sample_rate,
+        ws_base=settings.public_url.ws_base if settings.public_url else "",
+    )
+    app.include_router(ingest_router(desk))
+
+
+def _jwt_rules(settings: Settings) -> JwtRules | None:
+    """Read the keys of own clients' tokens; those of JWT_JWKS_URL are fetched when needed."""
+    audience, issuer = settings.jwt_audience, settings.jwt_issuer
+    leeway = settings.jwt_leeway_seconds
+    if settings.jwt_jwks_url:
+        return JwtRules("RS256", {}, audience or None, issuer or None, leeway)
+    secret = settings.jwt_secret.reveal() if settings.jwt_secret else ""
+    try:
+        return rules_from(settings.jwt_public_key, secret, audience, issuer, leeway)
+    except ValueError as error:
+        name, _, problem = str(error).partition(" ")
+        raise SettingsError(name, problem, "see .env.example") from None
 
 
 def _pubsub(settings: Settings) -> PubSub:

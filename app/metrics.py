@@ -23,6 +23,9 @@ class Metrics:
         self.rejected = self._counter("frames_rejected", "Media messages rejected.", "reason")
         self.duplicates = self._counter("frames_duplicate", "Media messages sent twice.")
         self.carrier_gaps = self._counter("frames_missing", "Messages the carrier never sent.")
+        self.format_mismatches = self._counter(
+            "format_mismatches", "Streams whose audio is not what they declared."
+        )
         self.ignored = self._counter("messages_ignored", "Messages without effect.", "reason")
         self.broker_errors = self._counter("broker_errors", "Failed writes.", "kind")
         self.store_errors = self._counter("store_errors", "Failed look-ups and slots.")

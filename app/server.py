@@ -5,11 +5,15 @@ import logging
 import signal
 import socket
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from types import FrameType
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
+
+from app.log import masked_url
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +36,35 @@ class MediaSocketProtocol(WebSocketsSansIOProtocol):
         self.conn.receive_data(data)
         self.handle_events()
         if self.conn.parser_exc is not None and not self.close_sent:
-            self.handle_parser_exception()
+            if self.handshake_initiated:
+                self.handle_parser_exception()
+            else:
+                self._refuse_request()
+
+    def handle_connect(self, event: Request) -> None:
+        """Take an upgrade request; log one that RFC 6455 demands to be refused."""
+        super().handle_connect(event)
+        if self.response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            path, _, query = event.path.partition("?")
+            log.warning(
+                "[server] WebSocket upgrade request received { url: '%s' }", masked_url(path, query)
+            )
+            log.warning(
+                "[server] ❌ WebSocket upgrade failed: %d, %s",
+                *(self.response.status_code, self.conn.handshake_exc),
+            )
+
+    def _refuse_request(self) -> None:
+        """Answer a request that cannot be read, which uvicorn leaves without an answer."""
+        log.warning("[server] ❌ WebSocket upgrade failed: 431, %s", self.conn.parser_exc)
+        body = b"the request's headers are too large or cannot be read\n"
+        # RFC 6585, 5
+        self.transport.write(
+            b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\n"
+            b"Content-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+        )
+        self.handshake_complete = self.close_sent = True
+        self.transport.close()
 
 
 class DrainingServer(uvicorn.Server):

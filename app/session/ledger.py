@@ -16,6 +16,7 @@ class Ledger:
         self.ignored: Counter[str] = Counter()
         self.bytes = 0
         self.audio_ms = 0.0
+        self.format_mismatch = 0
         self.first_seq: int | None = None
         self.last_seq: int | None = None
         self._metrics = metrics
@@ -38,6 +39,11 @@ class Ledger:
         """Count a media message that came before."""
         self.received += 1
         self.duplicates += 1
+
+    def mismatch(self) -> None:
+        """Count that the audio is not what its `start` declared."""
+        self.format_mismatch += 1
+        self._metrics.format_mismatches.inc()
 
     def ignore(self, reason: str) -> None:
         """Count a message that carries no audio and has no effect."""
@@ -73,7 +79,7 @@ class Ledger:
             duplicates=self.duplicates,
             carrier_gaps=missing,
             seq_resets=resets,
-            format_mismatch=0,
+            format_mismatch=self.format_mismatch,
             bytes=self.bytes,
             audio_ms=round(self.audio_ms),
             wall_ms=wall_ms,

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from app.auth import Ticket, TicketOffice
@@ -180,7 +180,8 @@ class Reception:
         business_id = call.business_id
         if not business_id:
             owner = await self._store.business_of_number(call.to_number)
-            business_id = owner.id if owner else ""
+            default = self._default_business if call.carrier == EXOTEL else ""
+            business_id = owner.id if owner else default
         found = await self._store.lookup(business_id) if business_id else None
         if found is None:
             raise UnknownBusiness("no business has this number or id")
@@ -296,13 +297,9 @@ class Reception:
                 raise BusinessMismatch("the stream names a business that is not its own")
         said = {**handshake.query, **start.params}
         dialled = start.to_number or said.get("to", "")
-        call = IncomingCall(start.call_sid, "", dialled, fixed or named)
-        try:
-            found = await self._owner(call)
-        except UnknownBusiness:
-            if call.business_id or not self._default_business or handshake.carrier != EXOTEL:
-                raise
-            found = await self._owner(replace(call, business_id=self._default_business))
+        found = await self._owner(
+            IncomingCall(start.call_sid, "", dialled, fixed or named, handshake.carrier)
+        )
         if ticket is None or ticket.plan == found[1].name:
             return found
         # The plan that the call began with holds, if it still exists.

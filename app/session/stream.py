@@ -1,5 +1,6 @@
 """An admitted stream: each wire event in, entries and lifecycle events out, all counted."""
 
+import logging
 from collections.abc import Callable
 
 from app.events import (
@@ -21,6 +22,9 @@ from app.session.ledger import Ledger
 from app.session.reception import Admitted
 from app.session.sequence import Place, Sequence
 from app.session.track import TrackAudio
+from app.session.truth import FormatCheck
+
+log = logging.getLogger(__name__)
 
 # DESIGN: a peer whose media time is more than this ahead of the clock is no carrier.
 AHEAD_MS = 5000
@@ -60,6 +64,7 @@ class MediaStream:
         self._ended = started
         self._has_ended = False
         self._sequence = Sequence()
+        self._check = FormatCheck(carried)
         self._media_ms = dict.fromkeys(Track, 0.0)
         self._tracks = {
             track: TrackAudio(track, carried, plan.published_format, plan.frame_ms, queue.put_audio)
@@ -147,6 +152,17 @@ class MediaStream:
         self._media_ms[event.track] += duration
         self._ledger.accept(place.seq, size, duration)
         audio.push(event.payload, place.seq, event.ts, received_at)
+        if not self._check.done and event.track is Track.INBOUND:
+            self._compare_with_declared(event, received_at)
+
+    def _compare_with_declared(self, event: MediaReceived, received_at: float) -> None:
+        mismatch = self._check.add(event.payload, event.ts, received_at)
+        if mismatch is not None:
+            self._ledger.mismatch()
+            log.warning(
+                "[WebSocket] ⚠️ Stream %s declares %s and sends %s",
+                *(self._call.stream_sid, mismatch.declared, mismatch.measured),
+            )
 
     def _reject(self, event: MediaRejected) -> None:
         self._ledger.reject(event.reason)

@@ -16,13 +16,17 @@ KNOWN_FORMATS: Final = (
 )
 NEAR_KNOWN: Final = 0.15
 NEAR_DECLARED: Final = 0.25
+# What comes faster than the fastest of them does not come in real time.
+FASTEST_BYTES_PER_SECOND: Final = 2 * max(known.bytes_per_second for known in KNOWN_FORMATS)
 
 # Media time is exact; arrival shakes with the network, so it must be watched for longer.
 MIN_TS_SECONDS: Final = 0.4
 MIN_ARRIVAL_SECONDS: Final = 0.8
-# The declared second may last a twelfth of one: mu-law declared, PCM16 at 48 kHz sent.
+# A declared second may take a twelfth of one, where mu-law is declared and PCM16 at 48 kHz
+# is sent; ten of them are then enough for either clock.
 MAX_DECLARED_SECONDS: Final = 10
 MAX_FRAMES: Final = 2000
+SHORTEST_FRAME_SECONDS: Final = 0.001
 
 # Audio that is read in its own encoding can be predicted from the samples before, and
 # misread it can hardly be: the prediction gain tells them apart at any level and rate.
@@ -51,9 +55,10 @@ class FormatCheck:
 
     It judges once, when a second of declared audio is there and the clock has run
     long enough to measure by: that of the carrier where every frame has a media
-    time, else that of the frames' arrival. Where no clock serves, as in a replay
-    without media times, the encoding alone is judged, ten declared seconds in.
-    Silence and white noise decide nothing about the encoding.
+    time, else that of the frames' arrival. Where no clock serves, as in a pasted replay
+    without media times, the encoding alone is judged, and the declared rate is
+    repeated as the measured one. Silence and white noise decide nothing about the
+    encoding.
     """
 
     def __init__(self, declared: MediaFormat) -> None:
@@ -85,7 +90,7 @@ class FormatCheck:
         self._arrivals.append(received_at)
         if ts is not None:
             self._media_seconds.append(ts / 1000)
-        if not self._is_full and (self._size < second or not self._clock_has_run):
+        if not self._is_full and (self._size < second or self._clock_must_run_on):
             return None
         mismatch = self._judge()
         self._done = True
@@ -109,6 +114,12 @@ class FormatCheck:
             return self._media_seconds[-1] - self._media_seconds[0] >= MIN_TS_SECONDS
         return self._arrivals[-1] - self._arrivals[0] >= MIN_ARRIVAL_SECONDS
 
+    @property
+    def _clock_must_run_on(self) -> bool:
+        arriving = self._arrivals[-1] - self._arrivals[0]
+        is_pasted = self._size > FASTEST_BYTES_PER_SECOND * arriving and not self._has_media_time
+        return not (self._clock_has_run or is_pasted)
+
     def _judge(self) -> Mismatch | None:
         measured = self._format_by_rate() if self._clock_has_run else None
         if measured is None:
@@ -122,29 +133,31 @@ class FormatCheck:
         """Find the other known format whose bytes come this fast.
 
         Both halves of the time must agree, since a burst, a stall or a loss in one of
-        them is no other rate.
+        them is no other rate. By media time a single frame must agree as well, since
+        frames that are left out in silence are none either.
         """
         # A media time is that of a frame's first sample, an arrival that of its last.
         if self._has_media_time:
             times, sizes = np.array(self._media_seconds), self._sizes[:-1]
         else:
             times, sizes = np.array(self._arrivals), self._sizes[1:]
-        if np.any(np.diff(times) < 0):
-            return None
+        steps = np.diff(times)
         taken = np.concatenate(([0], np.cumsum(sizes)))
         middle = int(np.searchsorted(times, (times[0] + times[-1]) / 2))
-        if not times[0] < times[middle] < times[-1]:
+        if steps.min() < 0 or not times[0] < times[middle] < times[-1]:
             return None
-        marks = (0, middle, -1)
-        halves = np.diff(taken[list(marks)]) / np.diff(times[list(marks)])
+        marks = [0, middle, -1]
         rate = taken[-1] / (times[-1] - times[0])
+        measured = [rate, *(np.diff(taken[marks]) / np.diff(times[marks]))]
+        if self._has_media_time:
+            measured.append(np.median(sizes) / max(np.median(steps), SHORTEST_FRAME_SECONDS))
         if _is_near(rate, self._declared, NEAR_DECLARED):
             return None
         return next(
             (
                 known
                 for known in KNOWN_FORMATS
-                if all(_is_near(measured, known, NEAR_KNOWN) for measured in (rate, *halves))
+                if all(_is_near(found, known, NEAR_KNOWN) for found in measured)
             ),
             None,
         )

@@ -78,9 +78,7 @@ def stream_router(
     @router.get(TWILIO_MEDIA + "/", include_in_schema=False)
     @router.get(TWILIO_MEDIA + "/{business_id}", include_in_schema=False)
     async def not_an_upgrade(request: Request) -> Response:
-        detail = "this is a WebSocket endpoint; connect with wss:// (or ws:// locally)"
-        headers = {"Upgrade": "websocket"}
-        return JSONResponse({"error": "upgrade_required", "detail": detail}, 426, headers)
+        return upgrade_required()
 
     async def _serve(websocket: WebSocket, business_id: str) -> None:
         log.info("[WebSocket] 🔌 Connection attempt received")
@@ -101,6 +99,13 @@ def stream_router(
         await new_session(handshake).run(OpenSocket(websocket))
 
     return router
+
+
+def upgrade_required() -> Response:
+    """Answer a plain request to a WebSocket's path (RFC 9110, 15.5.22)."""
+    detail = "this is a WebSocket endpoint; connect with wss:// (or ws:// locally)"
+    headers = {"Upgrade": "websocket"}
+    return JSONResponse({"error": "upgrade_required", "detail": detail}, 426, headers)
 
 
 class RequestLog:

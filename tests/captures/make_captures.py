@@ -1,7 +1,8 @@
 """Make the captures beside this file: `python -m tests.captures.make_captures`.
 
-One case a file, one message a line, as Twilio sends them; the bad ones are short. The
-speech is our own recording, the ids are made up, and the result is always the same.
+One case a file, one message a line, as Twilio sends them, or Exotel where the file's name
+says so; the bad ones are short. The speech is our own recording, the ids are made up, and
+the result is always the same.
 """
 
 import json
@@ -15,7 +16,7 @@ from typing import Any
 from app import tools
 from app.audio import pcm16_to_mulaw
 from app.media import Track
-from app.wire import twilio
+from app.wire import exotel, twilio
 
 DIRECTORY = Path(__file__).parent
 SPEECH = Path(tools.__file__).with_name("speech.wav")
@@ -27,14 +28,31 @@ FRAME_MS = 20
 # Where the recording is loud, so that the short captures hold speech and no silence.
 SPOKEN = 25
 
+EXOTEL_STREAM = "f3b1c2d4e5a60718293a4b5c6d7e8f90"
+EXOTEL_CALL = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
+EXOTEL_ACCOUNT = "example1m"
+EXOTEL_FRAME_BYTES = 1600
+EXOTEL_FRAME_MS = 100
+
 CONNECTED = twilio.connected_message()
 
 
 def speech_frames() -> list[bytes]:
     """Give the recording as mu-law frames of 20 ms."""
-    with wave.open(str(SPEECH)) as recording:
-        audio = pcm16_to_mulaw(recording.readframes(recording.getnframes()))
+    audio = pcm16_to_mulaw(recording())
     return [audio[at : at + FRAME_BYTES] for at in range(0, len(audio), FRAME_BYTES)]
+
+
+def exotel_frames() -> list[bytes]:
+    """Give the recording as PCM16 frames of 100 ms."""
+    audio = recording()
+    return [audio[at : at + EXOTEL_FRAME_BYTES] for at in range(0, len(audio), EXOTEL_FRAME_BYTES)]
+
+
+def recording() -> bytes:
+    """Give the recording as PCM16 at 8 kHz."""
+    with wave.open(str(SPEECH)) as speech:
+        return speech.readframes(speech.getnframes())
 
 
 def captures() -> dict[str, str]:
@@ -42,6 +60,7 @@ def captures() -> dict[str, str]:
     speech = speech_frames()
     spoken = speech[SPOKEN:]
     cases = good_cases(speech, spoken) | order_cases(spoken) | broken_cases(spoken)
+    cases |= {f"exotel_{name}": lines for name, lines in exotel_cases(exotel_frames()).items()}
     return {
         f"{name}.jsonl": "".join(f"{line}\n" for line in lines) for name, lines in cases.items()
     }
@@ -122,6 +141,100 @@ def broken_cases(spoken: Sequence[bytes]) -> dict[str, list[str]]:
             second,
         ),
     }
+
+
+def exotel_cases(speech: Sequence[bytes]) -> dict[str, list[str]]:
+    """Make calls as Exotel's pages, and its samples that differ, send them."""
+    spoken = speech[SPOKEN * FRAME_MS // EXOTEL_FRAME_MS :]
+    first, second, third = (exotel_media(spoken, number) for number in (1, 2, 3))
+    payload = json.loads(second)["media"]["payload"]
+    beta = json.loads(
+        twilio.media_message("", pcm16_to_mulaw(spoken[0]), seq=2, chunk=1, timestamp=0)
+    )
+    return {
+        "speech": exotel_call(*(exotel_media(speech, n) for n in range(1, len(speech) + 1))),
+        "dtmf_and_mark": exotel_call(
+            first,
+            exotel.dtmf_message(EXOTEL_STREAM, "5", seq=3),
+            exotel.mark_message(EXOTEL_STREAM, "my-label", seq=4),
+            compact(event="clear", sequence_number="5", stream_sid=EXOTEL_STREAM),
+        ),
+        "camel_case": [camel_case(line) for line in exotel_call(first, second)],
+        "flat": [flat(line) for line in exotel_call(first, second)],
+        "beta": [
+            compact(event="connected", custom_parameters={"agent": "7"}),
+            compact(
+                event="start",
+                stream_sid=EXOTEL_STREAM,
+                start={"call_sid": EXOTEL_CALL, "media_format": "audio/x-mulaw;rate=8000"},
+            ),
+            compact(event="media", media=beta["media"]),
+            compact(event="silence"),
+            compact(event="dtmf", digit="5"),
+            compact(event="closed"),
+        ],
+        "media_before_start": [
+            exotel.connected_message(),
+            first,
+            *exotel_call(second, third)[1:],
+        ],
+        "broken_media": exotel_call(
+            first,
+            changed(second, payload=payload[:-5]),
+            changed(second, payload=""),
+            changed(second, payload=payload[:-4]),
+            changed(second, payload=None),
+            changed(second, track="sideways"),
+            # This is odd, and can be used.
+            changed(second, timestamp="2025-06-01T12:00:00Z"),
+        ),
+        "numbers": exotel_call(
+            first,
+            *(
+                compact(**json.loads(second) | {"sequence_number": number})
+                for number in (3, "3", "9", "2", -1, "-7", 5000, 2**70, None)
+            ),
+        ),
+    }
+
+
+def exotel_call(*messages: str) -> list[str]:
+    """Put the messages between Exotel's `connected`, `start` and `stop`."""
+    start = exotel.start_message(
+        EXOTEL_STREAM,
+        EXOTEL_CALL,
+        account_sid=EXOTEL_ACCOUNT,
+        from_number="+919876500001",
+        to_number="+918047400002",
+        params={"agent": "7"},
+    )
+    stop = exotel.stop_message(
+        EXOTEL_STREAM, EXOTEL_CALL, seq=len(messages) + 2, account_sid=EXOTEL_ACCOUNT
+    )
+    return [exotel.connected_message(), start, *messages, stop]
+
+
+def exotel_media(frames: Sequence[bytes], number: int) -> str:
+    """Make Exotel's message of the frame with this number, counted from 1."""
+    return exotel.media_message(
+        EXOTEL_STREAM,
+        frames[number - 1],
+        seq=number + 1,
+        chunk=number,
+        timestamp=(number - 1) * EXOTEL_FRAME_MS,
+    )
+
+
+def camel_case(message: str) -> str:
+    """Write a message's keys as `streamSid` where they are `stream_sid`."""
+    keys = re.compile(r'"[a-z_]+":')
+    return keys.sub(lambda key: re.sub(r"_(.)", lambda part: part[1].upper(), key[0]), message)
+
+
+def flat(message: str) -> str:
+    """Put the fields of a message's body beside its event."""
+    content = json.loads(message)
+    return compact(**content | content.pop(content["event"], {}))
 
 
 def call(*messages: str) -> list[str]:
