@@ -127,6 +127,8 @@ class PublicUrlMissing(LocalError):
     """Raised when a URL of this service is asked for and PUBLIC_URL is not set."""
 
     http_status = 503
+    close_code = 1013
+    retryable = True
     reason = "public_url_missing"
 
 

@@ -35,11 +35,12 @@ class MediaSocketProtocol(WebSocketsSansIOProtocol):
         """Take bytes from the socket."""
         self.conn.receive_data(data)
         self.handle_events()
-        if self.conn.parser_exc is not None and not self.close_sent:
-            if self.handshake_initiated:
-                self.handle_parser_exception()
-            else:
-                self._refuse_request()
+        if self.close_sent:
+            return
+        if self.conn.parser_exc is not None:
+            self.handle_parser_exception()
+        elif not self.handshake_initiated and self.conn.handshake_exc is not None:
+            self._refuse_request(self.conn.handshake_exc)
 
     def handle_connect(self, event: Request) -> None:
         """Take an upgrade request; log one that RFC 6455 demands to be refused."""
@@ -54,9 +55,9 @@ class MediaSocketProtocol(WebSocketsSansIOProtocol):
                 *(self.response.status_code, self.conn.handshake_exc),
             )
 
-    def _refuse_request(self) -> None:
+    def _refuse_request(self, why: Exception) -> None:
         """Answer a request that cannot be read, which uvicorn leaves without an answer."""
-        log.warning("[server] ❌ WebSocket upgrade failed: 431, %s", self.conn.parser_exc)
+        log.warning("[server] ❌ WebSocket upgrade failed: 431, %s", why)
         body = b"the request's headers are too large or cannot be read\n"
         # RFC 6585, 5
         self.transport.write(

@@ -58,6 +58,21 @@ numbers = ["+15005550003"]
 forward_to = "+15005550099"
 greeting = "Hello & welcome"
 
+[plans.wide]
+sample_rate = 16000
+
+[businesses.wide]
+name = "Wide"
+plan = "wide"
+numbers = ["+15005550005"]
+
+[businesses.indian]
+name = "Indian"
+plan = "premium"
+numbers = ["+918047112345"]
+country = "IN"
+exotel_pairs = ["own-key:own-token"]
+
 [businesses.short]
 name = "Short"
 plan = "short"

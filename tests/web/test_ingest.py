@@ -1,0 +1,581 @@
+"""`/v1/ingest`, followed through both guides, and refused in every way."""
+
+import asyncio
+import base64
+import json
+import math
+import shutil
+import struct
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jwt
+import numpy as np
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from app.tools.embedded import EmbeddedRedis
+from app.wire import exotel
+from tests.service import (
+    WAIT_SECONDS,
+    Service,
+    a_call,
+    a_peer,
+    adds_up,
+    entries_of,
+    events_of,
+    lines_with,
+    post,
+    receipt_of,
+    running_service,
+)
+from tests.web.test_voice import parameters
+
+SECRET = "j" * 32
+INGEST = "/v1/ingest"
+GOOD_KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455, 1.2
+PAIR = base64.b64encode(b"key:token").decode()
+OWN_PAIR = base64.b64encode(b"own-key:own-token").decode()
+
+
+@pytest.fixture(scope="module")
+def ingest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Give an instance that demands credentials of everybody."""
+    directory = tmp_path_factory.mktemp("ingest")
+    with (
+        EmbeddedRedis(directory / "redis", persistent=False) as redis,
+        running_service(
+            directory,
+            redis.url,
+            SUPPORT_EXOTEL="true",
+            EXOTEL_API_KEY="key,old-key",
+            EXOTEL_API_TOKEN="token,old-token",
+            EXOTEL_DEFAULT_BUSINESS="business-1",
+            JWT_SECRET=SECRET,
+            INGEST_IDLE_SECONDS="1",
+        ) as running,
+    ):
+        yield running
+
+
+@pytest.fixture(scope="module")
+def guide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Give the instance of the guides: SUPPORT_EXOTEL=true, without credentials, locally."""
+    directory = tmp_path_factory.mktemp("guide")
+    with (
+        EmbeddedRedis(directory / "redis", persistent=False) as redis,
+        running_service(
+            directory,
+            redis.url,
+            SUPPORT_EXOTEL="true",
+            PUBSUB_ADAPTER="redis_streams",
+            ALLOW_UNSIGNED="true",
+            EXOTEL_DEFAULT_BUSINESS="business-1",
+        ) as running,
+    ):
+        yield running
+
+
+@asynccontextmanager
+async def opened(
+    service: Service, query: str = "", authorization: str = ""
+) -> AsyncIterator[ClientConnection]:
+    headers = {"Authorization": authorization} if authorization else {}
+    url = service.ws_url + INGEST + query
+    async with connect(url, additional_headers=headers, compression=None) as socket:
+        yield socket
+
+
+async def refusal(service: Service, query: str = "", authorization: str = "") -> int:
+    with pytest.raises(InvalidStatus) as refused:
+        async with opened(service, query, authorization):
+            pass
+    return refused.value.response.status_code
+
+
+async def closing(socket: ClientConnection) -> tuple[int, str]:
+    async with asyncio.timeout(WAIT_SECONDS):
+        try:
+            while True:
+                await socket.recv()
+        except ConnectionClosed:
+            return socket.close_code or 0, (socket.close_reason or "").partition(":")[0]
+
+
+async def stream_of(service: Service, after: int = 0) -> str:
+    """Wait for the newest stream that the log tells the end of; `after` were there before."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        while len(ended := lines_with(service.logged(), " ended - CallSid")) <= after:
+            await asyncio.sleep(0.02)
+    return ended[-1].partition("Stream ")[2].partition(" ")[0]
+
+
+def ends(service: Service) -> int:
+    return len(lines_with(service.logged(), " ended - CallSid"))
+
+
+def token(**claims: Any) -> str:
+    given = {"tenant_id": "business-1", "exp": int(time.time()) + 60, **claims}
+    made = {name: value for name, value in given.items() if value is not None}
+    return "Bearer " + jwt.encode(made, SECRET, algorithm="HS256")
+
+
+def tone(rate: int, seconds: float, hertz: float = 440.0) -> bytes:
+    count = int(rate * seconds)
+    samples = [round(8000 * math.sin(2 * math.pi * hertz * at / rate)) for at in range(count)]
+    return struct.pack(f"<{count}h", *samples)
+
+
+def chunks(audio: bytes, size: int) -> list[bytes]:
+    return [audio[at : at + size] for at in range(0, len(audio), size)]
+
+
+async def exotel_call(
+    socket: ClientConnection,
+    stream_sid: str,
+    frames: Sequence[bytes],
+    *,
+    rate: int = 8000,
+    to: str = "+15005550006",
+    stop: bool = True,
+) -> None:
+    await socket.send(exotel.connected_message())
+    await socket.send(
+        exotel.start_message(
+            stream_sid, f"call-{stream_sid}", sample_rate=rate, from_number="+91", to_number=to
+        )
+    )
+    at = 0
+    for number, frame in enumerate(frames, 1):
+        message = exotel.media_message(
+            stream_sid, frame, seq=number + 1, chunk=number, timestamp=at
+        )
+        await socket.send(message)
+        at += len(frame) * 500 // rate
+    if stop:
+        await socket.send(
+            exotel.stop_message(stream_sid, f"call-{stream_sid}", seq=len(frames) + 2)
+        )
+
+
+# ------------------------------------------------------------------- the guides
+
+
+async def curl(*arguments: str) -> str:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    process = await asyncio.create_subprocess_exec(
+        "curl", "-s", "-i", "-N", "-m", "2", *arguments, stdout=asyncio.subprocess.PIPE
+    )
+    answer, _ = await process.communicate()
+    return answer.decode()
+
+
+def upgrade(key: str) -> list[str]:
+    headers = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
+    return [part for header in (*headers, f"Sec-WebSocket-Key: {key}") for part in ("-H", header)]
+
+
+async def test_the_debugging_guide_can_be_followed(guide: Service) -> None:
+    health = await curl(f"{guide.url}/health")
+    assert '{"status":"healthy",' in health
+    log = guide.logged()
+    assert lines_with(log, "[server] ✅ Ingestion server listening on port")
+    assert lines_with(log, "[server] supportExotel: true")
+    malformed = await curl(*upgrade("test"), guide.url + INGEST)
+    assert malformed.startswith("HTTP/1.1 400")
+    assert "Sec-WebSocket-Key" in malformed
+    assert lines_with(guide.logged(), "WebSocket upgrade failed: 400, invalid Sec-WebSocket-Key")
+    switched = await curl(*upgrade(GOOD_KEY), guide.url + INGEST)
+    assert switched.startswith("HTTP/1.1 101")
+    before = ends(guide)
+    async with opened(guide) as socket:
+        for _ in range(100):
+            await socket.send(b"\x00\x01" * 480)
+    await stream_of(guide, before)
+    log = guide.logged()
+    wanted = [
+        "[server] WebSocket upgrade request received { url: '/v1/ingest', ",
+        "[server] ✅ Exotel WebSocket upgrade request accepted",
+        "[exotel] New Exotel WebSocket connection",
+        "[exotel] Processing binary frames with default config",
+        "[exotel] Published binary audio frame { seq: 100, ",
+    ]
+    places = [log.index(phrase) for phrase in wanted]
+    assert places == sorted(places)
+
+
+async def test_the_fixing_guide_can_be_followed(guide: Service) -> None:
+    before = ends(guide)
+    async with opened(guide, "?sample-rate=24000") as socket:
+        await exotel_call(socket, "guide1", [b"\x01\x00" * 2400] * 3, rate=24000)
+        await closing(socket)
+    assert await stream_of(guide, before) == "guide1"
+    log = guide.logged()
+    for phrase in (
+        "[server] Exotel WebSocket upgrade request (IP whitelist/Basic Auth)",
+        "[exotel] Start event received: { stream_sid: guide1, call_sid: call-guide1 }",
+        "[exotel] Published audio frame: { stream_sid: guide1, seq: 1 }",
+        "[exotel] Published audio frame: { stream_sid: guide1, seq: 2 }",
+    ):
+        assert lines_with(log, phrase)
+    assert not lines_with(log, "stream_sid: guide1, seq: 3 }")
+    assert len(await entries_of(guide, "guide1")) == 4
+
+
+async def test_without_support_exotel_the_answer_is_401_and_says_why(service: Service) -> None:
+    assert lines_with(service.logged(), "[server] supportExotel: false")
+    assert await refusal(service) == 401
+    assert lines_with(
+        service.logged(), "[server] ❌ Authentication failed: ", "SUPPORT_EXOTEL=true"
+    )
+
+
+async def test_a_service_for_exotel_alone_starts_and_says_what_is_off(
+    tmp_path: Path, redis_url: str
+) -> None:
+    with running_service(
+        tmp_path, redis_url, SUPPORT_EXOTEL="true", PUBLIC_URL="", TWILIO_AUTH_TOKEN=""
+    ) as alone:
+        assert lines_with(alone.logged(), "The Twilio routes are off: PUBLIC_URL is not set")
+        async with httpx.AsyncClient() as client:
+            answer = await client.post(f"{alone.url}/twilio-voice")
+            assert (answer.status_code, answer.json()["error"]) == (503, "not_configured")
+        with pytest.raises(InvalidStatus) as refused:
+            async with connect(alone.ws_url + "/twilio-media"):
+                pass
+        assert refused.value.response.status_code == 503
+        assert await refusal(alone) == 401
+
+
+async def test_a_trailing_slash_is_served_too(guide: Service) -> None:
+    async with connect(guide.ws_url + INGEST + "/", compression=None) as socket:
+        assert socket.protocol.state.name == "OPEN"
+
+
+@pytest.mark.parametrize("size", [9000, 100_000])
+async def test_headers_too_large_are_answered_at_once(guide: Service, size: int) -> None:
+    port = int(guide.url.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(
+        b"GET /v1/ingest HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\nAuthorization: Bearer %s\r\n\r\n"
+        % (GOOD_KEY.encode(), b"x" * size)
+    )
+    async with asyncio.timeout(5):
+        answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    writer.close()
+
+
+# ------------------------------------------------------------------- credentials
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        pytest.param("", id="none"),
+        pytest.param("Basic " + base64.b64encode(b"key:wrong").decode(), id="wrong pair"),
+        pytest.param("Basic %%%", id="no base64"),
+        pytest.param("Digest x", id="another scheme"),
+        pytest.param("Bearer not.a.token", id="no token"),
+        pytest.param(token(exp=1), id="expired"),
+        pytest.param(token(exp=None), id="without exp"),
+        pytest.param(token(tenant_id=None), id="without tenant"),
+        pytest.param(token(iat=2**33), id="from the future"),
+    ],
+)
+async def test_wrong_credentials_are_refused_before_the_upgrade(
+    ingest: Service, authorization: str
+) -> None:
+    before = len(lines_with(ingest.logged(), "[server] ❌ Authentication failed: "))
+    assert await refusal(ingest, authorization=authorization) == 401
+    log = ingest.logged()
+    assert len(lines_with(log, "[server] ❌ Authentication failed: ")) == before + 1
+    assert "Traceback" not in log
+
+
+async def test_wrong_credentials_are_refused_where_none_are_needed(guide: Service) -> None:
+    assert await refusal(guide, authorization=f"Basic {PAIR}") == 401
+
+
+@pytest.mark.parametrize("pair", [b"key:token", b"old-key:old-token"])
+async def test_each_pair_of_a_rotation_admits(ingest: Service, pair: bytes) -> None:
+    async with opened(ingest, authorization="Basic " + base64.b64encode(pair).decode()) as socket:
+        assert socket.protocol.state.name == "OPEN"
+
+
+async def test_an_address_on_the_list_needs_no_header_and_a_forged_one_does_not_help(
+    tmp_path: Path, redis_url: str
+) -> None:
+    forged = {"X-Forwarded-For": "192.0.2.7"}
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    listed = {"SUPPORT_EXOTEL": "true", "EXOTEL_ALLOWED_IPS": "192.0.2.0/24"}
+    with running_service(tmp_path / "a", redis_url, **listed) as direct:
+        with pytest.raises(InvalidStatus):
+            async with connect(direct.ws_url + INGEST, additional_headers=forged):
+                pass
+    listed["TRUSTED_PROXIES"] = "127.0.0.0/8"
+    with running_service(tmp_path / "b", redis_url, **listed) as behind:
+        async with connect(behind.ws_url + INGEST, additional_headers=forged):
+            pass
+
+
+async def owner(service: Service, stream_sid: str) -> str:
+    started = lines_with(service.logged(), f"Stream {stream_sid} started")[0]
+    return started.partition("business: ")[2].partition(",")[0]
+
+
+@pytest.mark.parametrize(
+    ("sid", "query", "authorization", "to", "business"),
+    [
+        ("who1", "?businessId=wide", PAIR, "+918047112345", "wide"),
+        ("who2", "", PAIR, "+15005550003", "forwarding"),
+        ("who3", "", PAIR, "08047112345", "indian"),
+        ("who4", "", PAIR, "+19999999999", "business-1"),
+        ("who5", "", OWN_PAIR, "+15005550006", "indian"),
+    ],
+)
+async def test_whose_call_it_is(
+    ingest: Service, sid: str, query: str, authorization: str, to: str, business: str
+) -> None:
+    async with opened(ingest, query, f"Basic {authorization}") as socket:
+        await exotel_call(socket, sid, [b"\x00\x00" * 800], to=to)
+        assert await closing(socket) == (1000, "stop")
+    assert await owner(ingest, sid) == business
+
+
+async def test_a_business_of_its_own_pair_is_no_other(ingest: Service) -> None:
+    async with opened(ingest, "?businessId=business-1", f"Basic {OWN_PAIR}") as socket:
+        await exotel_call(socket, "other1", [b"\x00\x00" * 800])
+        assert await closing(socket) == (1008, "business_mismatch")
+
+
+# --------------------------------------------------------------- stream URLs
+
+
+async def stream_url(service: Service, **parameters: str) -> httpx.Response:
+    async with httpx.AsyncClient() as client:
+        return await client.get(
+            f"{service.url}/exotel-stream-url",
+            params=parameters,
+            headers={"Authorization": f"Basic {PAIR}"},
+        )
+
+
+async def test_a_stream_url_admits_one_stream_by_its_ticket_alone(ingest: Service) -> None:
+    answer = await stream_url(ingest, CallSid="call-url1", CallTo="08047112345")
+    assert answer.status_code == 200
+    url = answer.json()["url"]
+    assert url.startswith(f"{ingest.ws_url}{INGEST}?sample-rate=8000&ticket=")
+    assert len(url) < 600  # Exotel's limit of a StreamUrl
+    for sid, expected in (("url1", (1000, "stop")), ("url1b", (1008, "ticket_invalid"))):
+        async with connect(url, compression=None) as socket:
+            await exotel_call(socket, sid, [b"\x00\x00" * 800])
+            assert await closing(socket) == expected
+    assert await owner(ingest, "url1") == "indian"
+    assert url.partition("ticket=")[2] not in ingest.logged()
+
+
+async def test_a_stream_url_without_a_call_id_serves_whichever_call_comes(
+    ingest: Service,
+) -> None:
+    url = (await stream_url(ingest, CallTo="+15005550006")).json()["url"]
+    async with connect(url, compression=None) as socket:
+        await exotel_call(socket, "url2", [b"\x00\x00" * 800])
+        assert await closing(socket) == (1000, "stop")
+    async with connect(url, compression=None) as socket:
+        await exotel_call(socket, "url3", [b"\x00\x00" * 800])
+        assert await closing(socket) == (1008, "ticket_spent")
+
+
+async def test_no_slot_no_url_and_no_credentials_no_answer(ingest: Service) -> None:
+    first = await stream_url(ingest, CallSid="call-slot1", CallTo="+15005550002")
+    second = await stream_url(ingest, CallSid="call-slot2", CallTo="+15005550002")
+    assert (first.status_code, second.status_code) == (200, 503)
+    assert second.json()["error"] == "plan_limit_reached"
+    async with httpx.AsyncClient() as client:
+        answer = await client.post(f"{ingest.url}/exotel-stream-url", data={"CallSid": "x"})
+    assert answer.status_code == 401
+
+
+# --------------------------------------------------------------------- protocols
+
+
+async def test_an_own_client_is_answered_and_its_frames_acknowledged(ingest: Service) -> None:
+    frames = [struct.pack("<h", number) * 4800 for number in range(25)]
+    async with opened(ingest, authorization=token(interaction_id="int-123")) as socket:
+        await socket.send(
+            json.dumps(
+                {
+                    "event": "start",
+                    "interaction_id": "int-123",
+                    "tenant_id": "business-1",
+                    "sample_rate": 24000,
+                    "encoding": "pcm16",
+                }
+            )
+        )
+        async with asyncio.timeout(WAIT_SECONDS):
+            assert json.loads(await socket.recv()) == {
+                "event": "started",
+                "interaction_id": "int-123",
+            }
+            for frame in frames:
+                await socket.send(frame)
+            answers = [json.loads(await socket.recv()) for _ in range(2)]
+        assert answers == [{"event": "ack", "seq": 10}, {"event": "ack", "seq": 20}]
+        await socket.send(json.dumps({"event": "stop"}))
+        assert await closing(socket) == (1000, "stop")
+    receipt = await receipt_of(ingest, "business-1.int-123")
+    assert (receipt["received"], receipt["published"]) == (25, 25)
+    assert adds_up(receipt)
+    assert "stream.stopped" in dict(await events_of(ingest, "int-123"))
+
+
+@pytest.mark.parametrize(
+    ("claims", "start", "code", "reason"),
+    [
+        ({}, {"tenant_id": "business-2"}, 1008, "business_mismatch"),
+        ({"interaction_id": "a"}, {"interaction_id": "b"}, 1008, "business_mismatch"),
+        ({"tenant_id": "nobody"}, {"tenant_id": "nobody"}, 1008, "unknown_business"),
+        ({}, {"interaction_id": "a b"}, 1008, "invalid_identifier"),
+        ({}, {"sample_rate": 44100}, 1003, "unsupported_format"),
+        ({}, {"encoding": "opus"}, 1003, "unsupported_format"),
+    ],
+)
+async def test_a_start_must_be_what_the_token_says(
+    ingest: Service, claims: dict[str, str], start: dict[str, object], code: int, reason: str
+) -> None:
+    async with opened(ingest, authorization=token(**claims)) as socket:
+        said = {"event": "start", "interaction_id": "int-9", "tenant_id": "business-1", **start}
+        await socket.send(json.dumps(said))
+        assert await closing(socket) == (code, reason)
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 24000])
+async def test_pitch_and_length_are_right_after_conversion(guide: Service, rate: int) -> None:
+    seconds = 2.0
+    frames = chunks(tone(rate, seconds), rate // 5)  # 100 ms each
+    before = ends(guide)
+    async with opened(guide, f"?sample_rate={rate}&businessId=wide") as socket:
+        await exotel_call(socket, f"tone{rate}", frames, rate=rate)
+        await closing(socket)
+    await stream_of(guide, before)
+    entries = await entries_of(guide, f"tone{rate}")
+    audio = b"".join(entry.get("audio", b"") for entry in entries)
+    samples = np.frombuffer(audio, "<i2").astype(float)
+    assert abs(len(samples) - 16000 * seconds) <= 1600
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples)), 2**20))
+    assert np.argmax(spectrum) * 16000 / 2**20 == pytest.approx(440, rel=0.001)
+    receipt = await receipt_of(guide, f"tone{rate}")
+    assert (receipt["published"], receipt["format_mismatch"]) == (len(frames), 0)
+
+
+async def test_audio_that_is_not_what_it_declares_is_told_once(guide: Service) -> None:
+    frames = chunks(tone(16000, 3.0), 3200)
+    before = ends(guide)
+    async with opened(guide) as socket:
+        await socket.send(exotel.start_message("truth1", "call-truth1", sample_rate=8000))
+        for number, frame in enumerate(frames, 1):
+            await socket.send(
+                exotel.media_message(
+                    "truth1", frame, seq=number + 1, chunk=number, timestamp=(number - 1) * 100
+                )
+            )
+        await socket.send(exotel.stop_message("truth1", "call-truth1", seq=len(frames) + 2))
+        await closing(socket)
+    await stream_of(guide, before)
+    assert (await receipt_of(guide, "truth1"))["format_mismatch"] == 1
+    told = lines_with(guide.logged(), "Stream truth1 declares pcm16 at 8000 Hz")
+    assert len(told) == 1
+    assert "16000 Hz" in told[0]
+
+
+async def test_silence_of_a_peer_ends_its_stream(ingest: Service) -> None:
+    async with opened(ingest, authorization=f"Basic {PAIR}") as socket:
+        await exotel_call(socket, "idle1", [b"\x00\x00" * 800], stop=False)
+        assert await closing(socket) == (1000, "idle")
+    receipt = await receipt_of(ingest, "idle1")
+    assert (receipt["published"], receipt["end_reason"]) == (1, "idle")
+
+
+async def test_bad_input_is_counted_and_does_not_end_a_call(guide: Service) -> None:
+    def media(seq: object, payload: bytes = b"\x00\x00" * 80) -> str:
+        return json.dumps(
+            {
+                "event": "media",
+                "sequence_number": seq,
+                "stream_sid": "bad1",
+                "media": {"payload": base64.b64encode(payload).decode()},
+            }
+        )
+
+    before = ends(guide)
+    async with opened(guide) as socket:
+        await socket.send(media("1"))
+        await socket.send(exotel.start_message("bad1", "call-bad1"))
+        for message in (
+            media("2"),
+            media("2"),
+            media("5"),
+            media(-7, b"\x01\x00"),
+            media(2**70, b"\x02\x00"),
+            media("text", b"\x03\x00"),
+            media("9", b"\x00"),
+            media("10", b""),
+            '{"event":"media","media":{"payload":"%%"}}',
+            '{"event":"clear"}',
+            "{broken",
+        ):
+            await socket.send(message)
+        await socket.send(exotel.stop_message("bad1", "call-bad1", seq=11))
+        assert await closing(socket) == (1000, "stop")
+    await stream_of(guide, before)
+    receipt = await receipt_of(guide, "bad1")
+    assert adds_up(receipt)
+    assert receipt["duplicates"] == 1
+    assert receipt["seq_resets"] >= 1
+    assert {"before_start", "odd_length", "empty_payload", "bad_base64", "broken_json"} == set(
+        receipt["rejected"]
+    )
+
+
+async def test_three_kinds_of_calls_side_by_side_lose_nothing(ingest: Service) -> None:
+    said = parameters((await post(ingest, "/twilio-voice", a_call())).text)
+
+    async def by_twilio() -> str:
+        async with a_peer(ingest, call_sid=said["callSid"]) as peer:
+            await peer.start(said)
+            for _ in range(50):
+                await peer.media()
+                await asyncio.sleep(0.01)
+            await peer.stop()
+            await peer.closed()
+        return peer.stream_sid
+
+    async def by_exotel() -> str:
+        async with opened(ingest, authorization=f"Basic {PAIR}") as socket:
+            await exotel_call(socket, "side1", [b"\x00\x01" * 800] * 50)
+            await closing(socket)
+        return "side1"
+
+    async def by_client() -> str:
+        async with opened(ingest, authorization=token()) as socket:
+            await socket.send(json.dumps({"event": "start", "interaction_id": "side2"}))
+            for _ in range(50):
+                await socket.send(b"\x00\x01" * 4800)
+            await socket.send(json.dumps({"event": "stop"}))
+            await closing(socket)
+        return "business-1.side2"
+
+    for stream_sid in await asyncio.gather(by_twilio(), by_exotel(), by_client()):
+        receipt: Mapping[str, Any] = await receipt_of(ingest, stream_sid)
+        assert (receipt["received"], receipt["published"]) == (50, 50), stream_sid
+        assert (receipt["dropped"], receipt["carrier_gaps"]) == ({}, 0)
