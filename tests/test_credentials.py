@@ -155,7 +155,7 @@ def test_a_token_that_holds_names_its_business(
     assert bearer(token, rules) == expected
 
 
-NESTED = b"[" * 3000 + b"]" * 3000
+NESTED = b"[" * 2000 + b"]" * 2000
 FAILS = {
     # Who signed it.
     "alg none": (unsigned("none"), RSA_RULES, "algorithm"),
@@ -214,7 +214,7 @@ FAILS = {
     "a kid that is a number": (rs256(kid=1), JWKS_RULES, "be read"),
     "a kid that is a list": (rs256(kid=["current"]), JWKS_RULES, "be read"),
     # How it is made.
-    "an unknown crit": (rs256(crit=["exp-policy"], **{"exp-policy": 1}), RSA_RULES, "be read"),
+    "an unknown crit": (rs256(crit=["policy"], policy=1), RSA_RULES, "be read"),
     "an empty crit": (rs256(crit=[]), RSA_RULES, "be read"),
     "a crit that is a text": (rs256(crit="b64"), RSA_RULES, "be read"),
     "a payload apart": (rs256(crit=["b64"], b64=False), RSA_RULES, "be read"),
@@ -561,7 +561,7 @@ REFUSED: dict[str, tuple[Shown, IngestPolicy, type[RemoteError], str]] = {
         "KEY:TOKEN",
     ),
     "not base64": (from_(INSIDE, "Basic key:token"), OPEN, CredentialsInvalid, "base64"),
-    "base64 cut off": (from_(INSIDE, basic(PAIR).rstrip("=")), OPEN, CredentialsInvalid, "base64"),
+    "base64 cut off": (from_(INSIDE, basic(PAIR)[:-1]), OPEN, CredentialsInvalid, "base64"),
     "base64 and junk": (from_(INSIDE, basic(PAIR) + "!"), OPEN, CredentialsInvalid, "base64"),
     "not ASCII": (from_(INSIDE, basic("kéy:token")), OPEN, CredentialsInvalid, "ASCII"),
     "not UTF-8": (from_(INSIDE, basic(b"\xff:\xfe")), OPEN, CredentialsInvalid, "ASCII"),

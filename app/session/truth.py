@@ -117,7 +117,8 @@ class FormatCheck:
     @property
     def _clock_must_run_on(self) -> bool:
         arriving = self._arrivals[-1] - self._arrivals[0]
-        is_pasted = self._size > FASTEST_BYTES_PER_SECOND * arriving and not self._has_media_time
+        arrived = self._size - self._sizes[0]
+        is_pasted = arrived > FASTEST_BYTES_PER_SECOND * arriving and not self._has_media_time
         return not (self._clock_has_run or is_pasted)
 
     def _judge(self) -> Mismatch | None:

@@ -52,7 +52,8 @@ def exotel_frames() -> list[bytes]:
 def recording() -> bytes:
     """Give the recording as PCM16 at 8 kHz."""
     with wave.open(str(SPEECH)) as speech:
-        return speech.readframes(speech.getnframes())
+        audio: bytes = speech.readframes(speech.getnframes())
+    return audio
 
 
 def captures() -> dict[str, str]:
