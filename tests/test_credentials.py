@@ -295,6 +295,7 @@ def test_a_token_that_does_not_hold_is_refused_and_not_quoted(
 ) -> None:
     with pytest.raises(TokenInvalid, match=reason) as caught:
         bearer(token, rules)
+    assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
     long_parts = [part for part in token.split(".") if len(part) > 8]
     assert not any(part in str(caught.value) for part in long_parts)
@@ -701,6 +702,7 @@ ADDRESSES: dict[str, tuple[str, list[str], str]] = {
     "two proxies": ("10.0.0.1", ["192.0.2.7, 10.0.0.2"], "192.0.2.7"),
     "two proxies and a forgery": ("10.0.0.1", ["1.1.1.1, 192.0.2.7,10.0.0.2"], "192.0.2.7"),
     "two headers": ("10.0.0.1", ["1.1.1.1", "192.0.2.7"], "192.0.2.7"),
+    "two headers, the last of a proxy": ("10.0.0.1", ["192.0.2.7", "10.0.0.2"], "192.0.2.7"),
     "two headers with lists": (
         "10.0.0.1",
         ["1.1.1.1, 2.2.2.2", "192.0.2.7, 10.9.9.9"],

@@ -156,6 +156,7 @@ async def test_keys_are_fetched_once_and_kept_for_ten_minutes() -> None:
     assert await keys.keys_for("a") == {"a": KEY}
     issuer.now += FRESH_SECONDS - 1
     assert await keys.keys_for("a") == {"a": KEY}
+    await settled()
     assert issuer.asked == [URL]
     issuer.now += 1
     issuer.body = key_set(jwk("a", OTHER))

@@ -1,9 +1,9 @@
 """The one writer between every call and the broker.
 
 Streams put entries into bounded queues and never wait. The writer takes them
-in turn, writes batches, and tries again until the broker has them: a refused
-batch was not written and is sent again; after a lost reply it reads what
-stands and sends the rest. Order within a stream is the order of queueing.
+in turn, writes batches, and tries again until the broker has them. A batch
+whose reply was lost is sent again too: entries that stand meet their own ids,
+and are then compared by content. Order within a stream is that of queueing.
 """
 
 import asyncio
@@ -196,21 +196,19 @@ class Outbox:
     async def _deliver(self, batch: list[Write]) -> None:
         """Write a batch, and again, until each of its writes is settled.
 
-        After a lost reply it is not known what was written: first read what
-        stands, then write the rest.
+        Sending one again is harmless, whatever became of it: an entry that stands
+        meets its own id, and is then known by its content.
         """
         attempt = 0
-        unknown = False
+        conflicts: list[Write] = []
         while batch:
             chunk = batch[: self._batch_limit]
             try:
-                if unknown:
-                    batch = await self._without_what_stands(batch)
-                    unknown = False
+                if conflicts:
+                    batch, conflicts = await self._without_what_stands(batch), []
                     continue
                 outcomes = await self._pubsub.write(chunk)
             except Exception as error:  # the writer outlives whatever a write meets
-                unknown = unknown or not isinstance(error, BrokerRefused)
                 self._note_failure(error)
                 await self._back_off(attempt)
                 attempt += 1
@@ -218,7 +216,6 @@ class Outbox:
             self._note_success()
             conflicts = self._settle(chunk, outcomes)
             batch = conflicts + batch[len(chunk) :]
-            unknown = bool(conflicts)
             attempt = attempt + 1 if conflicts else 0
             if attempt > 1:
                 await self._back_off(attempt)

@@ -204,8 +204,6 @@ def _prediction_gain(audio: bytes) -> tuple[float, float]:
     if power == 0:
         return 0.0, 0.0
     correlation /= power
-    # A trace of noise keeps the matrix of a pure tone from being singular.
-    correlation[0] += 1e-6
     matrix = correlation[np.abs(np.subtract.outer(lags[:-1], lags[:-1]))]
     residual = 1 - float(np.linalg.solve(matrix, correlation[1:]) @ correlation[1:])
     gain = -10 * np.log10(max(residual, 1e-9))

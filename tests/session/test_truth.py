@@ -271,10 +271,9 @@ def test_a_media_time_that_stands_still_tells_nothing(ts: int) -> None:
 
 def test_a_media_time_that_runs_back_tells_nothing() -> None:
     came = frames(PCM16_16K)
-    shuffled = [
-        Frame(f.payload, c.ts, f.received_at) for f, c in zip(came, came[::-1], strict=True)
-    ]
-    assert judged(PCM16_8K, islice(cycle(shuffled), 600)) is None
+    assert judged(PCM16_8K, came) is not None
+    came[7], came[8] = came[8], came[7]
+    assert judged(PCM16_8K, came) is None
 
 
 def test_media_times_that_are_missing_here_and_there_leave_the_arrival() -> None:

@@ -190,7 +190,9 @@ async def test_the_debugging_guide_can_be_followed(guide: Service) -> None:
     malformed = await curl(*upgrade("test"), guide.url + INGEST)
     assert malformed.startswith("HTTP/1.1 400")
     assert "Sec-WebSocket-Key" in malformed
-    assert lines_with(guide.logged(), "WebSocket upgrade failed: 400, invalid Sec-WebSocket-Key")
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not lines_with(guide.logged(), "upgrade failed: 400, invalid Sec-WebSocket-Key"):
+            await asyncio.sleep(0.02)
     switched = await curl(*upgrade(GOOD_KEY), guide.url + INGEST)
     assert switched.startswith("HTTP/1.1 101")
     before = ends(guide)
@@ -393,6 +395,16 @@ async def test_a_stream_url_without_a_call_id_serves_whichever_call_comes(
     async with connect(url, compression=None) as socket:
         await exotel_call(socket, "url3", [b"\x00\x00" * 800])
         assert await closing(socket) == (1008, "ticket_spent")
+
+
+async def test_a_stream_url_of_another_business_is_refused(ingest: Service) -> None:
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(
+            f"{ingest.url}/exotel-stream-url",
+            params={"businessId": "business-1"},
+            headers={"Authorization": f"Basic {OWN_PAIR}"},
+        )
+    assert (answer.status_code, answer.json()["error"]) == (403, "business_mismatch")
 
 
 async def test_no_slot_no_url_and_no_credentials_no_answer(ingest: Service) -> None:

@@ -142,6 +142,14 @@ def test_any_media_is_read_back(payload: bytes, seq: int, timestamp: int, track:
     assert read(message) == MediaReceived(payload, track, seq, timestamp)
 
 
+def test_twilio_always_sends_start_and_is_answered_nothing() -> None:
+    wire = TwilioWire()
+    assert wire.implied_start(PAYLOAD) is None
+    wire.receive(start_message(STREAM, CALL))
+    assert wire.started_reply() is None
+    assert wire.ack(10) is None
+
+
 # ------------------------------------------------------------------------- media
 
 

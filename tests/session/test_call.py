@@ -1,0 +1,170 @@
+"""A session and its socket, where timing decides."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable
+
+import pytest
+
+from app.auth import TicketOffice
+from app.events import CallIdentity, EndReason, LifecycleEvent
+from app.metrics import Metrics
+from app.plans import Business, Directory, Plan
+from app.pubsub.memory import MemoryPubSub
+from app.pubsub.outbox import Outbox
+from app.registry import Registry
+from app.session.call import Bridge, CallSession, Closed
+from app.session.herald import Herald
+from app.session.reception import Handshake, Reception
+from app.store.memory import MemoryStore
+from app.wire import twilio
+from app.wire.twilio import TwilioWire
+
+DIRECTORY = Directory((Plan("plan"),), (Business("b", "B", "plan"),))
+WAIT_SECONDS = 5.0
+
+
+class FakeSocket:
+    """A socket that gives what it was given, and then waits."""
+
+    def __init__(self, *messages: str | bytes | Closed) -> None:
+        self._messages = list(messages)
+        self.closed: tuple[int, str] | None = None
+
+    async def receive(self) -> str | bytes | Closed:
+        await asyncio.sleep(0)
+        if self._messages:
+            return self._messages.pop(0)
+        return await asyncio.Future()
+
+    async def send(self, text: str) -> None:
+        raise AssertionError(f"nothing is answered here: {text}")
+
+    async def close(self, code: int, reason: str) -> None:
+        self.closed = code, reason
+
+
+class Parts:
+    """A bridge in memory, with its writer running."""
+
+    def __init__(self, registry_kind: type[Registry] = Registry) -> None:
+        self.told: list[LifecycleEvent] = []
+        self.store = MemoryStore(time.monotonic)
+        metrics = Metrics()
+        self.registry = registry_kind(self.store, metrics, max_calls=10, clock=time.monotonic)
+        self.outbox = Outbox(
+            MemoryPubSub(time.monotonic), metrics, clock=time.monotonic, jitter=lambda: 0.5
+        )
+        ids = itertools.count()
+        herald = Herald(self.told.append, time.time, lambda: str(next(ids)))
+        tickets = TicketOffice("s" * 32, time.time, lambda: str(next(ids)))
+        reception = Reception(
+            self.store,
+            self.registry,
+            tickets,
+            herald,
+            metrics,
+            takes_events=lambda: True,
+            waive_tickets=True,
+            default_business="",
+            wall_clock=time.time,
+        )
+        self.bridge = Bridge(
+            reception,
+            self.registry,
+            self.outbox,
+            herald,
+            metrics,
+            clock=time.monotonic,
+            wall_clock=time.time,
+            start_timeout_seconds=1.0,
+        )
+
+    async def run(self, socket: FakeSocket, *, idle_seconds: float | None = None) -> None:
+        await self.store.load_if_empty(DIRECTORY)
+        writer = asyncio.create_task(self.outbox.run())
+        handshake = Handshake("twilio", "b")
+        session = CallSession(self.bridge, TwilioWire(), handshake, idle_seconds=idle_seconds)
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await session.run(socket)
+        finally:
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+
+    @property
+    def names(self) -> list[str]:
+        return [event.name for event in self.told]
+
+
+def media(seq: int) -> str:
+    return twilio.media_message("MZ1", b"\xff" * 160, seq=seq, chunk=seq, timestamp=0)
+
+
+START = twilio.start_message("MZ1", "CA1")
+STOP = twilio.stop_message("MZ1", "CA1", seq=4)
+
+
+class DrainsMeanwhile(Registry):
+    """A registry that ends each stream in the moment it begins."""
+
+    async def begin(self, call: CallIdentity, end: Callable[[EndReason], None]) -> None:
+        await super().begin(call, end)
+        end(EndReason.DRAIN)
+
+
+async def test_a_drain_that_comes_while_a_stream_is_admitted_ends_it() -> None:
+    parts = Parts(DrainsMeanwhile)
+    socket = FakeSocket(START)
+    await parts.run(socket)
+    assert socket.closed == (1001, "drain")
+    assert parts.registry.live_count == 0
+
+
+async def test_what_comes_before_the_admission_is_published_in_order() -> None:
+    parts = Parts()
+    socket = FakeSocket(START, media(2), media(3), STOP)
+    await parts.run(socket)
+    assert socket.closed == (1000, "stop")
+    assert parts.names == ["stream.started", "stream.stopped"]
+    receipt = parts.told[-1].data["receipt"]
+    assert (receipt["received"], receipt["published"], receipt["carrier_gaps"]) == (2, 2, 0)
+
+
+async def test_a_peer_that_goes_before_start_leaves_nothing() -> None:
+    parts = Parts()
+    await parts.run(FakeSocket(twilio.connected_message(), Closed(1006)))
+    assert parts.told == []
+    assert parts.registry.live_count == 0
+
+
+@pytest.mark.parametrize("messages", [[], [twilio.connected_message()] * 3])
+async def test_without_start_the_time_out_closes_the_socket(messages: list[str]) -> None:
+    parts = Parts()
+    socket = FakeSocket(*messages)
+    await parts.run(socket)
+    assert socket.closed == (1008, "start_timeout: no start within 1 s")
+
+
+async def test_silence_ends_a_session_only_where_a_rule_says_so() -> None:
+    parts = Parts()
+    socket = FakeSocket(START, media(2))
+    await parts.run(socket, idle_seconds=0.2)
+    assert socket.closed == (1000, "idle")
+    assert parts.told[-1].data["receipt"]["end_reason"] == "idle"
+
+
+class BrokenSocket(FakeSocket):
+    """A socket that fails when it is closed, and one message before."""
+
+    async def close(self, code: int, reason: str) -> None:
+        raise OSError("broken")
+
+
+async def test_a_receipt_is_drawn_up_though_the_close_fails() -> None:
+    parts = Parts()
+    with pytest.raises(OSError, match="broken"):
+        await parts.run(BrokenSocket(START, media(2), STOP))
+    assert parts.names == ["stream.started", "stream.stopped"]
+    assert parts.registry.live_count == 0
