@@ -32,8 +32,8 @@ CARRIER = "carrier"
 UNREADABLE = "unreadable"
 # Rejections that take no audio away from the stream, and so leave no gap in it.
 _LOSES_NO_AUDIO = frozenset({"before_start", "after_stop", "empty_payload", "track_not_in_plan"})
-# Messages without effect that the carrier counts all the same.
-_NUMBERED = frozenset({"unknown_event", "bad_dtmf", "bad_mark"})
+# Messages without effect whose number is not the next one: a stream begun again.
+_NOT_NUMBERED = frozenset({"second_start", "late_connected", "before_start", "after_stop"})
 
 
 class MediaStream:
@@ -98,7 +98,7 @@ class MediaStream:
                 self._place(event.seq)
             case Ignored():
                 self._ledger.ignore(event.reason)
-                if event.reason in _NUMBERED and event.seq is not None:
+                if event.reason not in _NOT_NUMBERED and event.seq is not None:
                     self._place(event.seq)
 
     @property

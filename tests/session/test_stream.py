@@ -200,7 +200,7 @@ def test_keys_and_marks_are_told_with_their_place() -> None:
     assert receipt.carrier_gaps == 0
 
 
-@pytest.mark.parametrize("reason", ["unknown_event", "bad_dtmf", "bad_mark"])
+@pytest.mark.parametrize("reason", ["unknown_event", "bad_dtmf", "bad_mark", "clear", "silence"])
 def test_a_message_without_effect_takes_its_number(reason: str) -> None:
     _, receipt = Bench().take(media(2), Ignored(reason, 3), media(4)).finish()
     assert (receipt.carrier_gaps, receipt.seq_resets, receipt.received) == (0, 0, 2)
