@@ -48,7 +48,8 @@ from app.events import (
 )
 from app.media import Track
 from app.wire.base import Integer, StreamOrder, StreamState, int_of
-from app.wire.exotel_start import assumed_start, params_of, read_start, value_of
+from app.wire.exotel_start import assumed_start, read_start, value_of
+from app.wire.params import params_of
 from app.wire.twilio_start import track_of
 
 MAX_MARK_CHARACTERS: Final = 500

@@ -14,6 +14,7 @@ from app.errors import InvalidIdentifier, UnsupportedFormat
 from app.events import StreamStarted
 from app.media import Encoding, MediaFormat, Track
 from app.wire.base import int_of, is_identifier
+from app.wire.params import params_of, text_of
 from app.wire.twilio_start import track_of
 
 SAMPLE_RATES: Final = frozenset({8000, 16000, 24000})
@@ -21,8 +22,6 @@ SAMPLE_RATES: Final = frozenset({8000, 16000, 24000})
 DEFAULT_SAMPLE_RATE: Final = 8000
 # "Up to 3 key-value pairs appended to the URL"
 MAX_URL_PARAMS: Final = 3
-MAX_PARAMS: Final = 64
-MAX_PARAM_CHARACTERS: Final = 500
 MAX_NUMBER_CHARACTERS: Final = 128
 
 # What the URL says to this service, and not to its readers.
@@ -46,22 +45,6 @@ _RATE_OPTION = re.compile(r"\brate\s*=\s*([^;\s]+)", re.IGNORECASE)
 def value_of(fields: Mapping[str, Any], *names: str) -> Any:
     """Give the first of these fields that is there and not null, or None."""
     return next((fields[name] for name in names if fields.get(name) is not None), None)
-
-
-def params_of(declared: object) -> dict[str, str]:
-    """Read custom parameters as text; what is no mapping holds none.
-
-    One that is too long or not flat is left out, as are those beyond 64.
-    """
-    if not isinstance(declared, Mapping):
-        return {}
-    texts = ((name, _text_of(value)) for name, value in declared.items())
-    fitting = (
-        (name, text)
-        for name, text in texts
-        if text is not None and len(name) + len(text) <= MAX_PARAM_CHARACTERS
-    )
-    return dict(islice(fitting, MAX_PARAMS))
 
 
 def read_start(
@@ -133,22 +116,14 @@ def _generated(new_id: Callable[[], str]) -> str:
 
 
 def _identifier(name: str, value: object) -> str:
-    text = _text_of(value)
+    text = text_of(value)
     if not is_identifier(text):
         raise InvalidIdentifier(f"start: {name} is not of the form [A-Za-z0-9_.-]{{1,128}}")
     return text
 
 
-def _text_of(value: object) -> str | None:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return str(value)
-    return value if isinstance(value, str) else None
-
-
 def _number_of(value: object) -> str:
-    text = _text_of(value) or ""
+    text = text_of(value) or ""
     return text if len(text) <= MAX_NUMBER_CHARACTERS else ""
 
 

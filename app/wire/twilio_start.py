@@ -10,12 +10,9 @@ from app.errors import InvalidIdentifier, MalformedRequest, UnsupportedFormat
 from app.events import StreamStarted
 from app.media import Encoding, MediaFormat, Track
 from app.wire.base import int_of, is_identifier
+from app.wire.params import params_of
 
 SAMPLE_RATES: Final = frozenset({8000, 16000, 24000, 48000})
-MAX_PARAMS: Final = 64
-# "The combined length of each <Parameter> name and value attributes must be under 500
-# characters" (twilio.com/docs/voice/twiml/stream).
-MAX_PARAM_CHARACTERS: Final = 500
 
 # The linear names are not documented for Media Streams, but twilio-python offers
 # `audio_format` and `sample_rate`, so that a `start` may one day declare them.
@@ -55,7 +52,7 @@ def read_start(fields: Mapping[str, Any], seq: int | None) -> StreamStarted:
         call_sid=_identifier("callSid", start.get("callSid")),
         format=_format_of(start.get("mediaFormat")),
         tracks=_tracks_of(start.get("tracks")),
-        params=_params_of(start.get("customParameters")),
+        params=params_of(start.get("customParameters")),
         account_sid=account_sid if is_identifier(account_sid) else "",
         seq=seq,
     )
@@ -92,20 +89,3 @@ def _format_of(declared: object) -> MediaFormat:
     if int_of(declared.get("channels", 1)) != 1:
         raise UnsupportedFormat("start: mediaFormat.channels is not 1")
     return MediaFormat(encoding, rate)
-
-
-def _params_of(declared: object) -> dict[str, str]:
-    params: dict[str, str] = {}
-    if not isinstance(declared, dict):
-        return params
-    for name, value in declared.items():
-        if isinstance(value, bool):
-            value = "true" if value else "false"
-        elif isinstance(value, int | float):
-            value = str(value)
-        if not isinstance(value, str) or len(name) + len(value) > MAX_PARAM_CHARACTERS:
-            continue
-        if len(params) == MAX_PARAMS:
-            break
-        params[name] = value
-    return params
