@@ -16,7 +16,9 @@ from fastapi import FastAPI
 
 from app import log as logs
 from app.auth import TicketOffice, TwilioSignatures
-from app.credentials import IngestPolicy, JwtRules, rules_from
+from app.credentials.handshake import IngestPolicy
+from app.credentials.jwks import JwksKeys, fetch_jwks
+from app.credentials.tokens import JwtRules, rules_from
 from app.errors import (
     BrokerRefused,
     ConfigurationError,
@@ -25,7 +27,6 @@ from app.errors import (
     StoreUnavailable,
 )
 from app.events import EndReason
-from app.jwks import JwksKeys, fetch_jwks
 from app.metrics import Metrics
 from app.plans import Directory, parse_directory
 from app.pubsub.base import PubSub

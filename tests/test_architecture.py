@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"errors", "media"},
     {"events", "audio", "plans", "settings", "log", "metrics"},
-    {"wire", "pubsub", "auth", "credentials", "jwks", "twiml", "store"},
+    {"wire", "pubsub", "auth", "credentials", "twiml", "store"},
     {"session", "registry", "reception", "consumer"},
     {"web", "tools", "server"},
     {"main"},

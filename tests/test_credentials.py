@@ -14,22 +14,17 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.credentials import (
-    TOKEN_MAX_CHARS,
+from app.credentials.addresses import Network, client_address
+from app.credentials.handshake import (
     BasicPair,
-    BearerToken,
     ExotelPeer,
     IngestPolicy,
-    JwtRules,
-    Network,
-    OwnClient,
     Shown,
-    client_address,
     detect,
     pair_digest,
     read_credentials,
-    rules_from,
 )
+from app.credentials.tokens import TOKEN_MAX_CHARS, BearerToken, JwtRules, OwnClient, rules_from
 from app.errors import (
     CredentialsInvalid,
     CredentialsMissing,

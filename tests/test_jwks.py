@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.jwks import (
+from app.credentials.jwks import (
     FRESH_SECONDS,
     MAX_BYTES,
     MAX_KEYS,
@@ -235,7 +235,7 @@ async def test_all_who_wait_share_one_fetch_and_none_ends_it_for_the_others() ->
 
 
 async def test_an_issuer_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.jwks.FETCH_SECONDS", 0.05)
+    monkeypatch.setattr("app.credentials.jwks.FETCH_SECONDS", 0.05)
     issuer = Issuer(key_set(jwk("a")))
     issuer.open.clear()
     keys = issuer.keys()

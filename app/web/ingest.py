@@ -9,16 +9,16 @@ from fastapi import APIRouter, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse, Response
 from starlette.requests import HTTPConnection
 
-from app.credentials import (
+from app.credentials.handshake import (
     BasicPair,
-    BearerToken,
     ExotelPeer,
     IngestPolicy,
-    OwnClient,
     Shown,
     detect,
     read_credentials,
 )
+from app.credentials.jwks import JwksKeys
+from app.credentials.tokens import BearerToken, OwnClient
 from app.errors import (
     BridgeError,
     BusinessMismatch,
@@ -26,7 +26,6 @@ from app.errors import (
     PublicUrlMissing,
     StoreUnavailable,
 )
-from app.jwks import JwksKeys
 from app.log import masked_url
 from app.session.call import CallSession
 from app.session.reception import (

@@ -1,0 +1,1 @@
+"""Who may use `/v1/ingest`: by token, by pair, by address, or by ticket."""

@@ -1,0 +1,57 @@
+"""Whose address a connection comes from, when proxies stand between."""
+
+import re
+from collections.abc import Sequence
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+)
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+
+def client_address(
+    peer: str, forwarded_for: Sequence[str], trusted: Sequence[Network]
+) -> Address | None:
+    """Find the client's address: the right-most that no trusted proxy has.
+
+    Each proxy appends whom it heard, so what stands left of that address was
+    written by a stranger. `forwarded_for` are the values of `X-Forwarded-For`,
+    read only if `peer` is a trusted proxy; with a hop that is no address, or
+    none but proxies, the answer is `peer`. None if that is no address.
+    """
+    socket_address = _address(peer)
+    if socket_address is None or not is_in(socket_address, trusted):
+        return socket_address
+    for hop in reversed(",".join(forwarded_for).split(",")):
+        address = _address(hop)
+        if address is None:
+            break
+        if not is_in(address, trusted):
+            return address
+    return socket_address
+
+
+# Some proxies append the port: 192.0.2.1:443, [2001:db8::1]:443.
+_WITH_PORT = re.compile(r"\[([0-9a-fA-F:.]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
+
+
+def _address(text: str) -> Address | None:
+    text = text.strip(" \t")
+    if found := _WITH_PORT.fullmatch(text):
+        text = found[1] or found[2]
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    # A socket for both families shows an IPv4 peer as ::ffff:192.0.2.1.
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def is_in(address: Address, networks: Sequence[Network]) -> bool:
+    """Tell whether one of the networks holds the address."""
+    return any(address in network for network in networks)
