@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hmac
 import json
 import math
 import shutil
@@ -16,6 +17,9 @@ import httpx
 import jwt
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -591,3 +595,71 @@ async def test_three_kinds_of_calls_side_by_side_lose_nothing(ingest: Service) -
         receipt: Mapping[str, Any] = await receipt_of(ingest, stream_sid)
         assert (receipt["received"], receipt["published"]) == (50, 50), stream_sid
         assert (receipt["dropped"], receipt["carrier_gaps"]) == ({}, 0)
+
+
+# -------------------------------------------------------------- published keys
+
+
+class KeySite:
+    """A place on loopback that publishes a key set, and counts who asks."""
+
+    def __init__(self, body: bytes) -> None:
+        self.asked = 0
+        self._body = body
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        self.asked += 1
+        head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+        writer.write(head % len(self._body) + self._body)
+        await writer.drain()
+        writer.close()
+
+
+async def test_tokens_by_published_keys_are_taken_and_others_refused(
+    tmp_path: Path, redis_url: str
+) -> None:
+    ours, other = (rsa.generate_private_key(65537, 2048) for _ in range(2))
+    published = json.loads(RSAAlgorithm.to_jwk(ours.public_key())) | {"kid": "k1"}
+    site = KeySite(json.dumps({"keys": [published]}).encode())
+    server = await asyncio.start_server(site.answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    claims = {"tenant_id": "business-1", "exp": int(time.time()) + 60}
+
+    def signed(key: rsa.RSAPrivateKey, kid: str) -> str:
+        return "Bearer " + jwt.encode(claims, key, algorithm="RS256", headers={"kid": kid})
+
+    jwks_url = f"http://127.0.0.1:{port}/jwks.json"
+    with running_service(tmp_path, redis_url, JWT_JWKS_URL=jwks_url) as service:
+        for _ in range(3):
+            async with opened(service, authorization=signed(ours, "k1")) as socket:
+                assert socket.protocol.state.name == "OPEN"
+        assert site.asked == 1
+        assert await refusal(service, authorization=signed(other, "k1")) == 401
+        assert await refusal(service, authorization=signed(ours, "k2")) == 401
+    server.close()
+
+
+async def test_a_public_key_on_one_line_is_read(tmp_path: Path, redis_url: str) -> None:
+    key = rsa.generate_private_key(65537, 2048)
+    pem = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    claims = {"tenant_id": "business-1", "exp": int(time.time()) + 60}
+    bearer = "Bearer " + jwt.encode(claims, key, algorithm="RS256")
+    one_line = pem.decode().replace("\n", "\\n")
+    with running_service(tmp_path, redis_url, JWT_PUBLIC_KEY=one_line) as service:
+        async with opened(service, authorization=bearer) as socket:
+            assert socket.protocol.state.name == "OPEN"
+        swapped = hmac_signed(pem, claims)
+        assert await refusal(service, authorization=f"Bearer {swapped}") == 401
+
+
+def hmac_signed(secret: bytes, claims: Mapping[str, object]) -> str:
+    """Sign as the algorithm swap does: HS256 with the public key for a secret."""
+    parts = [
+        base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=")
+        for part in ({"alg": "HS256", "typ": "JWT"}, claims)
+    ]
+    made = hmac.digest(secret, b".".join(parts), "sha256")
+    return b".".join([*parts, base64.urlsafe_b64encode(made).rstrip(b"=")]).decode()
