@@ -12,6 +12,8 @@ from xml.etree import ElementTree
 import httpx
 import pytest
 
+from app.events import AudioEntry, Entry, LifecycleEvent
+from app.pubsub.redis_pubsub import RedisPubSub
 from tests.service import (
     WAIT_SECONDS,
     Service,
@@ -176,6 +178,40 @@ async def test_memory_alone_serves_a_call(tmp_path: Path) -> None:
         async with asyncio.timeout(WAIT_SECONDS):
             while not lines_with(service.logged(), "5 of 5 frames published"):
                 await asyncio.sleep(0.02)
+
+
+async def test_by_pub_sub_a_listener_hears_a_call_whole(tmp_path: Path, redis_url: str) -> None:
+    listener = RedisPubSub(redis_url)
+    told: list[LifecycleEvent] = []
+
+    async def listen() -> None:
+        async for event in listener.lifecycle():
+            told.append(event)
+
+    listening = asyncio.create_task(listen())
+    await asyncio.sleep(0.2)
+    with running_service(
+        tmp_path, redis_url, PUBSUB_ADAPTER="redis_pubsub", ALLOW_UNSIGNED="true"
+    ) as service:
+        async with a_peer(service, QUERY, headers={}) as peer:
+            reading = asyncio.create_task(_read_all(listener, peer.stream_sid))
+            await asyncio.sleep(0.2)
+            await peer.start()
+            await peer.media(20)
+            await peer.stop()
+            async with asyncio.timeout(WAIT_SECONDS):
+                entries = await reading
+                while not any(event.name == "stream.stopped" for event in told):
+                    await asyncio.sleep(0.02)
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
+    await listener.close()
+    assert [entry.seq for entry in entries if isinstance(entry, AudioEntry)] == list(range(2, 22))
+    assert [event.name for event in told] == ["stream.started", "stream.stopped"]
+
+
+async def _read_all(pubsub: RedisPubSub, stream_sid: str) -> list[Entry]:
+    return [entry async for _, entry in pubsub.entries(stream_sid)]
 
 
 async def test_json_logs_are_one_object_a_line(tmp_path: Path, redis_url: str) -> None:
