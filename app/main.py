@@ -1,14 +1,12 @@
 """The composition root: every part is made here, once, from the settings."""
 
-import asyncio
 import logging
 import os
 import random
 import secrets
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,14 +17,8 @@ from app.auth import TicketOffice, TwilioSignatures
 from app.credentials.handshake import IngestPolicy
 from app.credentials.jwks import JwksKeys, fetch_jwks
 from app.credentials.tokens import JwtRules, rules_from
-from app.errors import (
-    BrokerRefused,
-    ConfigurationError,
-    EventsBacklogged,
-    SettingsError,
-    StoreUnavailable,
-)
-from app.events import EndReason
+from app.errors import ConfigurationError, SettingsError
+from app.lifecycle import Lifecycle
 from app.metrics import Metrics
 from app.plans import Directory, parse_directory
 from app.pubsub.base import PubSub
@@ -43,7 +35,7 @@ from app.store.base import Store
 from app.store.memory import MemoryStore
 from app.store.redis import RedisStore
 from app.web.errors import install_error_handlers
-from app.web.health import Condition, health_router
+from app.web.health import health_router
 from app.web.ingest import IngestDesk, ingest_router
 from app.web.off import off_router
 from app.web.streams import RequestLog, stream_router
@@ -54,9 +46,6 @@ from app.wire.twilio import TwilioWire
 log = logging.getLogger(__name__)
 
 VERSION = "0.1.0"
-# How long the last audio may take to reach the broker when the process stops.
-FLUSH_SECONDS = 5.0
-LOAD_RETRY_SECONDS = 1.0
 TWILIO_PATHS = (
     "/twilio-voice",
     "/twilio-dial",
@@ -120,103 +109,19 @@ def compose(
         ),
     )
     bridge = _bridge(settings, store, registry, outbox, metrics)
-    lifecycle = Lifecycle(store, pubsub, outbox, registry, _directory(settings), settings)
+    lifecycle = Lifecycle(
+        store,
+        pubsub,
+        outbox,
+        registry,
+        _directory(settings),
+        drain_seconds=settings.drain_seconds,
+    )
     app = FastAPI(title="twilio-media-bridge", version=VERSION, lifespan=lifecycle.lifespan)
     install_error_handlers(app)
     app.add_middleware(RequestLog)
     _add_routes(app, settings, bridge, registry, lifecycle, store)
     return Service(app, registry.refuse_new_calls, lifecycle.drain)
-
-
-class Lifecycle:
-    """Connect, run the process's own tasks, and end calls in good order."""
-
-    def __init__(
-        self,
-        store: Store,
-        pubsub: PubSub,
-        outbox: Outbox,
-        registry: Registry,
-        directory: Directory | None,
-        settings: Settings,
-    ) -> None:
-        self._store = store
-        self._pubsub = pubsub
-        self._outbox = outbox
-        self._registry = registry
-        self._directory = directory
-        self._drain_seconds = settings.drain_seconds
-
-    @asynccontextmanager
-    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
-        """Run from the server's start to its stop."""
-        await self._pubsub.open()
-        await self._store.open()
-        async with asyncio.TaskGroup() as tasks:
-            owned = [
-                tasks.create_task(self._outbox.run(), name="writer"),
-                tasks.create_task(self._registry.keep_leases(), name="leases"),
-                tasks.create_task(self._load_businesses(), name="businesses"),
-            ]
-            yield
-            await self._end_calls()
-            for task in owned:
-                task.cancel()
-        await self._pubsub.close()
-        await self._store.close()
-
-    async def drain(self) -> None:
-        """Let live calls end by themselves, for at most DRAIN_SECONDS; then end them."""
-        self._registry.refuse_new_calls()
-        if self._registry.live_count:
-            log.info("[server] Draining: %d live calls", self._registry.live_count)
-        await self._registry.wait_until_empty(self._drain_seconds)
-        await self._end_calls()
-
-    def conditions(self) -> tuple[Condition, ...]:
-        """Give what readiness depends on."""
-        return (
-            Condition("accepting", self._check_accepting),
-            Condition("broker", self._check_broker),
-            Condition("store", self._store.check),
-        )
-
-    async def _end_calls(self) -> None:
-        registry, outbox = self._registry, self._outbox
-        registry.refuse_new_calls()
-        registry.end_all(EndReason.DRAIN)
-        if not await registry.wait_until_empty(FLUSH_SECONDS):
-            outbox.give_up(EndReason.DRAIN)
-            await registry.wait_until_empty(1.0)
-        try:
-            async with asyncio.timeout(FLUSH_SECONDS):
-                await outbox.wait_until_idle()
-        except TimeoutError:
-            log.error("[server] The broker did not take the last events")
-
-    async def _check_accepting(self) -> None:
-        self._registry.check_room()
-        if not self._outbox.takes_events:
-            raise EventsBacklogged("lifecycle events wait for the broker")
-
-    async def _check_broker(self) -> None:
-        if self._outbox.failing_seconds:
-            raise BrokerRefused("failing", f"no write for {self._outbox.failing_seconds:.1f} s")
-        await self._pubsub.check()
-
-    async def _load_businesses(self) -> None:
-        """Give the store the businesses file, as soon as the store can be reached."""
-        while self._directory is not None:
-            try:
-                loaded = await self._store.load_if_empty(self._directory)
-            except StoreUnavailable:
-                await asyncio.sleep(LOAD_RETRY_SECONDS)
-                continue
-            if loaded:
-                log.info("[server] Loaded %d businesses", len(self._directory.businesses))
-            else:
-                log.info("[server] The store has businesses already; BUSINESSES_FILE is not read")
-            return
 
 
 def _bridge(

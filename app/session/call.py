@@ -307,20 +307,21 @@ class CallSession:
     async def _refuse(self, socket: Socket, outcome: EndReason | BridgeError) -> None:
         """Close a socket whose stream was never admitted: a close frame, and nothing before it."""
         if isinstance(outcome, BridgeError):
-            error: BridgeError | None = outcome
-            await socket.close(outcome.close_code, f"{outcome.reason}: {outcome}")
+            code, reason = outcome.close_code, outcome.reason
+            told = f"{reason}: {outcome}"
         else:
-            error = None
-            await socket.close(_CLOSE_CODES.get(outcome, NORMAL_CLOSURE), outcome)
-        reason = error.reason if error else f"{outcome}_before_start"
+            code = _CLOSE_CODES.get(outcome, NORMAL_CLOSURE)
+            reason = told = f"{outcome}_before_start"
         self._bridge.metrics.refused.labels(reason).inc()
         log.warning(
-            "[WebSocket] ❌ Stream refused: %s (%d messages before)",
-            *(f"{reason}: {error}" if error else reason, len(self._early)),
+            "[WebSocket] ❌ Stream refused: %s (%d messages before)", told, len(self._early)
         )
-        if self._admitted is not None:
-            await self._bridge.calls.finish(self._admitted.call)
-            self._bridge.calls.disclaim(self._admitted.call.stream_sid)
+        try:
+            await socket.close(code, told)
+        finally:
+            if self._admitted is not None:
+                await self._bridge.calls.finish(self._admitted.call)
+                self._bridge.calls.disclaim(self._admitted.call.stream_sid)
 
     # --------------------------------------------------------------------- end
 

@@ -1,0 +1,124 @@
+"""What runs as long as the process does, and how its calls end with it."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from app.errors import BrokerRefused, EventsBacklogged, StoreUnavailable
+from app.events import EndReason
+from app.plans import Directory
+from app.pubsub.base import PubSub
+from app.pubsub.outbox import Outbox
+from app.registry import Registry
+from app.store.base import Store
+from app.web.health import Condition
+
+log = logging.getLogger(__name__)
+
+# How long the last audio may take to reach the broker when the process stops.
+FLUSH_SECONDS = 5.0
+LOAD_RETRY_SECONDS = 1.0
+RESTART_SECONDS = 1.0
+
+
+class Lifecycle:
+    """Connect, run the process's own tasks, and end calls in good order."""
+
+    def __init__(
+        self,
+        store: Store,
+        pubsub: PubSub,
+        outbox: Outbox,
+        registry: Registry,
+        directory: Directory | None,
+        *,
+        drain_seconds: float,
+    ) -> None:
+        self._store = store
+        self._pubsub = pubsub
+        self._outbox = outbox
+        self._registry = registry
+        self._directory = directory
+        self._drain_seconds = drain_seconds
+
+    @asynccontextmanager
+    async def lifespan(self, app: object) -> AsyncIterator[None]:
+        """Run from the server's start to its stop."""
+        await self._pubsub.open()
+        await self._store.open()
+        async with asyncio.TaskGroup() as tasks:
+            owned = [
+                tasks.create_task(_kept_running("writer", self._outbox.run)),
+                tasks.create_task(_kept_running("leases", self._registry.keep_leases)),
+                tasks.create_task(_kept_running("businesses", self._load_businesses)),
+            ]
+            yield
+            await self._end_calls()
+            for task in owned:
+                task.cancel()
+        await self._pubsub.close()
+        await self._store.close()
+
+    async def drain(self) -> None:
+        """Let live calls end by themselves, for at most DRAIN_SECONDS; then end them."""
+        self._registry.refuse_new_calls()
+        if self._registry.live_count:
+            log.info("[server] Draining: %d live calls", self._registry.live_count)
+        await self._registry.wait_until_empty(self._drain_seconds)
+        await self._end_calls()
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """Give what readiness depends on."""
+        return (
+            Condition("accepting", self._check_accepting),
+            Condition("broker", self._check_broker),
+            Condition("store", self._store.check),
+        )
+
+    async def _end_calls(self) -> None:
+        registry, outbox = self._registry, self._outbox
+        registry.refuse_new_calls()
+        registry.end_all(EndReason.DRAIN)
+        if not await registry.wait_until_empty(FLUSH_SECONDS):
+            outbox.give_up(EndReason.DRAIN)
+            await registry.wait_until_empty(1.0)
+        try:
+            async with asyncio.timeout(FLUSH_SECONDS):
+                await outbox.wait_until_idle()
+        except TimeoutError:
+            log.error("[server] The broker did not take the last events")
+
+    async def _check_accepting(self) -> None:
+        self._registry.check_room()
+        if not self._outbox.takes_events:
+            raise EventsBacklogged("lifecycle events wait for the broker")
+
+    async def _check_broker(self) -> None:
+        if self._outbox.failing_seconds:
+            raise BrokerRefused("failing", f"no write for {self._outbox.failing_seconds:.1f} s")
+        await self._pubsub.check()
+
+    async def _load_businesses(self) -> None:
+        """Give the store the businesses file, as soon as the store can be reached."""
+        while self._directory is not None:
+            try:
+                loaded = await self._store.load_if_empty(self._directory)
+            except StoreUnavailable:
+                await asyncio.sleep(LOAD_RETRY_SECONDS)
+                continue
+            if loaded:
+                log.info("[server] Loaded %d businesses", len(self._directory.businesses))
+            else:
+                log.info("[server] The store has businesses already; BUSINESSES_FILE is not read")
+            return
+
+
+async def _kept_running(name: str, run: Callable[[], Awaitable[None]]) -> None:
+    """Run one of the process's tasks to its end, and again when it fails."""
+    while True:
+        try:
+            return await run()
+        except Exception:
+            log.exception("[server] The task %s failed and is begun again", name)
+            await asyncio.sleep(RESTART_SECONDS)
