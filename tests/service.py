@@ -31,7 +31,7 @@ WAIT_SECONDS = 15.0
 FRAME = b"\xff" * 160
 BUSINESSES = """
 [plans.premium]
-max_concurrent_calls = 3
+max_concurrent_calls = 30
 tracks = "both"
 
 [plans.tiny]

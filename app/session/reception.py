@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from app.auth import Ticket, TicketOffice
@@ -10,6 +10,7 @@ from app.errors import (
     BridgeError,
     BusinessMismatch,
     EventsBacklogged,
+    PlanLimitReached,
     StoreUnavailable,
     TicketSpent,
     UnknownBusiness,
@@ -160,7 +161,7 @@ class Reception:
             if not await self._stream_is_live(business.id, call.call_sid):
                 ticket = self._tickets.issue(call.call_sid, business.id, plan.name)
         except BridgeError as error:
-            await self._turn_away(call, error, business, plan)
+            self._turn_away(call, error, business, plan)
             return Refusal(error, business)
         if await self._is_first(call.call_sid):
             self._metrics.calls.labels("incoming").inc()
@@ -207,7 +208,7 @@ class Reception:
             self._metrics.store_errors.inc()
             return True
 
-    async def _turn_away(
+    def _turn_away(
         self,
         call: IncomingCall,
         error: BridgeError,
@@ -229,6 +230,13 @@ class Reception:
             RemoteError: its ticket, business or plan does not admit it.
             LocalError: this process or the store cannot take it now.
         """
+        said = {**handshake.query, **start.params}
+        call = IncomingCall(
+            start.call_sid,
+            start.from_number or said.get("from", ""),
+            start.to_number or said.get("to", ""),
+            carrier=handshake.carrier,
+        )
         ticket = self._ticket_of(start, handshake)
         if ticket is None:
             self._check_open()
@@ -236,22 +244,19 @@ class Reception:
         try:
             if ticket is not None:
                 await self._spend(ticket)
-            business, plan = await self._owner_of_stream(start, handshake, ticket)
+            business, plan = await self._owner_of_stream(call, start, handshake, ticket)
             if ticket is not None and ticket.call_sid != start.call_sid:
                 await self._slots.release(business.id, ticket.call_sid)
-            await self._slots.reserve(business.id, start.call_sid, plan.max_concurrent_calls)
+            try:
+                await self._slots.reserve(business.id, start.call_sid, plan.max_concurrent_calls)
+            except PlanLimitReached as error:
+                self._turn_away(call, error, business, plan)
+                raise
         except BaseException:
             self._slots.disclaim(start.stream_sid)
             raise
-        said = {**handshake.query, **start.params}
-        return Admitted(
-            CallIdentity(
-                start.call_sid, start.stream_sid, business.id, plan.name, handshake.carrier
-            ),
-            plan,
-            start.from_number or said.get("from", ""),
-            start.to_number or said.get("to", ""),
-        )
+        identity = replace(_identity(call, business, plan), stream_sid=start.stream_sid)
+        return Admitted(identity, plan, call.from_number, call.to_number)
 
     def ticket_holds(self, query: Mapping[str, str]) -> bool | None:
         """Tell whether a URL's ticket is ours and in time; None when it has none."""
@@ -288,18 +293,18 @@ class Reception:
             raise TicketSpent("this ticket has admitted a stream before")
 
     async def _owner_of_stream(
-        self, start: StreamStarted, handshake: Handshake, ticket: Ticket | None
+        self,
+        call: IncomingCall,
+        start: StreamStarted,
+        handshake: Handshake,
+        ticket: Ticket | None,
     ) -> tuple[Business, Plan]:
         named = start.params.get("businessId") or handshake.query.get("businessId", "")
         fixed = ticket.business_id if ticket else handshake.business_id
         for other in (named, handshake.business_id):
             if fixed and other and other != fixed:
                 raise BusinessMismatch("the stream names a business that is not its own")
-        said = {**handshake.query, **start.params}
-        dialled = start.to_number or said.get("to", "")
-        found = await self._owner(
-            IncomingCall(start.call_sid, "", dialled, fixed or named, handshake.carrier)
-        )
+        found = await self._owner(replace(call, business_id=fixed or named))
         if ticket is None or ticket.plan == found[1].name:
             return found
         # The plan that the call began with holds, if it still exists.

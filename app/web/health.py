@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from app.auth import constant_time_equal
-from app.errors import BridgeError
+from app.errors import BridgeError, BrokerError
 from app.metrics import Metrics
 
 CHECK_SECONDS = 2.0
@@ -67,6 +67,9 @@ async def _result(condition: Condition) -> str:
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             await condition.check()
+    except BrokerError as error:
+        # Its words may name hosts, which are nobody's business.
+        return f"{error.reason}: {error.kind}"
     except BridgeError as error:
         return f"{error.reason}: {error}"
     except TimeoutError:

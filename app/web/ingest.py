@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, urlencode
 
+import msgspec
 from fastapi import APIRouter, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse, Response
 from starlette.requests import HTTPConnection
@@ -41,6 +42,7 @@ from app.web.errors import error_response
 from app.web.streams import OpenSocket, upgrade_required
 from app.wire.base import Wire, is_identifier
 from app.wire.exotel import ExotelWire
+from app.wire.params import params_of
 from app.wire.pcm import PcmWire
 
 log = logging.getLogger(__name__)
@@ -216,7 +218,16 @@ async def _form(request: Request) -> dict[str, str]:
         body += chunk
         if len(body) > MAX_BODY_BYTES:
             return {}
+    if request.headers.get("content-type", "").startswith("application/json"):
+        return params_of(_decoded(bytes(body)))
     try:
         return dict(parse_qsl(body.decode("utf-8", "replace"), max_num_fields=100))
     except ValueError:
         return {}  # no parameter is needed
+
+
+def _decoded(body: bytes) -> object:
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None

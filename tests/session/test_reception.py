@@ -10,6 +10,7 @@ from app.errors import (
     BridgeError,
     BusinessMismatch,
     EventsBacklogged,
+    PlanLimitReached,
     StoreUnavailable,
     StreamAlreadyLive,
     TicketExpired,
@@ -215,6 +216,20 @@ async def test_without_tickets_the_owner_is_found_in_this_order(
     handshake = Handshake("twilio", path, query)
     admitted = await open_desk.reception.admit(start(params, to=to), handshake)
     assert admitted.call.business_id == owner
+
+
+async def test_a_stream_over_the_plans_limit_is_turned_away_and_announced(
+    open_desk: Desk,
+) -> None:
+    await open_desk.reception.admit(start({"businessId": "two"}), TWILIO)
+    with pytest.raises(PlanLimitReached):
+        await open_desk.reception.admit(
+            start({"businessId": "two", "from": "+2"}, "CA2", "MZ2"), TWILIO
+        )
+    rejected = open_desk.told[-1]
+    assert (rejected.name, rejected.call.call_sid) == ("call.rejected", "CA2")
+    assert rejected.data["reason"] == "plan_limit_reached"
+    assert rejected.data["from"] == "+2"
 
 
 async def test_a_stream_of_nobody_and_a_live_one_are_refused(open_desk: Desk) -> None:

@@ -401,6 +401,23 @@ async def test_a_stream_url_without_a_call_id_serves_whichever_call_comes(
         assert await closing(socket) == (1008, "ticket_spent")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"data": {"CallSid": "call-post1", "CallTo": "08047112345"}},
+        {"json": {"CallSid": "call-post2", "CallTo": "08047112345"}},
+        {"content": b"{broken", "headers": {"Content-Type": "application/json"}},
+        {"content": b"\xff" * 20_000},
+    ],
+)
+async def test_exotel_may_ask_by_post_in_any_form(ingest: Service, body: dict[str, Any]) -> None:
+    headers = {"Authorization": f"Basic {PAIR}", **body.pop("headers", {})}
+    async with httpx.AsyncClient() as client:
+        answer = await client.post(f"{ingest.url}/exotel-stream-url", headers=headers, **body)
+    assert answer.status_code == 200
+    assert "ticket=" in answer.json()["url"]
+
+
 async def test_a_stream_url_of_another_business_is_refused(ingest: Service) -> None:
     async with httpx.AsyncClient() as client:
         answer = await client.get(
