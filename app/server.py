@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
@@ -54,6 +55,15 @@ class MediaSocketProtocol(WebSocketsSansIOProtocol):
                 "[server] ❌ WebSocket upgrade failed: %d, %s",
                 *(self.response.status_code, self.conn.handshake_exc),
             )
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Take the application's message; a refusal that is sent completes the handshake.
+
+        uvicorn 0.54 counts only an accept and a close, and logs each refusal as an error.
+        """
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
+            self.handshake_complete = True
 
     def _refuse_request(self, why: Exception) -> None:
         """Answer a request that cannot be read, which uvicorn leaves without an answer."""

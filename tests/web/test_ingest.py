@@ -304,6 +304,7 @@ async def test_wrong_credentials_are_refused_before_the_upgrade(
     log = ingest.logged()
     assert len(lines_with(log, "[server] ❌ Authentication failed: ")) == before + 1
     assert "Traceback" not in log
+    assert not lines_with(log, " ERROR ")
 
 
 async def test_wrong_credentials_are_refused_where_none_are_needed(guide: Service) -> None:
