@@ -39,8 +39,6 @@ from app.events import (
     DtmfReceived,
     Ignored,
     MarkReceived,
-    MediaReceived,
-    MediaRejected,
     StreamStarted,
     StreamStopped,
     Unreadable,
@@ -50,6 +48,7 @@ from app.media import Track
 from app.wire.base import Integer, StreamOrder, StreamState, int_of
 from app.wire.exotel_start import assumed_start, read_start, value_of
 from app.wire.params import params_of
+from app.wire.reading import UNDECODABLE, frame_of, media_of, object_of
 from app.wire.twilio_start import track_of
 
 MAX_MARK_CHARACTERS: Final = 500
@@ -76,9 +75,6 @@ class _MediaMessage(msgspec.Struct):
 # Nearly every message is media without fault, so it has a decoder of its own, base64
 # included. Whatever that decoder refuses is read again, slowly, to find out why.
 _decode_media = msgspec.json.Decoder(_MediaMessage, strict=False).decode
-_decode_any = msgspec.json.Decoder().decode
-# UnicodeError is for lone surrogates, RecursionError for deep nesting.
-_UNDECODABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
 class ExotelWire:
@@ -133,33 +129,22 @@ class ExotelWire:
     def receive(self, message: str | bytes) -> WireEvent:
         """Read one message, as `Wire.receive` promises and the table above says."""
         if isinstance(message, bytes) and not _is_json(message):
-            return self._order.admit(self._check(message, Track.INBOUND, None, None))
+            return self._order.admit(frame_of(message, Track.INBOUND, self._sample_bytes))
         try:
             decoded = _decode_media(message)
-        except _UNDECODABLE:
+        except UNDECODABLE:
             return self._order.admit(self._read(message))
         media = decoded.media
         seq = decoded.sequence_number
         if seq is None:
             seq = decoded.camel_number
-        return self._order.admit(self._check(media.payload, media.track, seq, media.timestamp))
-
-    def _check(self, payload: bytes, track: Track, seq: int | None, ts: int | None) -> WireEvent:
-        if not payload:
-            return MediaRejected("empty_payload", track, seq)
-        if len(payload) % self._sample_bytes:
-            return MediaRejected("odd_length", track, seq)
-        return MediaReceived(payload, track, seq, ts)
+        frame = frame_of(media.payload, media.track, self._sample_bytes, seq, media.timestamp)
+        return self._order.admit(frame)
 
     def _read(self, message: str | bytes) -> WireEvent:
-        if isinstance(message, str) and (not message or message.isspace()):
-            return Ignored("empty_message")
-        try:
-            fields = _decode_any(message)
-        except _UNDECODABLE:
-            return Unreadable("broken_json")
+        fields = object_of(message)
         if not isinstance(fields, dict):
-            return Unreadable("not_an_object")
+            return fields
         event = _event_of(fields)
         if event is None:
             return Unreadable("no_event")
@@ -179,17 +164,10 @@ class ExotelWire:
     def _read_media(self, media: Mapping[str, Any], seq: int | None) -> WireEvent:
         name = media.get("track")
         track = Track.INBOUND if name is None else track_of(name)
-        if track is None:
-            return MediaRejected("bad_track", None, seq)
         payload = value_of(media, "payload", "Payload")
-        if not isinstance(payload, str):
-            return MediaRejected("bad_media", track, seq)
-        try:
-            audio = msgspec.convert(payload, bytes)
-        except msgspec.ValidationError:
-            return MediaRejected("bad_base64", track, seq)
         # Some write ISO 8601 where the pages have ms: such a time is none.
-        return self._check(audio, track, seq, int_of(media.get("timestamp")))
+        ts = int_of(media.get("timestamp"))
+        return media_of(payload, track, self._sample_bytes, seq, ts)
 
     def _read_start(self, fields: Mapping[str, Any], seq: int | None) -> WireEvent:
         refusal = self._order.refusal(StreamStarted)
@@ -218,10 +196,8 @@ def _is_json(message: bytes) -> bool:
     """Tell a JSON message in a binary frame from audio that begins with the same byte."""
     if not _OBJECT_BEGINS.match(message):
         return False
-    try:
-        return _event_of(_decode_any(message)) is not None
-    except _UNDECODABLE:
-        return False
+    fields = object_of(message)
+    return isinstance(fields, dict) and _event_of(fields) is not None
 
 
 def _body_of(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -30,8 +30,6 @@ import msgspec
 from app.errors import BusinessMismatch, InvalidIdentifier, MalformedRequest, UnsupportedFormat
 from app.events import (
     Ignored,
-    MediaReceived,
-    MediaRejected,
     StreamStarted,
     StreamStopped,
     Unreadable,
@@ -39,6 +37,7 @@ from app.events import (
 )
 from app.media import Encoding, MediaFormat, Track
 from app.wire.base import StreamOrder, StreamState, int_of, is_identifier
+from app.wire.reading import frame_of, object_of
 
 SAMPLE_RATES: Final = frozenset({8000, 16000, 24000})
 
@@ -47,10 +46,7 @@ _ENCODINGS: Final[Mapping[str, Encoding]] = {
     **dict.fromkeys(("mulaw", "audio/x-mulaw"), Encoding.MULAW),
 }
 
-_decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
-# UnicodeError is for lone surrogates, RecursionError for deep nesting.
-_UNDECODABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
 class PcmWire:
@@ -106,21 +102,12 @@ class PcmWire:
 
     def _read_frame(self, payload: bytes) -> WireEvent:
         self._frames += 1
-        if not payload:
-            return MediaRejected("empty_payload", Track.INBOUND, self._frames)
-        if len(payload) % self._sample_bytes:
-            return MediaRejected("odd_length", Track.INBOUND, self._frames)
-        return MediaReceived(payload, Track.INBOUND, self._frames)
+        return frame_of(payload, Track.INBOUND, self._sample_bytes, self._frames)
 
     def _read(self, message: str) -> WireEvent:
-        if not message or message.isspace():
-            return Ignored("empty_message")
-        try:
-            fields = _decode(message)
-        except _UNDECODABLE:
-            return Unreadable("broken_json")
+        fields = object_of(message)
         if not isinstance(fields, dict):
-            return Unreadable("not_an_object")
+            return fields
         event = fields.get("event")
         if not isinstance(event, str):
             return Unreadable("no_event")

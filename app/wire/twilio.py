@@ -33,7 +33,6 @@ from app.events import (
     DtmfReceived,
     Ignored,
     MarkReceived,
-    MediaReceived,
     MediaRejected,
     StreamStarted,
     StreamStopped,
@@ -42,6 +41,7 @@ from app.events import (
 )
 from app.media import Track
 from app.wire.base import Integer, StreamOrder, StreamState, int_of
+from app.wire.reading import UNDECODABLE, frame_of, media_of, object_of
 from app.wire.twilio_start import read_start, track_of
 
 MAX_MARK_CHARACTERS: Final = 500
@@ -64,9 +64,6 @@ class _MediaMessage(msgspec.Struct, rename="camel"):
 # Nearly every message is media without fault, so it has a decoder of its own, base64
 # included. Whatever that decoder refuses is read again, slowly, to find out why.
 _decode_media = msgspec.json.Decoder(_MediaMessage, strict=False).decode
-_decode_any = msgspec.json.Decoder().decode
-# UnicodeError is for lone surrogates, RecursionError for deep nesting.
-_UNDECODABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
 class TwilioWire:
@@ -99,29 +96,17 @@ class TwilioWire:
             return Unreadable("binary_frame")
         try:
             decoded = _decode_media(message)
-        except _UNDECODABLE:
+        except UNDECODABLE:
             return self._order.admit(self._read(message))
         media = decoded.media
-        return self._order.admit(
-            self._check(media.payload, media.track, decoded.sequence_number, media.timestamp)
-        )
-
-    def _check(self, payload: bytes, track: Track, seq: int | None, ts: int | None) -> WireEvent:
-        if not payload:
-            return MediaRejected("empty_payload", track, seq)
-        if len(payload) % self._sample_bytes:
-            return MediaRejected("odd_length", track, seq)
-        return MediaReceived(payload, track, seq, ts)
+        seq = decoded.sequence_number
+        frame = frame_of(media.payload, media.track, self._sample_bytes, seq, media.timestamp)
+        return self._order.admit(frame)
 
     def _read(self, message: str) -> WireEvent:
-        if not message or message.isspace():
-            return Ignored("empty_message")
-        try:
-            fields = _decode_any(message)
-        except _UNDECODABLE:
-            return Unreadable("broken_json")
+        fields = object_of(message)
         if not isinstance(fields, dict):
-            return Unreadable("not_an_object")
+            return fields
         event = fields.get("event")
         if not isinstance(event, str):
             return Unreadable("no_event")
@@ -139,16 +124,8 @@ class TwilioWire:
             return MediaRejected("bad_media", None, seq)
         name = media.get("track")
         track = Track.INBOUND if name is None else track_of(name)
-        if track is None:
-            return MediaRejected("bad_track", None, seq)
-        payload = media.get("payload")
-        if not isinstance(payload, str):
-            return MediaRejected("bad_media", track, seq)
-        try:
-            audio = msgspec.convert(payload, bytes)
-        except msgspec.ValidationError:
-            return MediaRejected("bad_base64", track, seq)
-        return self._check(audio, track, seq, int_of(media.get("timestamp")))
+        ts = int_of(media.get("timestamp"))
+        return media_of(media.get("payload"), track, self._sample_bytes, seq, ts)
 
     def _read_start(self, fields: Mapping[str, Any], seq: int | None) -> WireEvent:
         refusal = self._order.refusal(StreamStarted)
