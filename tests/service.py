@@ -251,13 +251,15 @@ async def receipt_of(service: Service, stream_sid: str) -> dict[str, Any]:
     """Wait for a stream's receipt, as it stands in its record."""
     redis = Redis.from_url(service.redis_url)
     try:
-        async with asyncio.timeout(WAIT_SECONDS):
-            while True:
-                found = await redis.hget(f"stream:{{{stream_sid}}}", "receipt")
-                if found is not None:
-                    receipt: dict[str, Any] = json.loads(found)
-                    return receipt
-                await asyncio.sleep(0.02)
+        # Not asyncio.timeout: redis-py can lose the cancellation by which it ends.
+        deadline = time.monotonic() + WAIT_SECONDS
+        while time.monotonic() < deadline:
+            found = await redis.hget(f"stream:{{{stream_sid}}}", "receipt")
+            if found is not None:
+                receipt: dict[str, Any] = json.loads(found)
+                return receipt
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"the receipt of {stream_sid} never came")
     finally:
         await redis.aclose()
 

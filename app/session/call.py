@@ -45,11 +45,16 @@ LOG_EVERY_FRAMES = 100
 # RFC 6455, 7.4.1
 NORMAL_CLOSURE = 1000
 GOING_AWAY = 1001
+POLICY_VIOLATION = 1008
 MESSAGE_TOO_BIG = 1009
 INTERNAL_ERROR = 1011
 
 _BAD = (Unreadable, MediaRejected, Ignored)
-_CLOSE_CODES = {EndReason.DRAIN: GOING_AWAY, EndReason.ERROR: INTERNAL_ERROR}
+_CLOSE_CODES = {
+    EndReason.DRAIN: GOING_AWAY,
+    EndReason.ERROR: INTERNAL_ERROR,
+    EndReason.BAD_MESSAGES: POLICY_VIOLATION,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +146,8 @@ class CallSession:
         if self._stream is None or self._admitted is None:
             await self._refuse(socket, outcome)
             return
-        if isinstance(outcome, BridgeError):
-            bad = isinstance(outcome, TooManyBadMessages)
-            reason = EndReason.BAD_MESSAGES if bad else EndReason.ERROR
-            code = outcome.close_code
-        else:
-            reason = outcome
-            code = _CLOSE_CODES.get(reason, NORMAL_CLOSURE)
+        reason = EndReason.ERROR if isinstance(outcome, BridgeError) else outcome
+        code = _CLOSE_CODES.get(reason, NORMAL_CLOSURE)
         try:
             if reason is EndReason.STOP:
                 await self._send_last_replies(socket, self._stream)
@@ -214,7 +214,8 @@ class CallSession:
                 self._take(event)
             if isinstance(event, StreamStopped):
                 return EndReason.STOP
-            self._judge(event)
+            if self._gives_up_on(event):
+                return EndReason.BAD_MESSAGES
             if self._stream is not None:
                 if self._stream.must_wait:
                     await self._stream.wait_for_room()
@@ -244,11 +245,14 @@ class CallSession:
         self._take(Unreadable("message_too_big"))
         return EndReason.MESSAGE_TOO_BIG
 
-    def _judge(self, event: WireEvent) -> None:
-        """Give up on a peer that sends bad messages and nothing else."""
+    def _gives_up_on(self, event: WireEvent) -> bool:
+        """Tell whether a peer sends bad messages and nothing else; raises before its `start`."""
         self._bad_in_a_row = self._bad_in_a_row + 1 if isinstance(event, _BAD) else 0
-        if self._bad_in_a_row > MAX_BAD_IN_A_ROW:
+        if self._bad_in_a_row <= MAX_BAD_IN_A_ROW:
+            return False
+        if self._admission is None:
             raise TooManyBadMessages(f"more than {MAX_BAD_IN_A_ROW} bad messages in a row")
+        return True
 
     # ---------------------------------------------------------------- admission
 

@@ -168,3 +168,21 @@ async def test_a_receipt_is_drawn_up_though_the_close_fails() -> None:
         await parts.run(BrokenSocket(START, media(2), STOP))
     assert parts.names == ["stream.started", "stream.stopped"]
     assert parts.registry.live_count == 0
+
+
+async def test_a_peer_given_up_on_while_it_is_admitted_has_a_receipt_all_the_same() -> None:
+    parts = Parts()
+    socket = FakeSocket(START, media(2), *["{broken"] * 101)
+    await parts.run(socket)
+    assert socket.closed == (1008, "too_many_bad_messages")
+    receipt = parts.told[-1].data["receipt"]
+    assert (receipt["received"], receipt["published"]) == (102, 1)
+
+
+async def test_nothing_but_rubbish_before_start_closes_the_socket() -> None:
+    parts = Parts()
+    socket = FakeSocket(*["{broken"] * 101)
+    await parts.run(socket)
+    assert socket.closed is not None
+    assert socket.closed[0] == 1008
+    assert parts.told == []
