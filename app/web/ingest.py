@@ -24,6 +24,7 @@ from app.errors import (
     BridgeError,
     BusinessMismatch,
     InvalidIdentifier,
+    MalformedRequest,
     PublicUrlMissing,
     StoreUnavailable,
 )
@@ -38,6 +39,7 @@ from app.session.reception import (
     Refusal,
 )
 from app.store.base import Store
+from app.web.body import bounded_body
 from app.web.errors import error_response
 from app.web.streams import OpenSocket, upgrade_required
 from app.wire.base import Wire, is_identifier
@@ -125,10 +127,16 @@ def _log_request(connection: HTTPConnection) -> None:
     shown = {
         "url": masked_url(scope["path"], scope["query_string"].decode("latin-1")),
         "upgrade": connection.headers.get("upgrade", ""),
-        "authorization": connection.headers.get("authorization", "").partition(" ")[0] or "none",
+        "authorization": _scheme(connection.headers.get("authorization", "")),
     }
     told = ", ".join(f"{name}: '{value}'" for name, value in shown.items())
     log.info("[server] WebSocket upgrade request received { %s }", told)
+
+
+def _scheme(authorization: str) -> str:
+    """Name a scheme that is known; another word may be a secret itself."""
+    scheme = authorization.partition(" ")[0].title()
+    return scheme if scheme in ("Basic", "Bearer") else "***" if scheme else "none"
 
 
 async def _identify(
@@ -213,13 +221,12 @@ async def _stream_url(desk: IngestDesk, request: Request) -> str:
 
 
 async def _form(request: Request) -> dict[str, str]:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            return {}
+    try:
+        body = await bounded_body(request, MAX_BODY_BYTES)
+    except MalformedRequest:
+        return {}  # no parameter is needed
     if request.headers.get("content-type", "").startswith("application/json"):
-        return params_of(_decoded(bytes(body)))
+        return params_of(_decoded(body))
     try:
         return dict(parse_qsl(body.decode("utf-8", "replace"), max_num_fields=100))
     except ValueError:

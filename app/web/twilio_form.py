@@ -9,6 +9,7 @@ from starlette.types import Scope
 from app.auth import TwilioSignatures
 from app.errors import MalformedRequest, SignatureMissing
 from app.metrics import Metrics
+from app.web.body import bounded_body
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_FIELDS = 200
@@ -90,12 +91,7 @@ async def _form(request: Request) -> Params:
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != FORM_TYPE:
         raise MalformedRequest(f"the body must be {FORM_TYPE}")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise MalformedRequest(f"the body is longer than {MAX_BODY_BYTES} bytes")
-    return _pairs(bytes(body))
+    return _pairs(await bounded_body(request, MAX_BODY_BYTES))
 
 
 def _pairs(encoded: bytes) -> Params:

@@ -307,6 +307,11 @@ async def test_wrong_credentials_are_refused_before_the_upgrade(
     assert not lines_with(log, " ERROR ")
 
 
+async def test_a_header_without_a_scheme_is_not_logged(ingest: Service) -> None:
+    assert await refusal(ingest, authorization="canary-bare-secret") == 401
+    assert "canary" not in ingest.logged()
+
+
 async def test_wrong_credentials_are_refused_where_none_are_needed(guide: Service) -> None:
     assert await refusal(guide, authorization=f"Basic {PAIR}") == 401
 
