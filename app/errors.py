@@ -23,7 +23,6 @@
         ├── TokenInvalid
         ├── TokenExpired
         ├── ExotelNotSupported
-        ├── HeaderTooLarge
         ├── TicketMissing
         ├── TicketInvalid
         ├── TicketExpired
@@ -36,7 +35,6 @@
         ├── StreamAlreadyLive
         ├── StartTimeout
         ├── CallRefused
-        ├── MessageTooBig
         └── TooManyBadMessages
 
 Each class knows the HTTP status and the WebSocket close code (RFC 6455, 7.4.1)
@@ -222,13 +220,6 @@ class ExotelNotSupported(RemoteError):
     reason = "exotel_not_supported"
 
 
-class HeaderTooLarge(RemoteError):
-    """Raised when a request's header is longer than the limit."""
-
-    http_status = 431
-    reason = "header_too_large"
-
-
 class TicketMissing(RemoteError):
     """Raised when `start` carries no ticket."""
 
@@ -306,14 +297,6 @@ class StartTimeout(RemoteError):
 
     http_status = 408
     reason = "start_timeout"
-
-
-class MessageTooBig(RemoteError):
-    """Raised when a message is longer than the limit."""
-
-    http_status = 413
-    close_code = 1009
-    reason = "message_too_big"
 
 
 class CallRefused(RemoteError):

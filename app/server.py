@@ -15,10 +15,10 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.http11 import Request
 
 from app.log import masked_url
+from app.wire.base import MAX_MESSAGE_BYTES
 
 log = logging.getLogger(__name__)
 
-MAX_MESSAGE_BYTES = 64 * 1024
 # Longer than the 60-90 s that platforms' routers keep an idle connection, so that
 # it is never ours that closes under a request.
 KEEP_ALIVE_SECONDS = 95

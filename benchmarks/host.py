@@ -3,7 +3,6 @@
 import os
 import platform
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ import httpx
 from redis import Redis
 
 from app.errors import LocalError
-from app.tools.embedded import EmbeddedRedis
+from app.tools.embedded import EmbeddedRedis, free_port
 
 NUMBER = "+15005550006"
 START_SECONDS = 20.0
@@ -141,7 +140,7 @@ def private_service(cores: Cores) -> Iterator[Service]:
         with EmbeddedRedis(directory, persistent=False) as redis:
             with Redis.from_url(redis.url) as client:
                 server = client.info("server")
-            port = _free_port()
+            port = free_port()
             url, token = f"http://127.0.0.1:{port}", secrets.token_hex(16)
             environment = {
                 "PATH": os.environ.get("PATH", ""),
@@ -238,10 +237,3 @@ def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -
 
 def _difference(later: float | None, earlier: float | None) -> float | None:
     return None if later is None or earlier is None else later - earlier
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

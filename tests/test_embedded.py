@@ -212,10 +212,10 @@ def test_a_server_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_port_lost_to_another_is_given_up_for_a_free_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    free_port = embedded._free_port
+    free_port = embedded.free_port
     with EmbeddedRedis(tmp_path / "other", persistent=False) as other:
         ports = iter([port_of(other), port_of(other), free_port()])
-        monkeypatch.setattr(embedded, "_free_port", lambda: next(ports))
+        monkeypatch.setattr(embedded, "free_port", lambda: next(ports))
         with EmbeddedRedis(tmp_path / "ours", persistent=False) as ours:
             assert ours.url != other.url
             with Redis.from_url(ours.url) as client:

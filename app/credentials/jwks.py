@@ -12,6 +12,8 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt.algorithms import RSAAlgorithm
 
+from app.credentials.tokens import MIN_RSA_BITS
+
 log = logging.getLogger(__name__)
 
 FRESH_SECONDS = 600
@@ -19,8 +21,6 @@ RETRY_SECONDS = 30
 FETCH_SECONDS = 5
 MAX_BYTES = 64 * 1024
 MAX_KEYS = 20
-# NIST SP 800-131A.
-MIN_RSA_BITS = 2048
 
 
 class _Jwk(msgspec.Struct, frozen=True):

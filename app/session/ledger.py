@@ -13,7 +13,6 @@ class Ledger:
         self.received = 0
         self.rejected: Counter[str] = Counter()
         self.duplicates = 0
-        self.ignored: Counter[str] = Counter()
         self.bytes = 0
         self.audio_ms = 0.0
         self.format_mismatch = 0
@@ -47,7 +46,6 @@ class Ledger:
 
     def ignore(self, reason: str) -> None:
         """Count a message that carries no audio and has no effect."""
-        self.ignored[reason] += 1
         self._metrics.ignored.labels(reason).inc()
 
     def receipt(

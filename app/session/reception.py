@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from app.auth import Ticket, TicketOffice
+from app.auth import TICKET_LIFE_SECONDS, Ticket, TicketOffice
 from app.errors import (
     BridgeError,
     BusinessMismatch,
@@ -23,8 +23,6 @@ from app.store.base import Store
 
 log = logging.getLogger(__name__)
 
-# DESIGN: a ticket "lives 60 s", and so does a slot before `start`.
-TICKET_SECONDS = 60
 # The beginning of a call's id that is ours, where a carrier has not told its own yet.
 MADE_UP_CALL = "url-"
 EXOTEL = "exotel"
@@ -90,10 +88,6 @@ class Admitted:
 
 class Slots(Protocol):
     """Hold calls to their limits; `Registry` does."""
-
-    @property
-    def draining(self) -> bool:
-        """Tell whether this process finishes its last calls."""
 
     def check_room(self) -> None:
         """Raise Draining or ProcessFull when this process takes no new call."""
@@ -283,9 +277,9 @@ class Reception:
         now = self._wall_clock()
         self._spent_here = {nonce: end for nonce, end in self._spent_here.items() if end > now}
         fresh = ticket.nonce not in self._spent_here
-        self._spent_here[ticket.nonce] = now + TICKET_SECONDS
+        self._spent_here[ticket.nonce] = now + TICKET_LIFE_SECONDS
         try:
-            fresh = await self._store.spend_ticket(ticket.nonce, TICKET_SECONDS) and fresh
+            fresh = await self._store.spend_ticket(ticket.nonce, TICKET_LIFE_SECONDS) and fresh
         except StoreUnavailable:
             self._metrics.store_errors.inc()
             self._metrics.local_decisions.labels("ticket").inc()

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import secrets
-import socket
 import sys
 import tempfile
 import time
@@ -22,7 +21,7 @@ from app.events import AudioEntry, EndEntry, GapEntry
 from app.media import Track
 from app.pubsub.redis_streams import RedisStreams
 from app.tools.caller import Call, Carrier, new_call, speech_frames
-from app.tools.embedded import EmbeddedRedis
+from app.tools.embedded import EmbeddedRedis, free_port
 
 NUMBER = "+15005550006"
 START_SECONDS = 20.0
@@ -85,7 +84,7 @@ async def _instance(
     """Run a service of our own on a free port; give its URL and its auth token."""
     businesses = directory / "businesses.toml"
     businesses.write_text(BUSINESSES, encoding="utf-8")
-    port = _free_port()
+    port = free_port()
     url, token = f"http://127.0.0.1:{port}", secrets.token_hex(16)
     environment = {
         "PATH": os.environ.get("PATH", ""),
@@ -175,13 +174,6 @@ class ProgressBar:
         """Leave the line."""
         if self._drawn:
             sys.stderr.write("\n")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _write_wav(path: Path, audio: list[bytes]) -> None:

@@ -84,7 +84,7 @@ class EmbeddedRedis:
     def _start(self, binary: str) -> None:
         log = (self._directory / "redis.log").resolve()
         for _ in range(PORT_TRIES):
-            self._port = _free_port()
+            self._port = free_port()
             with log.open("wb") as output:
                 self._process = subprocess.Popen(
                     ["/bin/sh", "-c", UNTIL_PARENT_ENDS, "sh", binary, *self._options(log)],
@@ -232,7 +232,8 @@ def _info(port: int) -> dict[str, str]:
     return {name: value for name, _, value in lines}
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Find a loopback port that nobody listens on at this moment."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]

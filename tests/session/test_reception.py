@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from app.auth import TicketOffice
+from app.auth import TICKET_LIFE_SECONDS, TicketOffice
 from app.errors import (
     BridgeError,
     BusinessMismatch,
@@ -24,7 +24,6 @@ from app.plans import Business, Directory, Plan
 from app.registry import Registry
 from app.session.herald import Herald
 from app.session.reception import (
-    TICKET_SECONDS,
     Handshake,
     IncomingCall,
     Reception,
@@ -171,7 +170,7 @@ async def test_a_ticket_is_good_once_and_for_a_minute(desk: Desk) -> None:
     spent = await refused(desk, start({"ticket": ticket}, stream_sid="MZ2"))
     assert isinstance(spent, TicketSpent)
     late = (await desk.welcome()).ticket
-    desk.now += TICKET_SECONDS
+    desk.now += TICKET_LIFE_SECONDS
     expired = await refused(desk, start({"ticket": late}, stream_sid="MZ3"))
     assert isinstance(expired, TicketExpired)
 
