@@ -15,10 +15,10 @@ ROOT = Path(__file__).parent.parent
 # from rooms of earlier layers, and from itself; never from a sibling.
 LAYERS = (
     {"errors", "media"},
-    {"events", "audio", "plans", "settings", "log", "metrics"},
-    {"wire", "pubsub", "auth", "credentials", "twiml", "store"},
-    {"session", "registry", "consumer"},
-    {"web", "tools", "server"},
+    {"events", "audio", "plans", "settings", "log", "metrics", "topology"},
+    {"wire", "pubsub", "auth", "credentials", "twiml", "twilio_api", "store"},
+    {"session", "registry", "reaper", "consumer"},
+    {"web", "tools", "server", "workers"},
     {"lifecycle"},
     {"main"},
     {"cli"},
@@ -28,10 +28,10 @@ RANK = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}
 CONFINED = {
     "fastapi": {"web", "main"},
     "starlette": {"web", "main"},
-    "redis": {"pubsub", "store"},
+    "redis": {"pubsub", "store", "topology"},
     "valkey": set[str](),
     "uvicorn": {"server"},
-    "app.settings": {"main", "cli"},
+    "app.settings": {"settings", "main", "cli"},
 }
 
 

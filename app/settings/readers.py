@@ -1,0 +1,170 @@
+"""How each variable's text becomes a value, or is refused in words an operator understands."""
+
+import ipaddress
+import re
+from collections.abc import Callable
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+from app.settings.values import Network, PublicUrl, Secret, is_host, is_public
+
+MIN_SECRET_CHARACTERS = 32
+
+
+class Unusable(ValueError):
+    """Raised by a reader: the problem, and what to write instead where that is known."""
+
+    def __init__(self, problem: str, example: str = "") -> None:
+        super().__init__(problem)
+        self.example = example
+
+
+def read_text(value: str) -> str:
+    return value
+
+
+def read_host(value: str) -> str:
+    if not is_host(value):
+        raise Unusable("is not an address or a host name")
+    return value
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    def read(value: str) -> int:
+        if not re.fullmatch(r"-?[0-9]{1,20}", value):
+            raise Unusable("is not a whole number")
+        number = int(value)
+        if not low <= number <= high:
+            raise Unusable(f"must be from {low} to {high}")
+        return number
+
+    return read
+
+
+def seconds(low: float, high: float) -> Callable[[str], float]:
+    def read(value: str) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            raise Unusable("is not a number of seconds") from None
+        if not low <= number <= high:
+            raise Unusable(f"must be from {low:g} to {high:g} seconds")
+        return number
+
+    return read
+
+
+def one_of(kind: type[StrEnum]) -> Callable[[str], StrEnum]:
+    def read(value: str) -> StrEnum:
+        try:
+            return kind(value.strip().lower())
+        except ValueError:
+            raise Unusable("must be one of " + ", ".join(kind)) from None
+
+    return read
+
+
+def choice(*choices: str) -> Callable[[str], str]:
+    def read(value: str) -> str:
+        for choice in choices:
+            if value.strip().lower() == choice.lower():
+                return choice
+        raise Unusable("must be one of " + ", ".join(choices))
+
+    return read
+
+
+def read_public_url(value: str) -> PublicUrl:
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise Unusable("is not a URL") from None
+    if host and not is_host(host):
+        raise Unusable("does not name a host as the Internet does (in ASCII)")
+    shown = f"[{host}]" if ":" in host else host
+    good = "https://" + (shown + (f":{port}" if port else "") if host else "bridge.example.com")
+    if parts.scheme not in ("http", "https") or not host:
+        raise Unusable("must begin with https:// and name a host", good)
+    if parts.username is not None or parts.password is not None:
+        raise Unusable("must not hold a user or password", good)
+    if parts.scheme == "http" and is_public(host):
+        raise Unusable("must be https:// on a public host, as Twilio streams to wss:// only", good)
+    good = good if parts.scheme == "https" else good.replace("https", "http", 1)
+    if parts.query or parts.fragment or parts.path.strip("/"):
+        raise Unusable("must not hold a path, a query or a fragment", good)
+    if parts.path:
+        raise Unusable("must not end with a slash", good)
+    return PublicUrl(good)
+
+
+def read_redis_url(value: str) -> Secret:
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        raise Unusable("is not a URL; in a password, write / as %2F and # as %23") from None
+    if parts.scheme not in ("redis", "rediss", "unix"):
+        raise Unusable("must begin with redis://, rediss:// (TLS) or unix://")
+    if parts.fragment:
+        raise Unusable("holds a #; in a password, write it as %23")
+    if parts.scheme == "unix":
+        if not parts.path:
+            raise Unusable("must name a socket", "unix:///run/redis.sock")
+    elif not is_host(host) or not re.fullmatch(r"(?:/[0-9]*)?", parts.path):
+        raise Unusable("must name a host, and after it at most a port and a database's number")
+    return Secret(value)
+
+
+def read_tokens(value: str) -> tuple[Secret, ...]:
+    tokens = [token.strip() for token in value.split(",")]
+    if not all(tokens):
+        raise Unusable("holds an empty token: separate the current one and older ones by commas")
+    return tuple(Secret(token) for token in tokens)
+
+
+def read_account_sid(value: str) -> str:
+    digits = value.removeprefix("AC")
+    if not value.startswith("AC") or len(digits) != 32 or set(digits) - set("0123456789abcdef"):
+        raise Unusable("must be AC and 32 hexadecimal digits")
+    return value
+
+
+def read_secret_key(value: str) -> Secret:
+    if len(value) < MIN_SECRET_CHARACTERS:
+        raise Unusable(f"must have at least {MIN_SECRET_CHARACTERS} characters")
+    return Secret(value)
+
+
+def read_flag(value: str) -> bool:
+    try:
+        return {"true": True, "1": True, "false": False, "0": False}[value.strip().lower()]
+    except KeyError:
+        raise Unusable("must be true or false") from None
+
+
+def read_networks(value: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(one.strip()) for one in value.split(","))
+    except ValueError:
+        raise Unusable("must be addresses or CIDRs, separated by commas") from None
+
+
+def read_identifier(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,128}", value):
+        raise Unusable("must be a business's id: 1 to 128 of A-Z a-z 0-9 _ . -")
+    return value
+
+
+def read_sample_rate(value: str) -> int:
+    if value.strip() not in ("8000", "16000", "24000"):
+        raise Unusable("must be 8000, 16000 or 24000 (Hz)")
+    return int(value)
+
+
+def read_https_url(value: str) -> str:
+    parts = urlsplit(value)
+    local = not is_public(parts.hostname or "")
+    if not parts.hostname or parts.scheme not in (("http", "https") if local else ("https",)):
+        raise Unusable("must begin with https:// and name a host")
+    return value
