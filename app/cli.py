@@ -102,7 +102,7 @@ def _greet(settings: Settings, port: int, redis_url: str) -> None:
         url = f"ws://{local}/twilio-media?businessId=business-1&callSid=test123"
         paste = "(sleep 1; cat tests/captures/speech.jsonl; sleep 2)"
         lines.append(f'  by hand      {paste} | npx wscat -c "{url}"')
-    if redis_url:
+    if redis_url.startswith(("redis://", "rediss://")):
         lines.append(
             f"  the audio    redis-cli -u {logs.without_password(redis_url)} XRANGE calls - +"
         )

@@ -8,6 +8,7 @@
     │   ├── CaptureError              a capture file is unusable
     │   ├── BrokerError
     │   │   ├── BrokerRefused         the broker answered no; nothing was written
+    │   │   │   └── BrokerReplaced    it is another server than before
     │   │   └── BrokerLost            no answer came; what was written is unknown
     │   ├── StoreUnavailable          configuration and slots cannot be reached
     │   ├── PublicUrlMissing          this service does not know its own address
@@ -106,6 +107,10 @@ class BrokerError(LocalError):
 
 class BrokerRefused(BrokerError):
     """Raised when the broker answered no: nothing of the batch was written."""
+
+
+class BrokerReplaced(BrokerRefused):
+    """Raised when another server answers than before, which may lack what that one took."""
 
 
 class BrokerLost(BrokerError):

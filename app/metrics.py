@@ -28,6 +28,9 @@ class Metrics:
         )
         self.ignored = self._counter("messages_ignored", "Messages without effect.", "reason")
         self.broker_errors = self._counter("broker_errors", "Failed writes.", "kind")
+        self.broker_forgot = self._counter(
+            "broker_forgot", "Confirmed frames that another server then lacked.", "done"
+        )
         self.store_errors = self._counter("store_errors", "Failed look-ups and slots.")
         self.local_decisions = self._counter(
             "local_decisions", "Slots and tickets decided without the store.", "kind"

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 # A room is a module of `app`, or a package with all it holds. A room imports
 # from rooms of earlier layers, and from itself; never from a sibling.
 LAYERS = (
-    {"errors", "media"},
+    {"errors", "media", "redis_url"},
     {"events", "audio", "plans", "settings", "log", "metrics", "topology"},
     {"wire", "pubsub", "auth", "credentials", "twiml", "twilio_api", "store"},
     {"session", "registry", "reaper", "consumer"},
@@ -187,8 +187,9 @@ def test_each_error_has_a_reason_of_its_own() -> None:
     reasons = [kind.reason for kind in ERRORS if "reason" in vars(kind)]
     assert sorted(reasons) == sorted(set(reasons))
     without = {kind for kind in ERRORS if "reason" not in vars(kind)}
-    # The groups, and the two answers of a broker, which a caller need not tell apart.
-    assert without == {errors.LocalError, errors.BrokerRefused, errors.BrokerLost}
+    # The groups, and the answers of a broker, which a caller need not tell apart.
+    broker = {errors.BrokerRefused, errors.BrokerReplaced, errors.BrokerLost}
+    assert without == {errors.LocalError, *broker}
 
 
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)

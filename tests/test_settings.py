@@ -225,6 +225,8 @@ def test_a_bad_value_stops_the_start_with_one_line(variable: str, value: str) ->
         "redis://[::1]:6379",
         "unix:///run/redis.sock?db=1",
         "unix://user:pass@/run/redis.sock",
+        "redis+sentinel://user:pass@one:26379,two:26379/mymaster/0",
+        "rediss+cluster://:pass@one:6379,two:6379",
     ],
 )
 def test_a_redis_url_is_kept_as_written(url: str) -> None:
@@ -281,6 +283,8 @@ def test_unsigned_on_a_private_https_host_is_local_use() -> None:
         {"REDIS_URL": f"redis://:x@localhost:{CANARY}"},
         {"REDIS_URL": f"http://:{CANARY}@localhost"},
         {"REDIS_URL": CANARY},
+        {"REDIS_URL": f"redis+sentinel://:{CANARY}@localhost"},
+        {"REDIS_URL": f"redis+cluster://:{CANARY}@localhost/7"},
         {"TWILIO_AUTH_TOKEN": f"{CANARY},"},
         {"SECRET_KEY": CANARY},
     ],

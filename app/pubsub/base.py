@@ -86,6 +86,7 @@ class Outcome(Enum):
     WRITTEN = "written"
     CONFLICT = "conflict"  # the id is not above the stream's last one
     FAILED = "failed"  # this write can never succeed
+    RETRY = "retry"  # its part of the broker did not answer; others did
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -95,14 +96,36 @@ class Standing(msgspec.Struct, frozen=True):
     last_ms: int
     last_n: int
 
+    @property
+    def last(self) -> tuple[int, int]:
+        """Give the last id that the stream has had."""
+        return self.last_ms, self.last_n
+
+    def written_of(self, appends: Sequence[Append]) -> int:
+        """Count how many of `appends`, from the first, were written.
+
+        They are written in order, so all before one that stands were, also
+        those that retention has trimmed since.
+        """
+        places = (place for place, append in enumerate(appends, 1) if append.n in self.present)
+        return max(places, default=0)
+
 
 class PubSub(Protocol):
     """Publish batches of writes; read them back.
 
     `replayable` tells whether a reader that comes late sees what came before.
+    Keys of different `lanes` may be written at the same time, each lane's by one
+    writer. For `promise_seconds` after it was confirmed, a write may still be
+    lost by a failover, and is worth keeping; 0 where nothing can bring it back.
     """
 
     replayable: bool
+    lanes: int
+    promise_seconds: float
+
+    def lane_of(self, key: str) -> int:
+        """Give the lane that a key's writes belong to, from 0."""
 
     async def open(self) -> None:
         """Make ready; does not fail when the broker is away."""
@@ -114,18 +137,32 @@ class PubSub(Protocol):
         """Raise BrokerError unless the broker would take a write now."""
 
     async def write(self, batch: Sequence[Write]) -> Sequence[Outcome]:
-        """Write a batch in order, whole or not at all, and answer for each.
+        """Write a batch of one lane in order, and answer for each.
+
+        What one key gets of a batch is written whole or not at all.
 
         Raises:
             BrokerRefused: nothing was written.
+            BrokerReplaced: nothing was written; another server answers than
+                before, which may lack what that one confirmed.
             BrokerLost: nobody knows; `standing` can tell for entries.
         """
 
     async def standing(self, stream: str, appends: Sequence[Append]) -> Standing:
         """Tell which of `appends` (of one stream) stand there with the same content.
 
+        Asks the server that `write` would write to.
+
         Raises:
             BrokerError: the broker cannot be asked.
+        """
+
+    async def still_there(self, lane: int) -> None:
+        """Return when the servers of a lane answer, and are the same as before.
+
+        Raises:
+            BrokerReplaced: another server answers.
+            BrokerError: none does.
         """
 
     def entries(self, stream: str) -> AsyncIterator[tuple[str, Entry]]:

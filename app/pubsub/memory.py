@@ -43,6 +43,8 @@ class MemoryPubSub:
     """
 
     replayable = True
+    lanes = 1
+    promise_seconds = 0.0
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -51,6 +53,10 @@ class MemoryPubSub:
         self._expiry: dict[str, float] = {}
         self._written = asyncio.Condition()
         self._calls_count = 0
+
+    def lane_of(self, key: str) -> int:
+        """Give the only lane."""
+        return 0
 
     async def open(self) -> None:
         """Do nothing; there is nothing to connect to."""
@@ -80,6 +86,9 @@ class MemoryPubSub:
         }
         return Standing(frozenset(present), *stored.last)
 
+    async def still_there(self, lane: int) -> None:
+        """Return; this broker is never replaced."""
+
     async def record(self, stream: str) -> Fields:
         """Give what is known of a stream, as published."""
         return dict(self._records.get(record_key(stream), {}))
@@ -100,8 +109,11 @@ class MemoryPubSub:
     def _write(self, write: Write) -> Outcome:
         match write:
             case OpenStream():
-                self._streams.pop(audio_key(write.stream), None)
-                self._records[record_key(write.stream)] = record_fields(write.record)
+                fields = record_fields(write.record)
+                known = self._records.get(record_key(write.stream), {})
+                if known.get("startedAt") != fields["startedAt"]:
+                    self._streams.pop(audio_key(write.stream), None)
+                self._records[record_key(write.stream)] = fields
                 self._expiry[write.stream] = self._clock() + write.expire_seconds
             case CloseStream():
                 self._records.setdefault(record_key(write.stream), {}).update(closing_fields(write))

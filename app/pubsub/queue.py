@@ -36,8 +36,9 @@ class StreamQueue:
     until it is settled.
 
     `published`, `dropped` (reason → carrier frames) and `max_lag` (seconds)
-    are what a receipt needs. `on_published` is told of audio that the broker
-    has confirmed; it must not raise.
+    are what a receipt needs; `confirmed` is the last entry that the broker has.
+    `on_published` is told of audio that the broker has confirmed; it must not
+    raise.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class StreamQueue:
         self.dropped: Counter[str] = Counter()
         self.max_lag = 0.0
         self.on_published: Callable[[AudioEntry], None] | None = None
+        self.confirmed: Append | None = None
         self.opened = False
         self.scheduled = False
         self._id_ms = start_ms
@@ -155,6 +157,8 @@ class StreamQueue:
         if not self._in_flight:
             return
         entry = self._in_flight.popleft()
+        if not failed:
+            self.confirmed = append
         if isinstance(entry, AudioEntry):
             self._release(entry)
             if failed:
@@ -168,6 +172,12 @@ class StreamQueue:
             self._room.set()
         if not self._waiting and not self._in_flight:
             self._flushed.set()
+
+    def lose(self, frames: int, reason: str) -> None:
+        """Count frames as dropped that the broker had confirmed, and has no more."""
+        frames = min(frames, self.published)
+        self.published -= frames
+        self.dropped[reason] += frames
 
     def renumber_above(self, last_ms: int, last_n: int) -> None:
         """Continue with ids above `last_ms-last_n`, which somebody else wrote."""

@@ -1,156 +1,224 @@
-"""One Redis connection for writing, and one meaning for each of its errors."""
+"""One connection for writing to the one server that takes writes."""
 
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import hiredis
-from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    BusyLoadingError,
-    ConnectionError,
-    ExecAbortError,
-    NoPermissionError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TimeoutError,
-)
+from redis.exceptions import RedisError, ResponseError
 
-from app.errors import BrokerError, BrokerLost, BrokerRefused
+from app.errors import BrokerLost, BrokerRefused, BrokerReplaced
+from app.pubsub.redis_errors import error_kind
+from app.redis_url import RedisUrl, Topology
+from app.topology import Address, Sentinels, connection
 
 Command = tuple[Any, ...]
 
 CONNECT_SECONDS = 1.0
 # Longer than a broker's pause for a fork, shorter than anyone waits for a call.
 REPLY_SECONDS = 2.0
+SENTINEL_POLL_SECONDS = 0.5
 
 
-def pool_of(url: str, *, max_connections: int, reply_seconds: float | None) -> ConnectionPool:
-    """Make a pool whose connections never retry by themselves.
+class Part(NamedTuple):
+    """The commands of one write, all about keys of the slot that `key` is in."""
 
-    redis-py's own retries repeat an XADD whose reply was lost, and so write an
-    entry twice; ours read first what stands.
+    key: str
+    commands: Sequence[Command]
+
+
+class Link(Protocol):
+    """Take what is to be written to the servers that take it."""
+
+    async def transact(self, parts: Sequence[Part]) -> list[Any]:
+        """Run all parts in order; give each one's last reply.
+
+        Where a part's transaction failed and others did not, its reply is the
+        BrokerError.
+
+        Raises:
+            BrokerRefused: no part ran.
+            BrokerReplaced: no part ran; another server answers than before.
+            BrokerLost: no reply came, or one that leaves it open what ran.
+        """
+
+    async def still_there(self) -> None:
+        """Return when the servers written to answer, and are the same as before.
+
+        Raises:
+            BrokerReplaced: another server answers.
+            BrokerError: none does.
+        """
+
+    async def close(self) -> None:
+        """Close every connection."""
+
+
+async def exchange(
+    link: AbstractConnection, transactions: Sequence[Sequence[Command]], *, asking: bool = False
+) -> list[list[Any] | ResponseError]:
+    """Send transactions at once; give each one's replies, or why none of it ran.
+
+    One MULTI/EXEC each: without it, a server that runs out of memory between
+    two entries would take the second and not the first.
+
+    Raises:
+        RedisError, OSError: the connection is in doubt.
     """
-    return ConnectionPool.from_url(
-        url,
-        max_connections=max_connections,
-        retry=Retry(NoBackoff(), 0),
-        socket_connect_timeout=CONNECT_SECONDS,
-        socket_timeout=reply_seconds,
-        socket_keepalive=True,
-        protocol=2,
-    )
+    packed: list[bytes] = []
+    for commands in transactions:
+        if asking:
+            # It holds for the next command, and for all of a transaction.
+            packed.append(hiredis.pack_command(("ASKING",)))
+        packed.append(hiredis.pack_command(("MULTI",)))
+        packed += [hiredis.pack_command(command) for command in commands]
+        packed.append(hiredis.pack_command(("EXEC",)))
+    async with asyncio.timeout(REPLY_SECONDS):
+        await link.send_packed_command(packed, check_health=False)
+        return [
+            await _answer(link, len(commands) + (2 if asking else 1)) for commands in transactions
+        ]
 
 
-def error_kind(error: BaseException) -> str:
-    """Name an error by one word of a closed set, for metrics and logs."""
-    match error:
-        case AuthenticationError() | AuthorizationError():
-            return "auth"
-        case BusyLoadingError():
-            return "loading"
-        case ReadOnlyError():
-            return "readonly"
-        case OutOfMemoryError():
-            return "oom"
-        case NoPermissionError():
-            return "noperm"
-        case TimeoutError() | asyncio.TimeoutError():
-            return "timeout"
-        case ConnectionError() | OSError():
-            return "connection"
-    word = str(error).partition(" ")[0].rstrip(":").lower()
-    known = {"misconf", "moved", "ask", "tryagain", "clusterdown", "noauth", "noreplicas", "busy"}
-    return word if word in known else "error"
+async def _answer(link: AbstractConnection, queued: int) -> list[Any] | ResponseError:
+    refusal: ResponseError | None = None
+    for _ in range(queued):
+        try:
+            await link.read_response(disable_decoding=True)
+        except ResponseError as error:
+            refusal = refusal or error
+    try:
+        replies = await link.read_response(disable_decoding=True)
+    except ResponseError as error:
+        return refusal or error
+    assert isinstance(replies, list)
+    return replies
 
 
-class RedisLink:
-    """Send transactions over one connection, made anew whenever in doubt."""
+async def connected(where: RedisUrl, address: Address | None) -> tuple[AbstractConnection, object]:
+    """Make a connection; give it with the server's identity, which a restart changes.
 
-    def __init__(self, url: str) -> None:
-        self._pool = pool_of(url, max_connections=8, reply_seconds=REPLY_SECONDS)
-        self._writer: AbstractConnection | None = None
-        self.client = Redis(connection_pool=self._pool)
+    Raises:
+        BrokerRefused: there is none to be had.
+    """
+    made = connection(where, address, connect_seconds=CONNECT_SECONDS)
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS + REPLY_SECONDS):
+            await made.connect()  # type: ignore[no-untyped-call]
+            return made, await _identity(made)
+    except (RedisError, OSError) as error:
+        await discard(made)
+        raise BrokerRefused(error_kind(error), str(error)) from error
+    except BaseException:
+        await discard(made)
+        raise
+
+
+async def _identity(link: AbstractConnection) -> object:
+    await link.send_command("INFO", "server")
+    try:
+        info = await link.read_response(disable_decoding=True)
+    except ResponseError:
+        return object()  # it may not be asked: then each connection may lead elsewhere
+    assert isinstance(info, bytes)
+    lines = (line.partition(b":") for line in info.splitlines())
+    return next((value for name, _, value in lines if name == b"run_id"), object())
+
+
+async def discard(link: AbstractConnection) -> None:
+    """Close a connection without a word."""
+    with suppress(RedisError, OSError):
+        await link.disconnect(nowait=True)
+
+
+class PrimaryLink:
+    """Send transactions over one connection, made anew whenever in doubt.
+
+    With Sentinel, each new connection goes to whom the sentinels name.
+    """
+
+    def __init__(self, where: RedisUrl) -> None:
+        self._where = where
+        self._sentinels = Sentinels(where) if where.topology is Topology.SENTINEL else None
+        self._connection: AbstractConnection | None = None
+        self._connected_to: Address | None = None
+        self._is_outdated = False
+        self._served_by: object | None = None
 
     async def close(self) -> None:
         """Close every connection."""
         await self._drop()
-        await self._pool.disconnect()
+        if self._sentinels is not None:
+            await self._sentinels.aclose()
 
-    async def ping(self) -> None:
-        """Raise BrokerError unless the server answers."""
+    async def transact(self, parts: Sequence[Part]) -> list[Any]:
+        """Run all parts as one transaction; see `Link.transact`."""
+        link = await self._connected()
+        commands = [command for part in parts for command in part.commands]
         try:
-            await self.client.ping()
-        except (RedisError, OSError) as error:
-            raise BrokerRefused(error_kind(error), str(error)) from error
-
-    async def transact(self, commands: Sequence[Command]) -> list[Any]:
-        """Run commands in order, all or none; give each one's reply or error.
-
-        One MULTI/EXEC a batch: without it, a server that runs out of memory
-        between two entries would take the second and not the first.
-
-        Raises:
-            BrokerRefused: the server refused the transaction; nothing ran.
-            BrokerLost: no reply came, or one that leaves it open what ran.
-        """
-        connection = await self._connected()
-        packed = [hiredis.pack_command(("MULTI",))]
-        packed += [hiredis.pack_command(command) for command in commands]
-        packed.append(hiredis.pack_command(("EXEC",)))
-        refusal: ResponseError | None = None
-        try:
-            async with asyncio.timeout(REPLY_SECONDS):
-                await connection.send_packed_command(packed, check_health=False)
-                for _ in range(len(commands) + 1):
-                    try:
-                        await connection.read_response(disable_decoding=True)
-                    except ResponseError as error:
-                        refusal = refusal or error
-                replies = await connection.read_response(disable_decoding=True)
-        except ExecAbortError as error:
-            await self._drop()
-            cause = refusal or error
-            raise BrokerRefused(error_kind(cause), str(cause)) from error
+            [answer] = await exchange(link, [commands])
         except (RedisError, OSError) as error:
             # asyncio.TimeoutError is an OSError since Python 3.11.
             await self._drop()
-            reply: Exception = refusal or error
-            raise BrokerLost(error_kind(reply), str(reply)) from error
+            raise BrokerLost(error_kind(error), str(error)) from error
         except BaseException:
             await self._drop()
             raise
-        assert isinstance(replies, list)
-        return replies
+        if isinstance(answer, ResponseError):
+            await self._drop()
+            raise BrokerRefused(error_kind(answer), str(answer)) from answer
+        return last_replies(parts, answer)
+
+    async def still_there(self) -> None:
+        """Ask the primary for a sign of life; see `Link.still_there`."""
+        await self.transact([Part("", [("PING",)])])
+
+    async def keep_to_primary(self) -> None:
+        """Leave a server that the sentinels have replaced; run until cancelled.
+
+        It may take writes for seconds more, which are lost when it is told.
+        """
+        while True:
+            await asyncio.sleep(SENTINEL_POLL_SECONDS)
+            with suppress(BrokerRefused):
+                named = await self._address()
+                self._is_outdated = self._connected_to not in (None, named)
 
     async def _connected(self) -> AbstractConnection:
-        if self._writer is None:
-            connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
-            try:
-                async with asyncio.timeout(CONNECT_SECONDS + REPLY_SECONDS):
-                    await connection.connect()  # type: ignore[no-untyped-call]
-            except (RedisError, OSError) as error:
-                with suppress(RedisError, OSError):
-                    await connection.disconnect(nowait=True)
-                raise BrokerRefused(error_kind(error), str(error)) from error
-            self._writer = connection
-        return self._writer
+        if self._is_outdated:
+            self._is_outdated = False
+            await self._drop()
+        if self._connection is None:
+            address = await self._address()
+            link, identity = await connected(self._where, address)
+            self._connection = link
+            self._connected_to = address
+            before, self._served_by = self._served_by, identity
+            if before not in (None, identity):
+                raise BrokerReplaced("replaced", "another server answers than before")
+        return self._connection
+
+    async def _address(self) -> Address | None:
+        if self._sentinels is None:
+            return None
+        try:
+            return await self._sentinels.discover_master(self._where.group)
+        except RedisError as error:
+            raise BrokerRefused(error_kind(error), str(error)) from error
 
     async def _drop(self) -> None:
-        connection, self._writer = self._writer, None
-        if connection is not None:
-            with suppress(RedisError, OSError):
-                await connection.disconnect(nowait=True)
+        link, self._connection = self._connection, None
+        if link is not None:
+            await discard(link)
 
 
-def lost(error: Exception) -> BrokerError:
-    """Make a failed question to the server one of our errors."""
-    return BrokerLost(error_kind(error), str(error))
+def last_replies(parts: Sequence[Part], replies: Sequence[Any]) -> list[Any]:
+    """Give of each part's replies the last."""
+    ends = 0
+    found = []
+    for part in parts:
+        ends += len(part.commands)
+        found.append(replies[ends - 1])
+    return found

@@ -7,7 +7,6 @@ had to be sent twice has the same `id`; readers take the first.
 from collections.abc import AsyncIterator, Sequence
 
 import msgspec
-from redis.asyncio import Redis
 
 from app.events import EndEntry, Entry, LifecycleEvent
 from app.pubsub.base import (
@@ -29,7 +28,10 @@ from app.pubsub.base import (
     record_fields,
     record_key,
 )
-from app.pubsub.redis_link import Command, RedisLink, pool_of
+from app.pubsub.redis_link import Part
+from app.pubsub.redis_ways import Ways
+from app.redis_url import parse_redis_url
+from app.topology import close
 
 POLL_SECONDS = 1.0
 
@@ -38,30 +40,40 @@ class RedisPubSub:
     """Publish to channels; listen to them."""
 
     replayable = False
+    lanes = 1
+    promise_seconds = 0.0
 
     def __init__(self, url: str) -> None:
-        self._url = url
-        self._link = RedisLink(url)
+        self._ways = Ways(parse_redis_url(url), lanes=1)
+
+    def lane_of(self, key: str) -> int:
+        """Give the only lane: any node of a cluster passes a message on to all."""
+        return 0
 
     async def open(self) -> None:
-        """Do nothing; the first write connects."""
+        """Connect nothing; the first write does."""
+        self._ways.open()
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._link.close()
+        await self._ways.close()
 
     async def check(self) -> None:
         """Raise BrokerError unless the server answers a PING."""
-        await self._link.ping()
+        await self._ways.ping()
 
     async def write(self, batch: Sequence[Write]) -> Sequence[Outcome]:
         """Publish a batch as one transaction; see `PubSub.write`."""
-        await self._link.transact([_publish(write) for write in batch])
+        await self._ways.link_of(CALLS_KEY).transact([_publish(write) for write in batch])
         return [Outcome.WRITTEN] * len(batch)
 
     async def standing(self, stream: str, appends: Sequence[Append]) -> Standing:
         """Answer that nothing is known to stand: channels keep nothing."""
         return Standing(frozenset(), 0, 0)
+
+    async def still_there(self, lane: int) -> None:
+        """See `PubSub.still_there`."""
+        await self._ways.still_there(lane)
 
     async def entries(self, stream: str) -> AsyncIterator[tuple[str, Entry]]:
         """Hear a stream's ids and entries from now on, each once, up to its end."""
@@ -83,8 +95,9 @@ class RedisPubSub:
             yield parse_lifecycle(fields)
 
     async def _listen(self, channel: str) -> AsyncIterator[dict[str, Field]]:
-        pool = pool_of(self._url, max_connections=1, reply_seconds=None)
-        listener = Redis(connection_pool=pool).pubsub(ignore_subscribe_messages=True)
+        client = self._ways.reader()
+        await client.initialize()  # a cluster's does not by itself
+        listener = client.pubsub(ignore_subscribe_messages=True)
         try:
             await listener.subscribe(channel)
             while True:
@@ -93,10 +106,10 @@ class RedisPubSub:
                     yield msgspec.msgpack.decode(message["data"], type=dict)
         finally:
             await listener.aclose()  # type: ignore[no-untyped-call]
-            await pool.disconnect()
+            await close(client)
 
 
-def _publish(write: Write) -> Command:
+def _publish(write: Write) -> Part:
     match write:
         case Append():
             fields = entry_fields(write.entry)
@@ -109,5 +122,5 @@ def _publish(write: Write) -> Command:
             return _message(record_key(write.stream), closing_fields(write))
 
 
-def _message(channel: str, fields: dict[str, Field]) -> Command:
-    return "PUBLISH", channel, msgspec.msgpack.encode(fields)
+def _message(channel: str, fields: dict[str, Field]) -> Part:
+    return Part(CALLS_KEY, [("PUBLISH", channel, msgspec.msgpack.encode(fields))])

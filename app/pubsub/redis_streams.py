@@ -1,11 +1,12 @@
 """The Redis contract, version 1: one Redis stream for each media stream."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
+from app.errors import BrokerError, BrokerRefused
 from app.events import EndEntry, Entry, LifecycleEvent
 from app.pubsub.base import (
     CALLS_KEY,
@@ -28,15 +29,30 @@ from app.pubsub.base import (
     record_fields,
     record_key,
 )
-from app.pubsub.redis_link import Command, RedisLink, lost, pool_of
+from app.pubsub.redis_errors import error_kind
+from app.pubsub.redis_link import Command, Part
+from app.pubsub.redis_ways import Ways
+from app.redis_url import parse_redis_url
+from app.topology import AnyRedis, close
 
 # Opening twice is harmless: a repetition that a slow server runs late finds its
-# own `startedAt`, and leaves the audio written since alone.
+# own `startedAt`, and leaves the audio written since alone. What another replica
+# wrote when it took this one for dead is taken back. The group makes a stream
+# without entries, so that one whose writer is killed expires too.
 _OPEN = """
 if redis.call('HGET', KEYS[3], 'startedAt') ~= ARGV[1] then
   redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
 end
 redis.call('HSET', KEYS[3], unpack(ARGV, 3))
+local receipt = redis.call('HGET', KEYS[3], 'receipt')
+if receipt and string.find(receipt, '"end_reason":"lost"', 1, true) then
+  redis.call('HDEL', KEYS[3], 'endedAt', 'receipt')
+end
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  redis.call('XGROUP', 'CREATE', KEYS[1], 'opening', '$', 'MKSTREAM')
+  redis.call('XGROUP', 'DESTROY', KEYS[1], 'opening')
+end
+redis.call('EXPIRE', KEYS[1], ARGV[2])
 redis.call('EXPIRE', KEYS[3], ARGV[2])
 """
 
@@ -50,51 +66,59 @@ class RedisStreams:
     replayable = True
 
     def __init__(self, url: str) -> None:
-        self._url = url
-        self._link = RedisLink(url)
+        self._ways = Ways(parse_redis_url(url))
+        self.lanes = self._ways.lanes
+        self.promise_seconds = self._ways.promise_seconds
+
+    def lane_of(self, key: str) -> int:
+        """Give the lane of a key: in a cluster, by its slot."""
+        return self._ways.lane_of(key)
 
     async def open(self) -> None:
-        """Do nothing; the first write connects."""
+        """Connect nothing; the first write does."""
+        self._ways.open()
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._link.close()
+        await self._ways.close()
 
     async def check(self) -> None:
         """Raise BrokerError unless the server answers a PING."""
-        await self._link.ping()
+        await self._ways.ping()
 
     async def write(self, batch: Sequence[Write]) -> Sequence[Outcome]:
-        """Write a batch as one transaction; see `PubSub.write`."""
-        commands: list[Command] = []
-        ends: list[int] = []
-        for write in batch:
-            commands += _commands(write)
-            ends.append(len(commands) - 1)
-        replies = await self._link.transact(commands)
-        return [_outcome(replies[end]) for end in ends]
+        """Write a batch, one transaction a slot; see `PubSub.write`."""
+        parts = [_part(write) for write in batch]
+        replies = await self._ways.link_of(parts[0].key).transact(parts)
+        return [_outcome(reply) for reply in replies]
 
     async def standing(self, stream: str, appends: Sequence[Append]) -> Standing:
         """Tell which entries stand; see `PubSub.standing`."""
         key = audio_key(stream)
-        first, last = (f"{append.id_ms}-{append.n}" for append in (appends[0], appends[-1]))
-        client = self._link.client
-        try:
-            found: Any = await client.xrange(key, first, last)
-            newest = await self._last_id(client, key)
-        except (RedisError, OSError) as error:
-            raise lost(error) from error
-        contents = {entry_id: fields for entry_id, fields in found}
+        ids = [f"{append.id_ms}-{append.n}" for append in appends] or ["0-0"]
+        asked = [
+            Part(key, [("XRANGE", key, ids[0], ids[-1])]),
+            Part(key, [("XINFO", "STREAM", key)]),
+        ]
+        found, about = await self._ways.link_of(key).transact(asked)
+        for reply in (found, about):
+            if isinstance(reply, BrokerError):
+                raise reply
+        contents = {entry_id: _paired(fields) for entry_id, fields in found}
         present = {
             append.n
-            for append in appends
-            if contents.get(f"{append.id_ms}-{append.n}".encode()) == _stored(append.entry)
+            for append, entry_id in zip(appends, ids, strict=False)
+            if contents.get(entry_id.encode()) == _stored(append.entry)
         }
-        return Standing(frozenset(present), *newest)
+        return Standing(frozenset(present), *_last_id(about))
+
+    async def still_there(self, lane: int) -> None:
+        """See `PubSub.still_there`."""
+        await self._ways.still_there(lane)
 
     async def record(self, stream: str) -> dict[str, Field]:
         """Give what is known of a stream, as published."""
-        found: Any = await self._link.client.hgetall(record_key(stream))
+        found: Any = await self._ways.client.hgetall(record_key(stream))
         return {name.decode(): value.decode() for name, value in found.items()}
 
     async def entries(self, stream: str) -> AsyncIterator[tuple[str, Entry]]:
@@ -111,30 +135,24 @@ class RedisStreams:
             yield parse_lifecycle(fields)
 
     async def _follow(self, key: str) -> AsyncIterator[tuple[str, dict[str, bytes]]]:
-        # A blocking read needs a longer time-out than its block, so a client of its own.
-        pool = pool_of(self._url, max_connections=1, reply_seconds=BLOCK_MS / 1000 + 5)
-        client = Redis(connection_pool=pool)
+        # A blocking read holds its connection, so a client of its own.
+        client: AnyRedis = self._ways.reader()
         last = "0-0"
         try:
             while True:
-                answer: Any = await client.xread({key: last}, READ_COUNT, BLOCK_MS)
+                async with asyncio.timeout(BLOCK_MS / 1000 + 5):
+                    answer: Any = await client.xread({key: last}, READ_COUNT, BLOCK_MS)
                 for _, found in answer or ():
                     for entry_id, fields in found:
                         last = entry_id.decode()
                         yield last, {name.decode(): value for name, value in fields.items()}
         finally:
-            await pool.disconnect()
+            await close(client)
 
-    @staticmethod
-    async def _last_id(client: Redis, key: str) -> tuple[int, int]:
-        try:
-            info = await client.xinfo_stream(key)
-        except ResponseError as error:
-            if "no such key" not in str(error):
-                raise
-            return 0, 0
-        ms, _, n = info["last-generated-id"].decode().partition("-")
-        return int(ms), int(n)
+
+def _part(write: Write) -> Part:
+    key = CALLS_KEY if isinstance(write, Announce) else audio_key(write.stream)
+    return Part(key, _commands(write))
 
 
 def _commands(write: Write) -> list[Command]:
@@ -176,7 +194,23 @@ def _stored(entry: Entry) -> dict[bytes, bytes]:
     }
 
 
+def _paired(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _last_id(about: Any) -> tuple[int, int]:
+    """Read a stream's last id from what XINFO says; there may be no such stream."""
+    if isinstance(about, ResponseError):
+        if "no such key" not in str(about):
+            raise BrokerRefused(error_kind(about), str(about))
+        return 0, 0
+    ms, _, n = _paired(about)[b"last-generated-id"].decode().partition("-")
+    return int(ms), int(n)
+
+
 def _outcome(reply: object) -> Outcome:
+    if isinstance(reply, BrokerError):
+        return Outcome.RETRY
     if not isinstance(reply, ResponseError):
         return Outcome.WRITTEN
     # "The ID specified in XADD is equal or smaller than the target stream top item"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from urllib.parse import urlsplit
 
+from app.redis_url import parse_redis_url
 from app.settings.values import Network, PublicUrl, Secret, is_host, is_public
 
 MIN_SECRET_CHARACTERS = 32
@@ -100,19 +101,9 @@ def read_public_url(value: str) -> PublicUrl:
 
 def read_redis_url(value: str) -> Secret:
     try:
-        parts = urlsplit(value)
-        host, _ = parts.hostname or "", parts.port
-    except ValueError:
-        raise Unusable("is not a URL; in a password, write / as %2F and # as %23") from None
-    if parts.scheme not in ("redis", "rediss", "unix"):
-        raise Unusable("must begin with redis://, rediss:// (TLS) or unix://")
-    if parts.fragment:
-        raise Unusable("holds a #; in a password, write it as %23")
-    if parts.scheme == "unix":
-        if not parts.path:
-            raise Unusable("must name a socket", "unix:///run/redis.sock")
-    elif not is_host(host) or not re.fullmatch(r"(?:/[0-9]*)?", parts.path):
-        raise Unusable("must name a host, and after it at most a port and a database's number")
+        parse_redis_url(value)
+    except ValueError as error:
+        raise Unusable(str(error)) from None
     return Secret(value)
 
 

@@ -13,8 +13,9 @@ from app.events import AudioEntry, EndEntry, Entry, GapEntry
 from app.media import Track
 from app.metrics import Metrics
 from app.pubsub.base import Append, Field, Outcome, PubSub, Write, audio_key
+from app.pubsub.lane import OutboxLimits
 from app.pubsub.memory import MemoryPubSub
-from app.pubsub.outbox import Outbox, OutboxLimits
+from app.pubsub.outbox import Outbox
 from app.pubsub.queue import StreamQueue
 from app.pubsub.redis_streams import RedisStreams
 from tests.samples import a_record, an_event

@@ -1,0 +1,52 @@
+"""One meaning for each of Redis' errors."""
+
+import asyncio
+
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ClusterDownError,
+    ConnectionError,
+    MovedError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TimeoutError,
+    TryAgainError,
+)
+
+from app.errors import BrokerError, BrokerLost
+
+_KINDS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
+    ((AuthenticationError, AuthorizationError), "auth"),
+    (BusyLoadingError, "loading"),
+    (ReadOnlyError, "readonly"),
+    (OutOfMemoryError, "oom"),
+    (NoPermissionError, "noperm"),
+    (MovedError, "moved"),
+    (AskError, "ask"),
+    (TryAgainError, "tryagain"),
+    (ClusterDownError, "clusterdown"),
+    ((TimeoutError, asyncio.TimeoutError), "timeout"),
+    ((ConnectionError, OSError), "connection"),
+)
+# Words that begin a server's refusal, for which the client has no class.
+_WORDS = frozenset({"misconf", "noauth", "noreplicas", "busy"})
+
+
+def error_kind(error: BaseException) -> str:
+    """Name an error by one word of a closed set, for metrics and logs."""
+    if isinstance(error, BrokerError):
+        return error.kind
+    for classes, kind in _KINDS:
+        if isinstance(error, classes):
+            return kind
+    word = str(error).partition(" ")[0].rstrip(":").lower()
+    return word if word in _WORDS else "error"
+
+
+def lost(error: Exception) -> BrokerError:
+    """Make a failed question to the server one of our errors."""
+    return BrokerLost(error_kind(error), str(error))

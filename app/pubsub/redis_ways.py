@@ -1,0 +1,79 @@
+"""The ways to Redis: a link for each lane's writes, and clients to read by."""
+
+import asyncio
+
+from redis.asyncio import RedisCluster
+from redis.exceptions import RedisError
+
+from app.errors import BrokerRefused
+from app.pubsub.cluster_link import ClusterLink, SlotMap, slot_of
+from app.pubsub.redis_errors import error_kind
+from app.pubsub.redis_link import CONNECT_SECONDS, REPLY_SECONDS, Link, PrimaryLink
+from app.redis_url import RedisUrl, Topology
+from app.topology import AnyRedis, client, close
+
+# How long a write may be lost after it was confirmed. A server that starts again
+# has its file of a second ago; a replica that is promoted may lag, and sentinels
+# take seconds to tell everybody.
+PROMISE_SECONDS = {Topology.SINGLE: 2.0, Topology.SENTINEL: 5.0, Topology.CLUSTER: 5.0}
+# A node that fails holds up the lanes of its slots and no others; each lane has
+# a connection to each node it needs.
+CLUSTER_LANES = 8
+SLOTS = 16_384
+
+
+class Ways:
+    """Hold the connections of one adapter; nothing is connected before it is used."""
+
+    def __init__(self, where: RedisUrl, lanes: int = CLUSTER_LANES) -> None:
+        self._where = where
+        self.client: AnyRedis = client(where, connect_seconds=CONNECT_SECONDS, max_connections=8)
+        self._slots: SlotMap | None = None
+        self._primary = PrimaryLink(where)
+        self._watcher: asyncio.Task[None] | None = None
+        self._links: list[Link] = [self._primary]
+        if isinstance(self.client, RedisCluster):
+            slots = self._slots = SlotMap(self.client)
+            self._links = [ClusterLink(where, slots) for _ in range(lanes)]
+        self.lanes = len(self._links)
+        self.promise_seconds = PROMISE_SECONDS[where.topology]
+
+    def open(self) -> None:
+        """Begin to watch what can change; called once, in a running loop."""
+        if self._where.topology is Topology.SENTINEL:
+            self._watcher = asyncio.create_task(self._primary.keep_to_primary())
+
+    def lane_of(self, key: str) -> int:
+        """Give the lane that writes a key."""
+        return slot_of(key) * self.lanes // SLOTS if self.lanes > 1 else 0
+
+    def link_of(self, key: str) -> Link:
+        """Give the link of a key's lane."""
+        return self._links[self.lane_of(key)]
+
+    def reader(self) -> AnyRedis:
+        """Make a client for one reader, who closes it."""
+        return client(self._where, connect_seconds=CONNECT_SECONDS, max_connections=2)
+
+    async def still_there(self, lane: int) -> None:
+        """See `Link.still_there`."""
+        await self._links[lane].still_there()
+
+    async def ping(self) -> None:
+        """Raise BrokerRefused unless the server answers."""
+        try:
+            async with asyncio.timeout(REPLY_SECONDS):
+                await self.client.ping()
+        except (RedisError, OSError) as error:
+            raise BrokerRefused(error_kind(error), str(error)) from error
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
+        for link in self._links:
+            await link.close()
+        if self._slots is not None:
+            await self._slots.close()
+        await close(self.client)

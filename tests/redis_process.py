@@ -1,0 +1,251 @@
+"""A real Redis server that can be hurt; `redis_groups` has Sentinels and clusters."""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from app.tools.embedded import find_server
+
+HOST = "127.0.0.1"
+START_SECONDS = 20.0
+STOP_SECONDS = 5.0
+# Below the range from which the kernel takes ports for outgoing connections: a
+# server that is killed finds its port free again, also after a while.
+PORTS = range(12_000, 32_000)
+# Ends the server when we end, however we do, frozen or not.
+UNTIL_PARENT_ENDS = """
+exec 3<&0
+(read -r _ <&3; kill -9 0) >/dev/null 2>&1 &
+exec "$@" </dev/null 3<&-
+"""
+
+
+def fixed_port() -> int:
+    """Find a loopback port that stays ours while nobody listens on it."""
+    for port in random.SystemRandom().sample(PORTS, 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((HOST, port))
+            return port
+    raise AssertionError("no port is free")
+
+
+def eventually(holds: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:
+    """Wait until something holds; fail with `what` when it never does."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with suppress(RedisError, OSError):
+            if holds():
+                return
+        time.sleep(0.02)
+    raise AssertionError(f"{what}: not within {seconds} s")
+
+
+class RedisProcess:
+    """A Redis server on a fixed port with its own directory, as a context manager.
+
+    `fsync` is the append-only file's (`everysec`, `always`, `no`); None keeps
+    nothing on disk. `options` are further ones of redis.conf, without dashes.
+    With `tls`, a directory of `ca.crt`, `server.crt` and `server.key`, it speaks
+    nothing but TLS. With `config` it is a Sentinel, which reads that at its first
+    start and rewrites it.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        fsync: str | None = "everysec",
+        password: str = "",
+        options: Mapping[str, str] | None = None,
+        tls: Path | None = None,
+        config: str | None = None,
+    ) -> None:
+        self.directory = directory.resolve()
+        self.port = fixed_port()
+        self.password = password
+        self._fsync = fsync
+        self.options = dict(options or {})
+        self._tls = tls.resolve() if tls else None
+        self._config = config
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Give the URL, password included."""
+        scheme = "rediss" if self._tls else "redis"
+        user = f":{quote(self.password, safe='')}@" if self.password else ""
+        ca = f"?ssl_ca_certs={self._tls / 'ca.crt'}" if self._tls else ""
+        return f"{scheme}://{user}{HOST}:{self.port}/0{ca}"
+
+    @property
+    def pid(self) -> int:
+        """Give the process id; 0 while it does not run."""
+        return self._process.pid if self._process else 0
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.terminate()
+
+    # ---------------------------------------------------------------- its life
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start it on its port, with the data of its directory; wait until it answers."""
+        assert self._process is None
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / "redis.log").open("ab") as output:
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", UNTIL_PARENT_ENDS, "sh", find_server(), *self._arguments()],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        if wait:
+            try:
+                self.wait_until_up()
+            except BaseException:
+                self.kill()
+                raise
+
+    def wait_until_up(self) -> None:
+        """Wait until it answers, and has read its data."""
+        try:
+            eventually(self._is_up, f"the server on port {self.port} answers")
+        except AssertionError as error:
+            log = (self.directory / "redis.log").read_text(errors="replace")[-1000:]
+            raise AssertionError(f"{error}; its log ends: {log}") from error
+
+    def freeze(self) -> None:
+        """Stop it as it stands: connections stay open, nothing is answered."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it at once, as a crash does."""
+        self._end(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """End it in good order, frozen or not; no effect when it does not run."""
+        self._end(signal.SIGTERM)
+
+    def restart(self, *, wait: bool = True) -> None:
+        """Start it again after a kill, or after ending it: same port, same data."""
+        self.terminate()
+        self.start(wait=wait)
+
+    def _end(self, sig: int) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(sig)
+        process.send_signal(signal.SIGCONT)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        assert process.stdin is not None
+        process.stdin.close()
+
+    def _arguments(self) -> list[str]:
+        port = {"port": str(self.port)}
+        if self._tls:
+            port = {"port": "0", "tls-port": str(self.port), "tls-auth-clients": "no"}
+            port |= {"tls-ca-cert-file": str(self._tls / "ca.crt")}
+            port |= {"tls-cert-file": str(self._tls / "server.crt")}
+            port |= {"tls-key-file": str(self._tls / "server.key")}
+        options = {"bind": HOST, **port, "dir": str(self.directory), "daemonize": "no"}
+        if self._config is not None:
+            path = self.directory / "sentinel.conf"
+            if not path.exists():
+                path.write_text(self._config, encoding="utf-8")
+            return [str(path), "--sentinel", *_flags(options)]
+        options |= {"save": "", "enable-debug-command": "yes"}
+        options |= {"appendonly": "yes" if self._fsync else "no"}
+        if self._fsync:
+            options |= {"appendfsync": self._fsync}
+        if self.password:
+            options |= {"requirepass": self.password, "masterauth": self.password}
+        return _flags(options | self.options)
+
+    def _is_up(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise AssertionError(f"the server on port {self.port} ended by itself")
+        info = self.command("INFO")
+        return bool(info["process_id"] == self.pid and not info.get("loading"))
+
+    # ------------------------------------------------------------ what it is told
+
+    def client(self, seconds: float | None = 5.0, **more: Any) -> Redis:
+        """Make a client of its own, which never retries; close it after use."""
+        return Redis.from_url(self.url, socket_timeout=seconds, **more)
+
+    def command(self, *words: str | int | bytes) -> Any:
+        """Run one command on a connection of its own."""
+        with self.client() as client:
+            return client.execute_command(*words)
+
+    def configure(self, name: str, value: str) -> None:
+        """Run CONFIG SET."""
+        self.command("CONFIG", "SET", name, value)
+
+    def kill_clients(self) -> int:
+        """Close every connection of other clients; count them."""
+        closed: int = self.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        return closed
+
+    def pause_clients(self, ms: int) -> None:
+        """Leave every other client's commands without an answer for so long."""
+        self.command("CLIENT", "PAUSE", ms)
+
+    def replicate(self, master: "RedisProcess | None") -> None:
+        """Make it a read-only replica of `master`, or a master again."""
+        self.command("REPLICAOF", *((HOST, master.port) if master else ("NO", "ONE")))
+
+    def fail_snapshots(self) -> None:
+        """Let its last snapshot have failed, so that it refuses writes with MISCONF."""
+        (self.directory / "dump.rdb").mkdir(exist_ok=True)
+        self.configure("save", "3600 1000000")
+        self.command("BGSAVE")
+        eventually(lambda: self._snapshot() == "err", "the snapshot fails")
+
+    def mend_snapshots(self) -> None:
+        """Let a snapshot succeed, so that it takes writes again."""
+        with suppress(FileNotFoundError):
+            (self.directory / "dump.rdb").rmdir()
+        self.command("BGSAVE")
+        eventually(lambda: self._snapshot() == "ok", "the snapshot succeeds")
+        self.configure("save", "")
+
+    def _snapshot(self) -> str:
+        info = self.command("INFO", "persistence")
+        return "" if info["rdb_bgsave_in_progress"] else info["rdb_last_bgsave_status"]
+
+
+def _flags(options: Mapping[str, str]) -> list[str]:
+    return [part for name, value in options.items() for part in (f"--{name}", value)]
