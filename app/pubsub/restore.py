@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from app.events import AudioEntry, GapEntry
-from app.pubsub.base import Append, OpenStream, PubSub, Standing, Write
+from app.pubsub.base import Announce, Append, OpenStream, PubSub, Standing, Write
 from app.pubsub.queue import StreamQueue
 
 BROKER_LOST = "broker_lost"
@@ -32,6 +32,7 @@ async def restoration(
     Raises:
         BrokerError: the broker cannot be asked.
     """
+    recent = _of_last_opening(recent)
     by_stream = appends_by_stream(recent)
     missing: dict[str, list[Append]] = {}
     losses: dict[str, int] = {}
@@ -55,6 +56,20 @@ async def restoration(
     for rest in missing.values():
         writes.extend(rest)
     return writes, losses
+
+
+def _of_last_opening(recent: Sequence[Write]) -> list[Write]:
+    """Leave out what was written of a stream before its id was used again."""
+    opened: set[str] = set()
+    kept: list[Write] = []
+    for write in reversed(recent):
+        if isinstance(write, Announce):
+            kept.append(write)
+        elif write.stream not in opened:
+            kept.append(write)
+            if isinstance(write, OpenStream):
+                opened.add(write.stream)
+    return kept[::-1]
 
 
 def _beyond(again: Sequence[Append], queue: StreamQueue, standing: Standing) -> Append | None:

@@ -132,6 +132,21 @@ async def test_what_another_writer_ended_meanwhile_continues_above_that() -> Non
     assert [fields["seq"] for _, fields in stored if "seq" in fields] == list(range(12))
 
 
+async def test_of_an_id_that_was_used_again_only_the_last_stream_is_restored() -> None:
+    pubsub = Forgetful()
+    async with running(pubsub) as outbox:
+        for start in (START, START + 1000):
+            queue = outbox.queue("MZ1", start, bytes_per_second=16000, tracks=1, retained=100)
+            outbox.open_stream(queue, a_record(start), 60)
+            put(queue, range(5))
+            queue.put_end("stop")
+            await flushed(queue)
+        pubsub.replace(None)
+        assert seqs_of(await entries(pubsub, "MZ1")) == list(range(5))
+    ids = {entry_id[0] for entry_id, _ in pubsub._streams[audio_key("MZ1")].entries}
+    assert ids == {START + 1000}
+
+
 class Halved(MemoryPubSub):
     """A broker of two lanes, of whose keys some do not answer now and then."""
 
