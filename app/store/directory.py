@@ -1,0 +1,156 @@
+"""Businesses and plans as Redis keeps them, and as they are remembered."""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from redis.asyncio import Redis
+
+from app.errors import StoreUnavailable
+from app.plans import DIALLED, IDENTIFIER, Business, Directory, Plan
+from app.store.reach import TIMEOUT_SECONDS, RedisReach, text
+
+FRESH_SECONDS = 1.0
+LOAD_BATCH = 500
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    value: Any
+    fresh_until: float
+
+
+class RedisDirectory(RedisReach):
+    """Read what is configured; what was read serves while Redis is away."""
+
+    def __init__(
+        self,
+        client: Redis,
+        *,
+        own_client: bool = False,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(
+            client, own_client=own_client, timeout_seconds=timeout_seconds, clock=clock
+        )
+        # Holds what is configured, and so is no longer than the configuration.
+        self._remembered: dict[str, _Remembered] = {}
+
+    async def load_if_empty(self, directory: Directory) -> bool:
+        """Take over `directory` when nothing is configured; tell whether it was.
+
+        The indexes come last: a load that breaks off is begun anew the next
+        time, and two replicas that load the same at once do no harm.
+        """
+        if await self._ask("EXISTS", "plans") or await self._ask("EXISTS", "businesses"):
+            return False
+        commands: list[tuple[str, ...]] = []
+        for plan in directory.plans:
+            commands.append(_write_hash(_plan_key(plan.name), plan))
+        for business in directory.businesses:
+            commands.append(_write_hash(_business_key(business.id), business))
+            owned = [_number_key(form) for form in business.dialled_forms]
+            owned += [_pair_key(digest) for digest in business.exotel_pairs]
+            commands += [("SET", key, business.id) for key in owned]
+        commands += [("SADD", "businesses", business.id) for business in directory.businesses]
+        commands += [("SADD", "plans", plan.name) for plan in directory.plans]
+        for first in range(0, len(commands), LOAD_BATCH):
+            async with self._reaching():
+                pipeline = self._client.pipeline(transaction=False)
+                for command in commands[first : first + LOAD_BATCH]:
+                    pipeline.execute_command(*command)
+                await pipeline.execute()
+        return bool(commands)
+
+    async def plan(self, name: str) -> Plan | None:
+        """Give the plan of this name."""
+
+        async def read() -> Plan | None:
+            stored = await self._hash(_plan_key(name))
+            return Plan.from_fields({**stored, "name": name}) if stored else None
+
+        if not IDENTIFIER.fullmatch(name):
+            return None
+        return await self._recall(_plan_key(name), read)
+
+    async def business(self, business_id: str) -> Business | None:
+        """Give the business of this id."""
+
+        async def read() -> Business | None:
+            stored = await self._hash(_business_key(business_id))
+            return Business.from_fields({**stored, "id": business_id}) if stored else None
+
+        if not IDENTIFIER.fullmatch(business_id):
+            return None
+        return await self._recall(_business_key(business_id), read)
+
+    async def business_of_number(self, dialled: str) -> Business | None:
+        """Give the business that owns this number."""
+        return await self._owner(_number_key(dialled)) if DIALLED.fullmatch(dialled) else None
+
+    async def business_of_pair(self, digest: str) -> Business | None:
+        """Give the business that has this Exotel pair for its own."""
+        return await self._owner(_pair_key(digest))
+
+    async def _owner(self, key: str) -> Business | None:
+        async def read() -> str | None:
+            owner = await self._ask("GET", key)
+            return text(owner) if owner is not None else None
+
+        owner = await self._recall(key, read)
+        return await self.business(owner) if owner is not None else None
+
+    async def lookup(self, business_id: str) -> tuple[Business, Plan] | None:
+        """Give a business with its plan; None when either is missing."""
+        business = await self.business(business_id)
+        plan = await self.plan(business.plan) if business else None
+        return (business, plan) if business and plan else None
+
+    async def _hash(self, key: str) -> dict[str, str]:
+        stored = await self._ask("HGETALL", key)
+        return {text(name): text(value) for name, value in stored.items()}
+
+    async def _recall(self, key: str, read: Callable[[], Awaitable[_T | None]]) -> _T | None:
+        """Give what was read under `key` a moment ago, else read it.
+
+        What was read at any time serves while the store is away.
+        """
+        known = self._remembered.get(key)
+        value: _T | None = known.value if known else None
+        if known and self._clock() < known.fresh_until:
+            return value
+        try:
+            value = await read()
+        except StoreUnavailable:
+            if known is None:
+                raise
+            return value
+        if value is None:
+            self._remembered.pop(key, None)
+        else:
+            self._remembered[key] = _Remembered(value, self._clock() + FRESH_SECONDS)
+        return value
+
+
+def _write_hash(key: str, record: Plan | Business) -> tuple[str, ...]:
+    return ("HSET", key, *(part for pair in record.as_fields().items() for part in pair))
+
+
+def _plan_key(name: str) -> str:
+    return f"plan:{{{name}}}"
+
+
+def _business_key(business_id: str) -> str:
+    return f"business:{{{business_id}}}"
+
+
+def _pair_key(digest: str) -> str:
+    return f"exotel:{{{digest}}}"
+
+
+def _number_key(e164: str) -> str:
+    return f"number:{{{e164}}}"
