@@ -164,6 +164,7 @@ class EndReason(StrEnum):
     NOT_READING = "peer_not_reading"
     DRAIN = "drain"
     ERROR = "error"
+    LOST = "lost"  # said by another replica, of a holder that died
 
 
 # ----------------------------------------------------------- lifecycle events
@@ -178,6 +179,18 @@ class CallIdentity:
     business_id: str = ""
     plan: str = ""
     carrier: str = ""
+
+
+class HeldStream(msgspec.Struct, frozen=True):
+    """A live stream, as another replica must know it to end it for a dead holder.
+
+    `started_at` is its START_MS: an id that starts again is another stream.
+    `retention_seconds` is the plan's.
+    """
+
+    call: CallIdentity
+    started_at: int
+    retention_seconds: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,11 @@ cannot be reached in time.
 from collections.abc import Collection
 from typing import Protocol
 
+from app.events import HeldStream
 from app.plans import Business, Directory, Plan
+
+# A dead replica's slots are free, and its streams lost, after this time.
+LIVE_SECONDS = 20.0
 
 
 class Store(Protocol):
@@ -86,3 +90,25 @@ class Store(Protocol):
 
     async def live_stream(self, business_id: str, call_sid: str) -> str | None:
         """Name the call's live stream; None when there is none or its lease ran out."""
+
+    async def hold_streams(self, streams: Collection[HeldStream], lease_seconds: float) -> None:
+        """Begin or renew the leases of streams that this replica holds.
+
+        Another replica may have claimed one: the holder, being alive, has it back.
+        """
+
+    async def let_go(self, streams: Collection[HeldStream]) -> None:
+        """Give leases up; no effect on a stream that has none."""
+
+    async def claim_lost_streams(
+        self, limit: int, lease_seconds: float, claim_seconds: float
+    ) -> list[HeldStream]:
+        """Take over at most `limit` streams whose lease ran out, for `claim_seconds`.
+
+        Atomic over replicas. What is not let go in that time can be claimed again,
+        so one that dies with a claim loses nothing.
+
+        None are given before replicas have reached the store for `lease_seconds`,
+        without a pause of half as long: while nobody reaches it, the leases of
+        the living run out too.
+        """

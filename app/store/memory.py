@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 
+from app.events import HeldStream
 from app.plans import Business, Directory, Plan
 
 
@@ -18,6 +19,8 @@ class MemoryStore:
         self._seen = _Once(clock)
         self._slots: dict[str, dict[str, float]] = {}
         self._live: dict[tuple[str, str], tuple[str, float]] = {}
+        self._leases: dict[tuple[str, int], tuple[HeldStream, float]] = {}
+        self._reached_since = self._reached_last = clock()
 
     async def open(self) -> None:
         """Do nothing: memory is there."""
@@ -117,6 +120,37 @@ class MemoryStore:
         stream_sid, expires_at = self._live.get((business_id, call_sid), ("", 0.0))
         return stream_sid if stream_sid and expires_at > self._clock() else None
 
+    async def hold_streams(self, streams: Collection[HeldStream], lease_seconds: float) -> None:
+        """Begin or renew the leases of streams that this replica holds."""
+        self._note_reached(lease_seconds)
+        for held in streams:
+            self._leases[_life(held)] = held, self._clock() + lease_seconds
+
+    async def let_go(self, streams: Collection[HeldStream]) -> None:
+        """Give leases up; no effect on a stream that has none."""
+        for held in streams:
+            self._leases.pop(_life(held), None)
+
+    async def claim_lost_streams(
+        self, limit: int, lease_seconds: float, claim_seconds: float
+    ) -> list[HeldStream]:
+        """Take over at most `limit` streams whose lease ran out, for `claim_seconds`."""
+        self._note_reached(lease_seconds)
+        now = self._clock()
+        if now - self._reached_since < lease_seconds:
+            return []
+        lost = [held for held, expires_at in self._leases.values() if expires_at <= now][:limit]
+        for held in lost:
+            self._leases[_life(held)] = held, now + claim_seconds
+        return lost
+
+    def _note_reached(self, lease_seconds: float) -> None:
+        """Notice a pause of the whole process, which has renewed nothing meanwhile."""
+        now = self._clock()
+        if now - self._reached_last > lease_seconds / 2:
+            self._reached_since = now
+        self._reached_last = now
+
     def _running_slots(self, business_id: str) -> dict[str, float]:
         now = self._clock()
         slots = self._slots.get(business_id, {})
@@ -128,6 +162,10 @@ class MemoryStore:
         slots = self._slots.setdefault(business_id, {})
         expires_at = self._clock() + lease_seconds
         slots[call_sid] = max(slots.get(call_sid, expires_at), expires_at)
+
+
+def _life(held: HeldStream) -> tuple[str, int]:
+    return held.call.stream_sid, held.started_at
 
 
 class _Once:

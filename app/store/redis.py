@@ -8,14 +8,39 @@ Keys; all braces are literal, and are Redis Cluster's hash tags:
     live:{BUSINESS}                 zset    CallSid → when its slot's lease ends, Unix ms
     live:{BUSINESS}:stream:CALLSID  string  the call's live stream, for as long as its lease
     ticket:{NONCE}  seen:{CALLSID}  string  there for as long as spent, or seen
+    held:{streams}                  zset    STREAM@START_MS → when its lease ends, Unix ms
+    held:{streams}:facts            hash    STREAM@START_MS → what another replica must know
+    held:{streams}:reached          hash    when replicas last reached us, and since when
     store:{check}                   string  written by `check`
 """
 
+import logging
 from collections.abc import Collection
+from itertools import islice
 
+import msgspec
+
+from app.events import HeldStream
 from app.store.directory import RedisDirectory
 from app.store.reach import in_ms, text
-from app.store.scripts import COUNT_SLOTS, RENEW_SLOTS, TAKE_SLOT, UNMARK_LIVE
+from app.store.scripts import (
+    CLAIM_STREAMS,
+    COUNT_SLOTS,
+    HOLD_STREAMS,
+    LET_GO,
+    RENEW_SLOTS,
+    TAKE_SLOT,
+    UNMARK_LIVE,
+)
+
+log = logging.getLogger(__name__)
+
+# A script keeps everyone waiting: at most so many streams a call.
+STREAMS_PER_CALL = 200
+
+_LEASES = "held:{streams}"
+_FACTS = f"{_LEASES}:facts"
+_REACHED = f"{_LEASES}:reached"
 
 
 class RedisStore(RedisDirectory):
@@ -79,6 +104,43 @@ class RedisStore(RedisDirectory):
         """Name the call's live stream; None when there is none or its lease ran out."""
         stream_sid = await self._ask("GET", _stream_key(business_id, call_sid))
         return text(stream_sid) if stream_sid is not None else None
+
+    # ------------------------------------------------------- leases of streams
+
+    async def hold_streams(self, streams: Collection[HeldStream], lease_seconds: float) -> None:
+        """Begin or renew the leases of streams that this replica holds."""
+        lease = in_ms(lease_seconds)
+        waiting = iter(streams)
+        while some := tuple(islice(waiting, STREAMS_PER_CALL)):
+            facts = [part for held in some for part in (_name(held), msgspec.json.encode(held))]
+            await self._ask("EVAL", HOLD_STREAMS, 3, _LEASES, _FACTS, _REACHED, lease, *facts)
+
+    async def let_go(self, streams: Collection[HeldStream]) -> None:
+        """Give leases up; no effect on a stream that has none."""
+        waiting = iter(streams)
+        while names := [_name(held) for held in islice(waiting, STREAMS_PER_CALL)]:
+            await self._ask("EVAL", LET_GO, 2, _LEASES, _FACTS, *names)
+
+    async def claim_lost_streams(
+        self, limit: int, lease_seconds: float, claim_seconds: float
+    ) -> list[HeldStream]:
+        """Take over at most `limit` streams whose lease ran out, for `claim_seconds`."""
+        times = in_ms(lease_seconds), in_ms(claim_seconds)
+        keys = _LEASES, _FACTS, _REACHED
+        answer = iter(await self._ask("EVAL", CLAIM_STREAMS, 3, *keys, *times, limit))
+        claimed = []
+        for name, facts in zip(answer, answer, strict=True):
+            try:
+                claimed.append(msgspec.json.decode(facts, type=HeldStream))
+            except msgspec.MsgspecError:
+                # Claimed again and again, it would stand before all others.
+                log.error("The lease %s says nothing that can be read; let go", text(name))
+                await self._ask("EVAL", LET_GO, 2, _LEASES, _FACTS, name)
+        return claimed
+
+
+def _name(held: HeldStream) -> str:
+    return f"{held.call.stream_sid}@{held.started_at}"
 
 
 def _slots_key(business_id: str) -> str:

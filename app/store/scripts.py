@@ -45,6 +45,48 @@ return lost
 # KEYS: live:{BUSINESS}
 COUNT_SLOTS = f"{_RUNNING}return redis.call('ZCARD', KEYS[1])"
 
+# Whether the replicas reach Redis is seen by Redis, in which all of them meet: a
+# pause is one for all, and a clock that is set anew looks like one.
+_NOTE_REACHED = f"""{_NOW}
+local function note_reached(lease)
+  local last = tonumber(redis.call('HGET', KEYS[3], 'last'))
+  if not last or math.abs(now - last) > lease / 2 then redis.call('HSET', KEYS[3], 'since', now) end
+  redis.call('HSET', KEYS[3], 'last', now)
+end
+"""
+
+# KEYS: held:{streams} with :facts and :reached; ARGV: lease in ms, then names and facts.
+HOLD_STREAMS = f"""{_NOTE_REACHED}
+note_reached(ARGV[1])
+for i = 2, #ARGV, 2 do
+  redis.call('ZADD', KEYS[1], now + ARGV[1], ARGV[i])
+  redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
+end
+"""
+
+# KEYS: as above; ARGV: lease in ms, claim in ms, limit. Returns names and facts.
+CLAIM_STREAMS = f"""{_NOTE_REACHED}
+note_reached(ARGV[1])
+local claimed = {{}}
+if now - redis.call('HGET', KEYS[3], 'since') < tonumber(ARGV[1]) then return claimed end
+for _, name in ipairs(
+  redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[3])
+) do
+  redis.call('ZADD', KEYS[1], now + ARGV[2], name)
+  claimed[#claimed + 1] = name
+  claimed[#claimed + 1] = redis.call('HGET', KEYS[2], name) or ''
+end
+return claimed
+"""
+
+# KEYS: held:{streams} with :facts; ARGV: names.
+LET_GO = """
+for i = 1, #ARGV do
+  redis.call('ZREM', KEYS[1], ARGV[i])
+  redis.call('HDEL', KEYS[2], ARGV[i])
+end
+"""
+
 # KEYS: live:{BUSINESS}:stream:CALLSID; ARGV: the stream that has ended.
 UNMARK_LIVE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end

@@ -11,6 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from app.errors import ConfigurationError, StoreUnavailable
+from app.events import CallIdentity, HeldStream
 from app.plans import Business, Directory, Plan
 from app.store.redis import RedisStore
 from app.tools.embedded import EmbeddedRedis
@@ -22,6 +23,7 @@ PATIENT = 5.0
 PREMIUM = Plan("premium", max_concurrent_calls=7)
 SHOP = Business("shop", "The Shop", "premium", ("+12763659195",))
 DIRECTORY = Directory((PREMIUM,), (SHOP,))
+HELD = HeldStream(CallIdentity("CA1", "MZ1", "shop", "premium", "twilio"), 1_700_000_000_000, 600)
 
 
 class Clock:
@@ -86,6 +88,7 @@ async def test_the_keys_have_literal_braces(url: str, redis: "Redis") -> None:
         await store.mark_live("shop", "CA1", "MZ1", LONG)
         await store.spend_ticket("n", LONG)
         await store.first_seen("CA1", LONG)
+        await store.hold_streams([HELD], LONG)
     assert set(await redis.keys()) == {
         "plans",
         "businesses",
@@ -96,6 +99,9 @@ async def test_the_keys_have_literal_braces(url: str, redis: "Redis") -> None:
         "live:{shop}:stream:CA1",
         "ticket:{n}",
         "seen:{CA1}",
+        "held:{streams}",
+        "held:{streams}:facts",
+        "held:{streams}:reached",
     }
 
 
@@ -174,6 +180,42 @@ async def test_replicas_that_load_at_once_leave_a_whole_directory(url: str) -> N
         assert await stores[0].lookup("shop") == (SHOP, PREMIUM)
 
 
+async def test_after_an_outage_a_holder_has_a_whole_lease_to_come_back(own_server: str) -> None:
+    lease = 1.0
+    async with opened(own_server) as holder, opened(own_server) as other:
+
+        async def claims(seconds: float) -> list[HeldStream]:
+            found: list[HeldStream] = []
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    while True:
+                        found += await other.claim_lost_streams(9, lease, LONG)
+                        await asyncio.sleep(0.02)
+            return found
+
+        await holder.hold_streams([HELD], 2 * lease)
+        assert await claims(1.5 * lease) == []
+        async with frozen(own_server):
+            # What waits for the server when it comes back is the other's claim.
+            waiting = asyncio.create_task(claims(2 * lease))
+            await asyncio.sleep(1.5 * lease)
+        assert await waiting == []
+        await holder.hold_streams([HELD], LONG)
+        assert await claims(2 * lease) == []
+
+
+async def test_a_lease_that_says_nothing_is_let_go(url: str, redis: "Redis") -> None:
+    await redis.zadd("held:{streams}", {"MZ0@1": 1, "MZ9@1": 1})
+    await redis.hset("held:{streams}:facts", "MZ9@1", '{"call":')
+    async with opened(url) as store:
+        await store.hold_streams([HELD], 0.05)
+        async with asyncio.timeout(PATIENT):
+            while not (found := await store.claim_lost_streams(9, 0.05, LONG)):
+                await asyncio.sleep(0.01)
+    assert found == [HELD]
+    assert await redis.zrange("held:{streams}", 0, -1) == [f"MZ1@{HELD.started_at}"]
+
+
 # ------------------------------------------------------------- what is remembered
 
 
@@ -233,6 +275,9 @@ async def fails_everywhere(store: RedisStore) -> None:
         store.mark_live("shop", "CA1", "MZ1", LONG),
         store.unmark_live("shop", "CA1", "MZ1"),
         store.live_stream("shop", "CA1"),
+        store.hold_streams([HELD], LONG),
+        store.let_go([HELD]),
+        store.claim_lost_streams(1, LONG, LONG),
     ]
     for attempt in attempts:
         with pytest.raises(StoreUnavailable):

@@ -1,16 +1,12 @@
 """What every store promises, checked on each: memory, and a real Redis."""
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from app.plans import Business, Directory, Plan
 from app.store.base import Store
-from app.store.memory import MemoryStore
-from app.store.redis import RedisStore
-from tests.store.conftest import emptied
 
 WAIT_SECONDS = 5.0
 LONG = 60.0
@@ -19,19 +15,6 @@ PREMIUM = Plan("premium", max_concurrent_calls=7)
 SHOP = Business("shop", "The Shop, Zoë's", "premium", ("+12763659195", "+442079460000"), "sip:a@b")
 ORPHAN = Business("orphan", "Orphan", "gone")
 DIRECTORY = Directory((PREMIUM,), (SHOP, ORPHAN))
-
-
-@pytest.fixture(params=["memory", "redis"])
-async def store(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[Store]:
-    adapter: Store
-    if request.param == "memory":
-        adapter = MemoryStore(time.monotonic)
-    else:
-        # What is promised here is no figure of speed: a busy machine may be slow.
-        adapter = RedisStore.from_url(await emptied(redis_url), timeout_seconds=WAIT_SECONDS)
-    await adapter.open()
-    yield adapter
-    await adapter.close()
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:

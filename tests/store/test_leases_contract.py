@@ -1,0 +1,133 @@
+"""Leases of live streams, as every store keeps them: memory, and a real Redis."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection
+
+from app.events import CallIdentity, HeldStream
+from app.store.base import Store
+
+WAIT_SECONDS = 10.0
+LEASE = 0.3
+LONG = 60.0
+ALL = 1000
+
+
+def held(number: int, started_at: int = 1_700_000_000_000) -> HeldStream:
+    call = CallIdentity(f"CA{number}", f"MZ{number}", "shop", "premium", "twilio")
+    return HeldStream(call, started_at, 600)
+
+
+async def claim(
+    store: Store, limit: int = ALL, claim_seconds: float = LONG
+) -> Collection[HeldStream]:
+    return await store.claim_lost_streams(limit, LEASE, claim_seconds)
+
+
+async def claimed(ask: Callable[[], Awaitable[Collection[HeldStream]]]) -> list[HeldStream]:
+    """Ask until something is claimed, as a replica does that never pauses."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not (found := await ask()):
+            await asyncio.sleep(0.01)
+    return list(found)
+
+
+async def nothing_claimed_for(seconds: float, store: Store, *renewed: HeldStream) -> bool:
+    """Renew and ask over and over; tell whether nothing was ever given."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        await store.hold_streams(renewed, LEASE)
+        if await claim(store):
+            return False
+        await asyncio.sleep(0.01)
+    return True
+
+
+async def test_a_stream_whose_lease_ran_out_is_claimed_with_all_that_was_said(
+    store: Store,
+) -> None:
+    await store.hold_streams([held(1)], LEASE)
+    assert await claimed(lambda: claim(store)) == [held(1)]
+
+
+async def test_a_stream_that_is_renewed_is_never_claimed(store: Store) -> None:
+    await store.hold_streams([held(1)], LEASE)
+    assert await nothing_claimed_for(3 * LEASE, store, held(1))
+
+
+async def test_a_stream_that_was_let_go_is_not_claimed(store: Store) -> None:
+    await store.hold_streams([held(1), held(2)], LEASE)
+    await store.let_go([held(2), held(3)])
+    assert await claimed(lambda: claim(store)) == [held(1)]
+
+
+async def test_a_claimed_stream_is_not_claimed_by_another(store: Store) -> None:
+    await store.hold_streams([held(1)], LEASE)
+    await claimed(lambda: claim(store))
+    assert await nothing_claimed_for(2 * LEASE, store)
+
+
+async def test_of_many_who_claim_at_once_one_gets_each_stream(store: Store) -> None:
+    streams = [held(number) for number in range(10)]
+    await store.hold_streams(streams, LEASE)
+
+    async def ask() -> list[HeldStream]:
+        answers = await asyncio.gather(*(claim(store, limit=3) for _ in range(8)))
+        return [one for answer in answers for one in answer]
+
+    found = await claimed(ask)
+    assert sorted(one.call.stream_sid for one in found) == [f"MZ{n}" for n in range(10)]
+
+
+async def test_a_claim_that_is_not_followed_up_runs_out_too(store: Store) -> None:
+    await store.hold_streams([held(1)], LEASE)
+    for _ in range(2):
+        assert await claimed(lambda: claim(store, claim_seconds=0.05)) == [held(1)]
+    await store.let_go([held(1)])
+    assert await nothing_claimed_for(LEASE, store)
+
+
+async def test_a_holder_that_lives_has_its_claimed_stream_back(store: Store) -> None:
+    await store.hold_streams([held(1)], LEASE)
+    await claimed(lambda: claim(store, claim_seconds=0.05))
+    await store.hold_streams([held(1)], LONG)
+    assert await nothing_claimed_for(2 * LEASE, store)
+
+
+async def test_no_more_are_claimed_than_asked_for(store: Store) -> None:
+    await store.hold_streams([held(number) for number in range(5)], LEASE)
+    assert len(await claimed(lambda: claim(store, limit=2))) == 2
+    assert len(await claim(store, limit=ALL)) == 3
+
+
+async def test_many_streams_are_held_and_claimed_whole(store: Store) -> None:
+    streams = {held(number) for number in range(450)}
+    await store.hold_streams(streams, LEASE)
+    assert set(await claimed(lambda: claim(store))) == streams
+    await store.let_go(streams)
+    assert await nothing_claimed_for(LEASE, store)
+
+
+async def test_an_id_that_starts_again_is_another_stream(store: Store) -> None:
+    await store.hold_streams([held(1, 1), held(1, 2)], LEASE)
+    await store.let_go([held(1, 2)])
+    assert await claimed(lambda: claim(store)) == [held(1, 1)]
+
+
+async def test_after_a_pause_of_all_nothing_is_claimed_before_a_whole_lease(
+    store: Store,
+) -> None:
+    await store.hold_streams([held(1)], LONG)
+    await nothing_claimed_for(2 * LEASE, store)  # time enough, to begin with
+    await store.hold_streams([held(1)], LEASE)
+    await asyncio.sleep(2 * LEASE)
+    # A holder that comes back a moment after the others is in time.
+    assert await claim(store) == []
+    assert await nothing_claimed_for(2 * LEASE, store, held(1))
+    assert await claimed(lambda: claim(store)) == [held(1)]
+
+
+async def test_a_store_that_nobody_reached_before_gives_nothing_at_once(store: Store) -> None:
+    await store.hold_streams([held(1)], 0.001)
+    await asyncio.sleep(0.01)
+    assert await claim(store) == []
