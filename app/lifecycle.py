@@ -10,6 +10,7 @@ from app.events import EndReason
 from app.plans import Directory
 from app.pubsub.base import PubSub
 from app.pubsub.outbox import Outbox
+from app.reaper import Reaper
 from app.registry import Registry
 from app.store.base import Store
 from app.web.health import Condition
@@ -31,6 +32,7 @@ class Lifecycle:
         pubsub: PubSub,
         outbox: Outbox,
         registry: Registry,
+        reaper: Reaper,
         directory: Directory | None,
         *,
         drain_seconds: float,
@@ -39,6 +41,7 @@ class Lifecycle:
         self._pubsub = pubsub
         self._outbox = outbox
         self._registry = registry
+        self._reaper = reaper
         self._directory = directory
         self._drain_seconds = drain_seconds
 
@@ -51,6 +54,7 @@ class Lifecycle:
             owned = [
                 tasks.create_task(_kept_running("writer", self._outbox.run)),
                 tasks.create_task(_kept_running("leases", self._registry.keep_leases)),
+                tasks.create_task(_kept_running("reaper", self._reaper.run)),
                 tasks.create_task(_kept_running("businesses", self._load_businesses)),
             ]
             yield
@@ -86,8 +90,11 @@ class Lifecycle:
         try:
             async with asyncio.timeout(FLUSH_SECONDS):
                 await outbox.wait_until_idle()
+                await registry.let_go_of_ended()
         except TimeoutError:
             log.error("[server] The broker did not take the last events")
+        except StoreUnavailable:
+            pass  # the leases run out; a reaper finds their streams ended
 
     async def _check_accepting(self) -> None:
         self._registry.check_room()

@@ -27,6 +27,7 @@ from app.pubsub.memory import MemoryPubSub
 from app.pubsub.outbox import Outbox
 from app.pubsub.redis_pubsub import RedisPubSub
 from app.pubsub.redis_streams import RedisStreams
+from app.reaper import Reaper
 from app.registry import Registry
 from app.session.call import Bridge, CallSession
 from app.session.herald import Herald
@@ -115,6 +116,7 @@ def compose(
         pubsub,
         outbox,
         registry,
+        Reaper(store, pubsub, metrics, is_ours=registry.holds),
         _directory(settings),
         drain_seconds=settings.drain_seconds,
     )

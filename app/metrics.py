@@ -16,6 +16,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.calls = self._counter("calls", "Webhook calls by outcome.", "outcome")
         self.streams = self._counter("streams", "Media streams by how they ended.", "end_reason")
+        self.reaped = self._counter("streams_reaped", "Streams ended for a replica that died.")
         self.refused = self._counter("streams_refused", "Sockets refused, by reason.", "reason")
         self.received = self._counter("frames_received", "Carrier media messages received.")
         self.published = self._counter("frames_published", "Carrier media messages published.")

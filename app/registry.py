@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,24 +13,26 @@ from app.errors import (
     StoreUnavailable,
     StreamAlreadyLive,
 )
-from app.events import CallIdentity, EndReason
+from app.events import CallIdentity, EndReason, HeldStream
 from app.metrics import Metrics
-from app.store.base import Store
+from app.store.base import LIVE_SECONDS, Store
 
 log = logging.getLogger(__name__)
 
 # DESIGN: the slot's lease is 60 s before `start`.
 RESERVED_SECONDS = 60.0
-# A crashed replica's calls free their slots within this time; renewed three times in it.
-LIVE_SECONDS = 20.0
+# Leases of live calls and streams last LIVE_SECONDS: three times that long.
 RENEW_SECONDS = 6.0
+RETRY_SECONDS = 1.0
+# Leases of ended streams that wait to be given up; older ones run out by themselves.
+MAX_ENDED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class LiveStream:
-    """A stream this process holds: whose, and how to end it."""
+    """A stream this process holds: which, and how to end it."""
 
-    call: CallIdentity
+    held: HeldStream
     end: Callable[[EndReason], None]
 
 
@@ -50,6 +52,10 @@ class Registry:
         self._max_calls = max_calls
         self._clock = clock
         self._claimed: dict[str, LiveStream | None] = {}
+        # A stream is held until it is disclaimed: nobody else may end it while
+        # the last of its audio waits here for the broker.
+        self._held: dict[str, HeldStream] = {}
+        self._ended: deque[HeldStream] = deque(maxlen=MAX_ENDED)
         # Calls on their way, the oldest first, and when their reservation ends.
         self._reserved: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._live: Counter[tuple[str, str]] = Counter()
@@ -129,16 +135,26 @@ class Registry:
         self._note_count()
 
     def disclaim(self, stream_sid: str) -> None:
-        """Give a claim back; the id may be used again."""
+        """Give a claim back; the id may be used again, and the lease goes soon."""
         self._claimed.pop(stream_sid, None)
+        held = self._held.pop(stream_sid, None)
+        if held:
+            self._ended.append(held)
         self._note_count()
 
-    async def begin(self, call: CallIdentity, end: Callable[[EndReason], None]) -> None:
+    def holds(self, held: HeldStream) -> bool:
+        """Tell whether a stream is this process's own, or was until a moment ago."""
+        return self._held.get(held.call.stream_sid) == held or held in self._ended
+
+    async def begin(self, held: HeldStream, end: Callable[[EndReason], None]) -> None:
         """Say that a claimed stream is live, here and in the store."""
-        self._claimed[call.stream_sid] = LiveStream(call, end)
+        call = held.call
+        self._claimed[call.stream_sid] = LiveStream(held, end)
+        self._held[call.stream_sid] = held
         self._live[call.business_id, call.call_sid] += 1
         self._reserved.pop((call.business_id, call.call_sid), None)
         try:
+            await self._store.hold_streams([held], LIVE_SECONDS)
             await self._store.mark_live(
                 call.business_id, call.call_sid, call.stream_sid, LIVE_SECONDS
             )
@@ -162,28 +178,43 @@ class Registry:
         await self.release(call.business_id, call.call_sid)
 
     async def keep_leases(self) -> None:
-        """Renew the leases of live calls until cancelled."""
+        """Renew the leases of live calls and streams until cancelled."""
         while True:
-            await asyncio.sleep(RENEW_SECONDS)
-            await self._renew()
+            try:
+                await self._store.hold_streams(list(self._held.values()), LIVE_SECONDS)
+                await self.let_go_of_ended()
+                await self._renew_slots()
+                await asyncio.sleep(RENEW_SECONDS)
+            except StoreUnavailable:
+                self._metrics.store_errors.inc()
+                await asyncio.sleep(RETRY_SECONDS)
 
-    async def _renew(self) -> None:
-        live = [stream.call for stream in self._claimed.values() if stream]
+    async def let_go_of_ended(self) -> None:
+        """Give up the leases of streams whose end the broker has.
+
+        Raises:
+            StoreUnavailable: they are given up another time, or run out.
+        """
+        ended = list(self._ended)
+        await self._store.let_go(ended)
+        for _ in ended:
+            self._ended.popleft()
+
+    async def _renew_slots(self) -> None:
         by_business: dict[str, list[CallIdentity]] = {}
-        for call in live:
-            by_business.setdefault(call.business_id, []).append(call)
-        try:
-            for business_id, calls in by_business.items():
-                sids = [call.call_sid for call in calls]
-                lost = await self._store.renew_slots(business_id, sids, LIVE_SECONDS)
-                if lost:
-                    log.warning("%d slots of %s had run out; held again", len(lost), business_id)
-                for call in calls:
-                    await self._store.mark_live(
-                        business_id, call.call_sid, call.stream_sid, LIVE_SECONDS
-                    )
-        except StoreUnavailable:
-            self._metrics.store_errors.inc()
+        for stream in self._claimed.values():
+            if stream:
+                call = stream.held.call
+                by_business.setdefault(call.business_id, []).append(call)
+        for business_id, calls in by_business.items():
+            sids = [call.call_sid for call in calls]
+            lost = await self._store.renew_slots(business_id, sids, LIVE_SECONDS)
+            if lost:
+                log.warning("%d slots of %s had run out; held again", len(lost), business_id)
+            for call in calls:
+                await self._store.mark_live(
+                    business_id, call.call_sid, call.stream_sid, LIVE_SECONDS
+                )
 
     # --------------------------------------------------------------------- drain
 

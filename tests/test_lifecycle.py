@@ -9,6 +9,7 @@ from app.metrics import Metrics
 from app.plans import Business, Directory, Plan
 from app.pubsub.memory import MemoryPubSub
 from app.pubsub.outbox import Outbox
+from app.reaper import Reaper
 from app.registry import Registry
 from app.store.memory import MemoryStore
 
@@ -33,7 +34,8 @@ async def test_a_task_that_fails_is_begun_again_and_nothing_else_notices() -> No
     store, pubsub, metrics = LateStore(), MemoryPubSub(time.monotonic), Metrics()
     registry = Registry(store, metrics, max_calls=1, clock=time.monotonic)
     outbox = Outbox(pubsub, metrics, clock=time.monotonic, jitter=lambda: 0.5)
-    lifecycle = Lifecycle(store, pubsub, outbox, registry, DIRECTORY, drain_seconds=0)
+    reaper = Reaper(store, pubsub, metrics, is_ours=registry.holds)
+    lifecycle = Lifecycle(store, pubsub, outbox, registry, reaper, DIRECTORY, drain_seconds=0)
     async with lifecycle.lifespan(None):
         async with asyncio.timeout(WAIT_SECONDS):
             while await store.business("b") is None:

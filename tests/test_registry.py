@@ -1,5 +1,8 @@
 """Limits and live streams of one process, with the store there and with it away."""
 
+import asyncio
+from collections.abc import Collection
+
 import pytest
 
 from app.errors import (
@@ -9,9 +12,10 @@ from app.errors import (
     StoreUnavailable,
     StreamAlreadyLive,
 )
-from app.events import CallIdentity, EndReason
+from app.events import CallIdentity, EndReason, HeldStream
 from app.metrics import Metrics
 from app.registry import RESERVED_SECONDS, Registry
+from app.store.base import LIVE_SECONDS
 from app.store.memory import MemoryStore
 
 
@@ -28,6 +32,10 @@ class AwayStore(MemoryStore):
 
     away = False
 
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.held = asyncio.Event()
+
     async def take_slot(
         self, business_id: str, call_sid: str, limit: int, lease_seconds: float
     ) -> bool:
@@ -39,6 +47,16 @@ class AwayStore(MemoryStore):
         if self.away:
             raise StoreUnavailable("away")
         await super().free_slot(business_id, call_sid)
+
+    async def hold_streams(self, streams: Collection[HeldStream], lease_seconds: float) -> None:
+        await super().hold_streams(streams, lease_seconds)
+        self.held.set()
+
+    async def let_go(self, streams: Collection[HeldStream]) -> None:
+        if self.away:
+            raise StoreUnavailable("away")
+        self.held.clear()
+        await super().let_go(streams)
 
 
 @pytest.fixture
@@ -60,6 +78,10 @@ def call(number: int, business: str = "b") -> CallIdentity:
     return CallIdentity(f"CA{number}", f"MZ{number}", business, "plan", "twilio")
 
 
+def held(identity: CallIdentity) -> HeldStream:
+    return HeldStream(identity, 1_700_000_000_000, 600)
+
+
 def nothing(reason: EndReason) -> None:
     """End nothing."""
 
@@ -68,7 +90,7 @@ async def go_live(registry: Registry, number: int, limit: int = 10) -> CallIdent
     identity = call(number)
     registry.claim(identity.stream_sid)
     await registry.reserve(identity.business_id, identity.call_sid, limit)
-    await registry.begin(identity, nothing)
+    await registry.begin(held(identity), nothing)
     return identity
 
 
@@ -100,6 +122,65 @@ async def test_a_streams_end_frees_the_slot_before_its_id(registry: Registry) ->
         registry.claim(identity.stream_sid)
     registry.disclaim(identity.stream_sid)
     registry.claim(identity.stream_sid)
+
+
+async def leases(store: AwayStore, clock: Clock) -> list[HeldStream]:
+    """Tell which leases there are, by letting each run out."""
+    for _ in range(3):
+        await store.claim_lost_streams(0, LIVE_SECONDS, 0)
+        clock.now += LIVE_SECONDS / 2
+    return await store.claim_lost_streams(10, LIVE_SECONDS, 0)
+
+
+async def test_a_streams_lease_is_held_until_its_id_is_free_again(
+    registry: Registry, store: AwayStore, clock: Clock
+) -> None:
+    identity = await go_live(registry, 1)
+    await registry.finish(identity)
+    await registry.let_go_of_ended()
+    assert registry.holds(held(identity))
+    assert await leases(store, clock) == [held(identity)]
+    registry.disclaim(identity.stream_sid)
+    await registry.let_go_of_ended()
+    assert not registry.holds(held(identity))
+    assert await leases(store, clock) == []
+
+
+async def test_a_streams_lease_is_held_from_its_beginning(
+    registry: Registry, store: AwayStore, clock: Clock
+) -> None:
+    identity = await go_live(registry, 1)
+    assert await leases(store, clock) == [held(identity)]
+
+
+async def test_leases_that_the_store_did_not_take_back_are_given_up_later(
+    registry: Registry, store: AwayStore, clock: Clock
+) -> None:
+    identity = await go_live(registry, 1)
+    registry.disclaim(identity.stream_sid)
+    store.away = True
+    with pytest.raises(StoreUnavailable):
+        await registry.let_go_of_ended()
+    assert registry.holds(held(identity))
+    store.away = False
+    await registry.let_go_of_ended()
+    assert await leases(store, clock) == []
+
+
+async def test_leases_are_renewed_and_given_up_as_time_goes_by(
+    registry: Registry, store: AwayStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.registry.RENEW_SECONDS", 0.01)
+    identity = await go_live(registry, 1)
+    await store.let_go([held(identity)])
+    keeping = asyncio.create_task(registry.keep_leases())
+    async with asyncio.timeout(5):
+        await store.held.wait()
+        registry.disclaim(identity.stream_sid)
+        while registry.holds(held(identity)):
+            await asyncio.sleep(0.01)
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
 
 
 async def test_with_the_store_away_the_process_holds_the_limit_by_itself(
@@ -145,7 +226,7 @@ async def test_a_drain_refuses_new_calls_and_ends_live_ones_when_told(
     ended: list[EndReason] = []
     identity = call(1)
     registry.claim(identity.stream_sid)
-    await registry.begin(identity, ended.append)
+    await registry.begin(held(identity), ended.append)
     registry.refuse_new_calls()
     with pytest.raises(Draining):
         registry.check_room()

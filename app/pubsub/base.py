@@ -17,6 +17,7 @@ from app.events import (
     EndEntry,
     Entry,
     GapEntry,
+    HeldStream,
     LifecycleEvent,
     StreamRecord,
 )
@@ -163,6 +164,17 @@ class PubSub(Protocol):
         Raises:
             BrokerReplaced: another server answers.
             BrokerError: none does.
+        """
+
+    async def end_lost(self, held: HeldStream) -> bool:
+        """End a stream whose holder died, and announce it; False when there is none to end.
+
+        Its holder may have ended it, or never opened it. The end is written and the
+        stream's keys expire in one step, unless it ended so before; it is announced
+        each time, under one id. Safe beside `write`.
+
+        Raises:
+            BrokerError: it may or may not be done; do it again.
         """
 
     def entries(self, stream: str) -> AsyncIterator[tuple[str, Entry]]:

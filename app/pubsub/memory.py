@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from app.events import EndEntry, Entry, LifecycleEvent
+from app.events import EndEntry, EndReason, Entry, HeldStream, LifecycleEvent
 from app.pubsub.base import (
     CALLS_KEY,
     CALLS_MAX_ENTRIES,
@@ -25,6 +25,7 @@ from app.pubsub.base import (
     record_fields,
     record_key,
 )
+from app.pubsub.lost import LOST_RECEIPT_JSON, lost_event
 
 Id = tuple[int, int]
 Fields = dict[str, Field]
@@ -88,6 +89,25 @@ class MemoryPubSub:
 
     async def still_there(self, lane: int) -> None:
         """Return; this broker is never replaced."""
+
+    async def end_lost(self, held: HeldStream) -> bool:
+        """End a stream whose holder died, and announce it; see `PubSub.end_lost`."""
+        name = held.call.stream_sid
+        record = self._records.get(record_key(name), {})
+        if record.get("startedAt") != held.started_at:
+            return False
+        if record.get("receipt", LOST_RECEIPT_JSON) != LOST_RECEIPT_JSON:
+            return False
+        stream = self._streams.setdefault(audio_key(name), _Stream(CALLS_MAX_ENTRIES))
+        after_all = max(stream.last[0], held.started_at) + 1
+        if not stream.entries or stream.entries[-1][1].get("event") != "end":
+            stream.last = after_all, 1
+            stream.entries.append((stream.last, entry_fields(EndEntry(1, EndReason.LOST))))
+        record.setdefault("endedAt", after_all)  # no clock here tells the time of day
+        record["receipt"] = LOST_RECEIPT_JSON
+        self._expiry[name] = self._clock() + held.retention_seconds
+        await self.write([Announce(lost_event(held, int(record["endedAt"])))])
+        return True
 
     async def record(self, stream: str) -> Fields:
         """Give what is known of a stream, as published."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
-from app.events import EndEntry, Entry, LifecycleEvent
+from app.events import EndEntry, EndReason, Entry, HeldStream, LifecycleEvent
 from app.pubsub.base import (
     CALLS_KEY,
     Announce,
@@ -28,12 +28,15 @@ from app.pubsub.base import (
     record_fields,
     record_key,
 )
+from app.pubsub.lost import LOST_RECEIPT_JSON, lost_event
 from app.pubsub.redis_link import Part
 from app.pubsub.redis_ways import Ways
 from app.redis_url import parse_redis_url
 from app.topology import close
 
 POLL_SECONDS = 1.0
+# With a key, so that a cluster knows whom to ask.
+_TIME = "return redis.call('TIME')"
 
 
 class RedisPubSub:
@@ -74,6 +77,22 @@ class RedisPubSub:
     async def still_there(self, lane: int) -> None:
         """See `PubSub.still_there`."""
         await self._ways.still_there(lane)
+
+    async def end_lost(self, held: HeldStream) -> bool:
+        """Say that a stream's holder died; what it said before, channels do not tell."""
+        stream = held.call.stream_sid
+        seconds, _ = await self._ways.ask("EVAL", _TIME, 1, CALLS_KEY)
+        ended_at = int(seconds) * 1000
+        fields = entry_fields(EndEntry(1, EndReason.LOST))
+        closing: dict[str, Field] = {"endedAt": ended_at, "receipt": LOST_RECEIPT_JSON}
+        for message in (
+            _message(audio_key(stream), {"id": f"{ended_at}-1", **fields}),
+            _message(record_key(stream), closing),
+            _publish(Announce(lost_event(held, ended_at))),
+        ):
+            for command in message.commands:
+                await self._ways.ask(*command)
+        return True
 
     async def entries(self, stream: str) -> AsyncIterator[tuple[str, Entry]]:
         """Hear a stream's ids and entries from now on, each once, up to its end."""

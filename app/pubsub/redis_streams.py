@@ -7,7 +7,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from app.errors import BrokerError, BrokerRefused
-from app.events import EndEntry, Entry, LifecycleEvent
+from app.events import EndEntry, EndReason, Entry, HeldStream, LifecycleEvent
 from app.pubsub.base import (
     CALLS_KEY,
     CALLS_MAX_ENTRIES,
@@ -29,6 +29,7 @@ from app.pubsub.base import (
     record_fields,
     record_key,
 )
+from app.pubsub.lost import END_LOST, LOST_RECEIPT_JSON, lost_event
 from app.pubsub.redis_errors import error_kind
 from app.pubsub.redis_link import Command, Part
 from app.pubsub.redis_ways import Ways
@@ -45,7 +46,7 @@ if redis.call('HGET', KEYS[3], 'startedAt') ~= ARGV[1] then
 end
 redis.call('HSET', KEYS[3], unpack(ARGV, 3))
 local receipt = redis.call('HGET', KEYS[3], 'receipt')
-if receipt and string.find(receipt, '"end_reason":"lost"', 1, true) then
+if receipt and string.find(receipt, '"provisional":true', 1, true) then
   redis.call('HDEL', KEYS[3], 'endedAt', 'receipt')
 end
 if redis.call('EXISTS', KEYS[1]) == 0 then
@@ -115,6 +116,17 @@ class RedisStreams:
     async def still_there(self, lane: int) -> None:
         """See `PubSub.still_there`."""
         await self._ways.still_there(lane)
+
+    async def end_lost(self, held: HeldStream) -> bool:
+        """End a stream whose holder died, and announce it; see `PubSub.end_lost`."""
+        keys = _keys(held.call.stream_sid)
+        said = held.started_at, held.retention_seconds, LOST_RECEIPT_JSON, EndReason.LOST
+        ended_at = await self._ways.ask("EVAL", END_LOST, len(keys), *keys, *said)
+        if ended_at is None:
+            return False
+        [announcement] = _commands(Announce(lost_event(held, int(ended_at))))
+        await self._ways.ask(*announcement)
+        return True
 
     async def record(self, stream: str) -> dict[str, Field]:
         """Give what is known of a stream, as published."""

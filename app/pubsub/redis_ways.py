@@ -1,13 +1,14 @@
 """The ways to Redis: a link for each lane's writes, and clients to read by."""
 
 import asyncio
+from typing import Any
 
 from redis.asyncio import RedisCluster
 from redis.exceptions import RedisError
 
 from app.errors import BrokerRefused
 from app.pubsub.cluster_link import ClusterLink, SlotMap, slot_of
-from app.pubsub.redis_errors import error_kind
+from app.pubsub.redis_errors import error_kind, lost
 from app.pubsub.redis_link import CONNECT_SECONDS, REPLY_SECONDS, Link, PrimaryLink
 from app.redis_url import RedisUrl, Topology
 from app.topology import AnyRedis, client, close
@@ -58,6 +59,18 @@ class Ways:
     async def still_there(self, lane: int) -> None:
         """See `Link.still_there`."""
         await self._links[lane].still_there()
+
+    async def ask(self, *command: Any) -> Any:
+        """Run one command beside the writers'.
+
+        Raises:
+            BrokerError: it may or may not have run.
+        """
+        try:
+            async with asyncio.timeout(REPLY_SECONDS):
+                return await self.client.execute_command(*command)
+        except (RedisError, OSError) as error:
+            raise lost(error) from error
 
     async def ping(self) -> None:
         """Raise BrokerRefused unless the server answers."""

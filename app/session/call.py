@@ -14,6 +14,7 @@ from app.events import (
     CallIdentity,
     Connected,
     EndReason,
+    HeldStream,
     Ignored,
     MediaRejected,
     StreamStarted,
@@ -79,7 +80,7 @@ class Socket(Protocol):
 class Calls(Protocol):
     """Know which streams are live; `Registry` does."""
 
-    async def begin(self, call: CallIdentity, end: Callable[[EndReason], None]) -> None:
+    async def begin(self, held: HeldStream, end: Callable[[EndReason], None]) -> None:
         """Say that a stream is live."""
 
     async def finish(self, call: CallIdentity) -> None:
@@ -268,9 +269,10 @@ class CallSession:
     async def _admit(self, start: StreamStarted, started: float, started_ms: int) -> None:
         bridge = self._bridge
         self._admitted = admitted = await bridge.reception.admit(start, self._handshake)
-        await bridge.calls.begin(admitted.call, self.end)
-        record = record_of(start, admitted, started_ms)
         plan = admitted.plan
+        held = HeldStream(admitted.call, started_ms, plan.retention_seconds)
+        await bridge.calls.begin(held, self.end)
+        record = record_of(start, admitted, started_ms)
         queue = bridge.outbox.queue(
             start.stream_sid,
             started_ms,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from app.auth import TicketOffice
-from app.events import CallIdentity, EndReason, LifecycleEvent
+from app.events import EndReason, HeldStream, LifecycleEvent
 from app.metrics import Metrics
 from app.plans import Business, Directory, Plan
 from app.pubsub.memory import MemoryPubSub
@@ -109,8 +109,8 @@ STOP = twilio.stop_message("MZ1", "CA1", seq=4)
 class DrainsMeanwhile(Registry):
     """A registry that ends each stream in the moment it begins."""
 
-    async def begin(self, call: CallIdentity, end: Callable[[EndReason], None]) -> None:
-        await super().begin(call, end)
+    async def begin(self, held: HeldStream, end: Callable[[EndReason], None]) -> None:
+        await super().begin(held, end)
         end(EndReason.DRAIN)
 
 
