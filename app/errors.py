@@ -31,6 +31,7 @@
         ├── UnknownBusiness
         ├── BusinessMismatch
         ├── PlanLimitReached
+        ├── CallRateExceeded
         ├── InvalidIdentifier
         ├── UnsupportedFormat
         ├── StreamAlreadyLive
@@ -274,6 +275,15 @@ class PlanLimitReached(RemoteError):
     close_code = 1013
     retryable = True
     reason = "plan_limit_reached"
+
+
+class CallRateExceeded(RemoteError):
+    """Raised when a business's calls come faster than its plan allows."""
+
+    http_status = 503
+    close_code = 1013
+    retryable = True
+    reason = "call_rate_exceeded"
 
 
 class InvalidIdentifier(RemoteError):

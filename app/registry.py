@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+import math
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.errors import (
+    CallRateExceeded,
     Draining,
     PlanLimitReached,
     ProcessFull,
@@ -15,7 +17,8 @@ from app.errors import (
 )
 from app.events import CallIdentity, EndReason, HeldStream
 from app.metrics import Metrics
-from app.store.base import LIVE_SECONDS, Store
+from app.store.base import LIVE_SECONDS, SlotAnswer, Store
+from app.store.pace import Pace, RecentCalls
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +62,7 @@ class Registry:
         # Calls on their way, the oldest first, and when their reservation ends.
         self._reserved: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._live: Counter[tuple[str, str]] = Counter()
+        self._recent = RecentCalls(clock)
         self._none_left = asyncio.Event()
         self._none_left.set()
         self.draining = False
@@ -73,20 +77,30 @@ class Registry:
         if len(self._claimed) + len(self._reserved) >= self._max_calls:
             raise ProcessFull(f"this process holds {self._max_calls} calls")
 
-    async def reserve(self, business_id: str, call_sid: str, limit: int) -> None:
+    async def reserve(
+        self, business_id: str, call_sid: str, limit: int, per_second: float = math.inf
+    ) -> None:
         """Hold one of the plan's slots for a call; the same call may ask again.
 
         Raises:
             PlanLimitReached: all `limit` slots are taken by other calls.
+            CallRateExceeded: `per_second` others were taken a moment ago.
         """
+        pace = Pace.of(per_second)
         try:
-            taken = await self._store.take_slot(business_id, call_sid, limit, RESERVED_SECONDS)
+            answer = await self._store.take_slot(
+                business_id, call_sid, limit, RESERVED_SECONDS, per_second
+            )
         except StoreUnavailable:
             self._metrics.store_errors.inc()
             self._metrics.local_decisions.labels("slot").inc()
-            taken = self._take_here(business_id, call_sid, limit)
-        if not taken:
+            answer = self._answer_here(business_id, call_sid, limit, pace)
+        if answer is SlotAnswer.ALL_TAKEN:
             raise PlanLimitReached(f"all {limit} slots are taken")
+        if answer is SlotAnswer.TOO_FAST:
+            raise CallRateExceeded(f"more than {per_second:g} calls a second")
+        if not self._knows(business_id, call_sid):
+            self._recent.add(business_id, pace)
         if (business_id, call_sid) not in self._live:
             self._reserved[business_id, call_sid] = self._clock() + RESERVED_SECONDS
             self._reserved.move_to_end((business_id, call_sid))
@@ -101,11 +115,21 @@ class Registry:
         except StoreUnavailable:
             self._metrics.store_errors.inc()  # its lease runs out by itself
 
-    def _take_here(self, business_id: str, call_sid: str, limit: int) -> bool:
+    def _answer_here(
+        self, business_id: str, call_sid: str, limit: int, pace: Pace | None
+    ) -> SlotAnswer:
         self._forget_stale()
+        if self._knows(business_id, call_sid):
+            return SlotAnswer.TAKEN
         known = self._reserved.keys() | self._live.keys()
-        calls = {sid for owner, sid in known if owner == business_id}
-        return call_sid in calls or len(calls) < limit
+        if sum(owner == business_id for owner, _ in known) >= limit:
+            return SlotAnswer.ALL_TAKEN
+        if not self._recent.has_room(business_id, pace):
+            return SlotAnswer.TOO_FAST
+        return SlotAnswer.TAKEN
+
+    def _knows(self, business_id: str, call_sid: str) -> bool:
+        return (business_id, call_sid) in self._reserved or (business_id, call_sid) in self._live
 
     def _forget_stale(self) -> None:
         # All are equally long, so the first to be made is the first to end.

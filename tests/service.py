@@ -40,6 +40,9 @@ max_concurrent_calls = 1
 [plans.short]
 max_call_seconds = 1
 
+[plans.slow]
+max_calls_per_second = 0.01
+
 [businesses.business-1]
 name = "One"
 plan = "premium"
@@ -72,6 +75,11 @@ plan = "premium"
 numbers = ["+918047112345"]
 country = "IN"
 exotel_pairs = ["own-key:own-token"]
+
+[businesses.slow]
+name = "Slow"
+plan = "slow"
+numbers = ["+15005550007"]
 
 [businesses.short]
 name = "Short"

@@ -1,5 +1,6 @@
 """How businesses and plans are read, and what a file may not say."""
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,7 @@ def test_a_whole_file_is_read() -> None:
         frame_ms = 100
         retention_seconds = 604800
         return_audio = true
+        max_calls_per_second = 2.5
 
         [businesses.business-1]
         name = "Example Business"
@@ -50,7 +52,7 @@ def test_a_whole_file_is_read() -> None:
         "businesses.toml",
     )
     assert directory.plans == (
-        Plan("premium", 10, 14400, TrackPlan.BOTH, Encoding.MULAW, 16000, 100, 604800, True),
+        Plan("premium", 10, 14400, TrackPlan.BOTH, Encoding.MULAW, 16000, 100, 604800, True, 2.5),
     )
     assert directory.businesses == (
         Business(
@@ -69,7 +71,9 @@ def test_a_whole_file_is_read() -> None:
 def test_what_is_left_out_has_a_default() -> None:
     directory = parse_directory("[plans.premium]\n" + BUSINESS, "f")
     assert directory.plans == (
-        Plan("premium", 10, 3600, TrackPlan.INBOUND, Encoding.PCM16, 8000, 20, 3600, False),
+        Plan(
+            "premium", 10, 3600, TrackPlan.INBOUND, Encoding.PCM16, 8000, 20, 3600, False, math.inf
+        ),
     )
     assert directory.businesses == (
         Business("shop", "Shop", "premium", ("+12763659195",), "", "", "", AFTER_STREAM),
@@ -100,6 +104,7 @@ def test_the_shipped_example_is_read() -> None:
         ("frame_ms", ["20", "1000"]),
         ("retention_seconds", ["1", "604800"]),
         ("return_audio", ["true", "false"]),
+        ("max_calls_per_second", ["0.01", "2.5", "1000", "inf"]),
     ],
 )
 def test_each_plan_field_takes_its_range(field: str, good: list[str]) -> None:
@@ -127,6 +132,12 @@ def test_each_plan_field_takes_its_range(field: str, good: list[str]) -> None:
         ("frame_ms", "1001", "must be 20 to 1000, is 1001"),
         ("retention_seconds", "604801", "must be 1 to 604800, is 604801"),
         ("return_audio", "1", "must be true or false"),
+        ("max_calls_per_second", "0", "must be 0.01 to 1000, or inf, is 0"),
+        ("max_calls_per_second", "-inf", "must be 0.01 to 1000, or inf, is -inf"),
+        ("max_calls_per_second", "nan", "must be 0.01 to 1000, or inf, is nan"),
+        ("max_calls_per_second", "1001", "must be 0.01 to 1000, or inf, is 1001"),
+        ("max_calls_per_second", '"5"', "must be a number"),
+        ("max_calls_per_second", "true", "must be a number"),
         ("frame_sm", "20", "is unknown; did you mean 'frame_ms'?"),
         ("colour", "20", "is unknown"),
         ("name", '"p"', "is unknown"),
@@ -223,6 +234,7 @@ plans = st.builds(
     frame_ms=st.integers(20, 1000),
     retention_seconds=st.integers(1, 604_800),
     return_audio=st.booleans(),
+    max_calls_per_second=st.floats(0.01, 1_000) | st.just(math.inf),
 )
 businesses = st.builds(
     Business,

@@ -110,6 +110,7 @@ def test_the_shipped_businesses_are_those_of_the_guides() -> None:
         "frame_ms",
         "retention_seconds",
         "return_audio",
+        "max_calls_per_second",
     }
 
 

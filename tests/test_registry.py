@@ -1,11 +1,13 @@
 """Limits and live streams of one process, with the store there and with it away."""
 
 import asyncio
+import math
 from collections.abc import Collection
 
 import pytest
 
 from app.errors import (
+    CallRateExceeded,
     Draining,
     PlanLimitReached,
     ProcessFull,
@@ -15,7 +17,7 @@ from app.errors import (
 from app.events import CallIdentity, EndReason, HeldStream
 from app.metrics import Metrics
 from app.registry import RESERVED_SECONDS, Registry
-from app.store.base import LIVE_SECONDS
+from app.store.base import LIVE_SECONDS, SlotAnswer
 from app.store.memory import MemoryStore
 
 
@@ -37,11 +39,16 @@ class AwayStore(MemoryStore):
         self.held = asyncio.Event()
 
     async def take_slot(
-        self, business_id: str, call_sid: str, limit: int, lease_seconds: float
-    ) -> bool:
+        self,
+        business_id: str,
+        call_sid: str,
+        limit: int,
+        lease_seconds: float,
+        per_second: float = math.inf,
+    ) -> SlotAnswer:
         if self.away:
             raise StoreUnavailable("away")
-        return await super().take_slot(business_id, call_sid, limit, lease_seconds)
+        return await super().take_slot(business_id, call_sid, limit, lease_seconds, per_second)
 
     async def free_slot(self, business_id: str, call_sid: str) -> None:
         if self.away:
@@ -193,6 +200,28 @@ async def test_with_the_store_away_the_process_holds_the_limit_by_itself(
     with pytest.raises(PlanLimitReached):
         await registry.reserve("b", "CA3", 2)
     await registry.reserve("other", "CA4", 1)
+
+
+async def test_calls_faster_than_the_pace_are_refused(registry: Registry) -> None:
+    for _ in range(2):
+        await registry.reserve("b", "CA1", 9, 1.0)
+    with pytest.raises(CallRateExceeded):
+        await registry.reserve("b", "CA2", 9, 1.0)
+    await registry.reserve("other", "CA3", 9, 1.0)
+
+
+async def test_with_the_store_away_the_process_keeps_the_pace_by_itself(
+    registry: Registry, store: AwayStore, clock: Clock
+) -> None:
+    await registry.reserve("b", "CA1", 9, 2.0)
+    await registry.reserve("b", "CA2", 9)  # without a pace: not counted, and nothing forgotten
+    store.away = True
+    await registry.reserve("b", "CA1", 9, 2.0)
+    await registry.reserve("b", "CA3", 9, 2.0)
+    with pytest.raises(CallRateExceeded):
+        await registry.reserve("b", "CA4", 9, 2.0)
+    clock.now += 1
+    await registry.reserve("b", "CA4", 9, 2.0)
 
 
 async def test_with_the_store_away_a_reservation_runs_out_too(

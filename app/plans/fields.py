@@ -2,6 +2,7 @@
 
 import difflib
 import hashlib
+import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -55,6 +56,17 @@ def _whole(lowest: int, highest: int) -> Field:
         return value
 
     return Field(check, int)
+
+
+def _rate(lowest: float, highest: float) -> Field:
+    def check(value: object) -> float:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ValueError("must be a number")
+        if not (lowest <= value <= highest or value == math.inf):
+            raise ValueError(f"must be {lowest:g} to {highest:g}, or inf, is {value}")
+        return float(value)
+
+    return Field(check, float)
 
 
 def _one_of(choices: type[StrEnum]) -> Field:
@@ -163,6 +175,7 @@ PLAN_FIELDS: Mapping[str, Field] = {
     "frame_ms": _whole(CARRIER_FRAME_MS, 1_000),
     "retention_seconds": _whole(1, 604_800),
     "return_audio": Field(_flag, {"true": True, "false": False}.get),
+    "max_calls_per_second": _rate(0.01, 1_000),
 }
 BUSINESS_FIELDS: Mapping[str, Field] = {
     "name": Field(_title),
@@ -216,6 +229,8 @@ def as_text(value: object) -> str:
             return "true" if value else "false"
         case tuple():
             return ",".join(value)
+        case float() if value.is_integer():
+            return str(int(value))
         case _:
             return str(value)
 

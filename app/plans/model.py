@@ -1,5 +1,6 @@
 """Businesses and their plans, as values."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -30,7 +31,8 @@ class Plan:
     """What a business may use, and the form in which its audio is published.
 
     `sample_rate` is in Hz; `frame_ms` is the length up to which carrier frames
-    of one track are joined into one entry.
+    of one track are joined into one entry. `max_calls_per_second` is infinite
+    where calls may come as fast as they like, and 0.5 where one in two seconds.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Plan:
     frame_ms: int = 20
     retention_seconds: int = 3600
     return_audio: bool = False
+    max_calls_per_second: float = math.inf
 
     @property
     def published_tracks(self) -> tuple[Track, ...]:

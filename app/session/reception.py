@@ -1,6 +1,7 @@
 """Who is let in: calls at the webhook, streams at their `start`."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -9,6 +10,7 @@ from app.auth import TICKET_LIFE_SECONDS, Ticket, TicketOffice
 from app.errors import (
     BridgeError,
     BusinessMismatch,
+    CallRateExceeded,
     EventsBacklogged,
     PlanLimitReached,
     StoreUnavailable,
@@ -92,8 +94,10 @@ class Slots(Protocol):
     def check_room(self) -> None:
         """Raise Draining or ProcessFull when this process takes no new call."""
 
-    async def reserve(self, business_id: str, call_sid: str, limit: int) -> None:
-        """Hold a slot of a plan for a call, or raise PlanLimitReached."""
+    async def reserve(
+        self, business_id: str, call_sid: str, limit: int, per_second: float = math.inf
+    ) -> None:
+        """Hold a slot of a plan for a call, or raise PlanLimitReached or CallRateExceeded."""
 
     async def release(self, business_id: str, call_sid: str) -> None:
         """Let go of a call's slot."""
@@ -150,7 +154,9 @@ class Reception:
         try:
             business, plan = await self._owner(call)
             self._check_open()
-            await self._slots.reserve(business.id, call.call_sid, plan.max_concurrent_calls)
+            await self._slots.reserve(
+                business.id, call.call_sid, plan.max_concurrent_calls, plan.max_calls_per_second
+            )
             ticket = ""
             if not await self._stream_is_live(business.id, call.call_sid):
                 ticket = self._tickets.issue(call.call_sid, business.id, plan.name)
@@ -241,9 +247,13 @@ class Reception:
             business, plan = await self._owner_of_stream(call, start, handshake, ticket)
             if ticket is not None and ticket.call_sid != start.call_sid:
                 await self._slots.release(business.id, ticket.call_sid)
+            # A ticket's call was counted when the ticket was given.
+            pace = math.inf if ticket else plan.max_calls_per_second
             try:
-                await self._slots.reserve(business.id, start.call_sid, plan.max_concurrent_calls)
-            except PlanLimitReached as error:
+                await self._slots.reserve(
+                    business.id, start.call_sid, plan.max_concurrent_calls, pace
+                )
+            except (PlanLimitReached, CallRateExceeded) as error:
                 self._turn_away(call, error, business, plan)
                 raise
         except BaseException:

@@ -5,7 +5,9 @@ Every method but `open` and `close` raises StoreUnavailable when the store
 cannot be reached in time.
 """
 
+import math
 from collections.abc import Collection
+from enum import Enum
 from typing import Protocol
 
 from app.events import HeldStream
@@ -13,6 +15,17 @@ from app.plans import Business, Directory, Plan
 
 # A dead replica's slots are free, and its streams lost, after this time.
 LIVE_SECONDS = 20.0
+
+
+class SlotAnswer(Enum):
+    """Whether a call got a slot; true when it did."""
+
+    ALL_TAKEN = 0
+    TAKEN = 1
+    TOO_FAST = 2
+
+    def __bool__(self) -> bool:
+        return self is SlotAnswer.TAKEN
 
 
 class Store(Protocol):
@@ -58,12 +71,17 @@ class Store(Protocol):
         """Tell whether this call is asked about for the first time in `ttl_seconds`."""
 
     async def take_slot(
-        self, business_id: str, call_sid: str, limit: int, lease_seconds: float
-    ) -> bool:
-        """Hold one of `limit` slots for a call; False when all are taken.
+        self,
+        business_id: str,
+        call_sid: str,
+        limit: int,
+        lease_seconds: float,
+        per_second: float = math.inf,
+    ) -> SlotAnswer:
+        """Hold one of `limit` slots for a call, unless `per_second` were taken just now.
 
         Atomic over replicas. A call that holds a slot keeps it, whatever the
-        limit, and its lease never gets shorter. Leases that ran out don't count.
+        limits, and its lease never gets shorter. Leases that ran out don't count.
         """
 
     async def renew_slots(

@@ -1,10 +1,13 @@
 """The store of a process that stands alone; it forgets all when it ends."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 
 from app.events import HeldStream
 from app.plans import Business, Directory, Plan
+from app.store.base import SlotAnswer
+from app.store.pace import Pace, RecentCalls
 
 
 class MemoryStore:
@@ -18,6 +21,7 @@ class MemoryStore:
         self._spent = _Once(clock)
         self._seen = _Once(clock)
         self._slots: dict[str, dict[str, float]] = {}
+        self._recent = RecentCalls(clock)
         self._live: dict[tuple[str, str], tuple[str, float]] = {}
         self._leases: dict[tuple[str, int], tuple[HeldStream, float]] = {}
         self._reached_since = self._reached_last = clock()
@@ -75,14 +79,23 @@ class MemoryStore:
         return self._seen.first(call_sid, ttl_seconds)
 
     async def take_slot(
-        self, business_id: str, call_sid: str, limit: int, lease_seconds: float
-    ) -> bool:
-        """Hold one of `limit` slots for a call; False when all are taken."""
-        slots = self._running_slots(business_id)
-        if call_sid not in slots and len(slots) >= limit:
-            return False
+        self,
+        business_id: str,
+        call_sid: str,
+        limit: int,
+        lease_seconds: float,
+        per_second: float = math.inf,
+    ) -> SlotAnswer:
+        """Hold one of `limit` slots for a call, unless `per_second` were taken just now."""
+        slots, pace = self._running_slots(business_id), Pace.of(per_second)
+        if call_sid not in slots:
+            if len(slots) >= limit:
+                return SlotAnswer.ALL_TAKEN
+            if not self._recent.has_room(business_id, pace):
+                return SlotAnswer.TOO_FAST
+            self._recent.add(business_id, pace)
         self._lengthen(business_id, call_sid, lease_seconds)
-        return True
+        return SlotAnswer.TAKEN
 
     async def renew_slots(
         self, business_id: str, call_sids: Collection[str], lease_seconds: float

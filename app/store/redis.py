@@ -6,6 +6,7 @@ Keys; all braces are literal, and are Redis Cluster's hash tags:
     number:{E164}                   string  the id of the business that owns it
     plans  businesses               set     every NAME, every ID
     live:{BUSINESS}                 zset    CallSid → when its slot's lease ends, Unix ms
+    live:{BUSINESS}:recent          list    when its last calls were taken, Unix ms, where it has a pace
     live:{BUSINESS}:stream:CALLSID  string  the call's live stream, for as long as its lease
     ticket:{NONCE}  seen:{CALLSID}  string  there for as long as spent, or seen
     held:{streams}                  zset    STREAM@START_MS → when its lease ends, Unix ms
@@ -15,13 +16,16 @@ Keys; all braces are literal, and are Redis Cluster's hash tags:
 """
 
 import logging
+import math
 from collections.abc import Collection
 from itertools import islice
 
 import msgspec
 
 from app.events import HeldStream
+from app.store.base import SlotAnswer
 from app.store.directory import RedisDirectory
+from app.store.pace import Pace
 from app.store.reach import in_ms, text
 from app.store.scripts import (
     CLAIM_STREAMS,
@@ -62,12 +66,19 @@ class RedisStore(RedisDirectory):
     # -------------------------------------------------------------------- slots
 
     async def take_slot(
-        self, business_id: str, call_sid: str, limit: int, lease_seconds: float
-    ) -> bool:
-        """Hold one of `limit` slots for a call; False when all are taken."""
+        self,
+        business_id: str,
+        call_sid: str,
+        limit: int,
+        lease_seconds: float,
+        per_second: float = math.inf,
+    ) -> SlotAnswer:
+        """Hold one of `limit` slots for a call, unless `per_second` were taken just now."""
         key = _slots_key(business_id)
-        lease = in_ms(lease_seconds)
-        return bool(await self._ask("EVAL", TAKE_SLOT, 1, key, call_sid, limit, lease))
+        asked: list[str | int] = [call_sid, limit, in_ms(lease_seconds)]
+        if pace := Pace.of(per_second):
+            asked += [pace.calls, in_ms(pace.seconds)]
+        return SlotAnswer(await self._ask("EVAL", TAKE_SLOT, 2, key, f"{key}:recent", *asked))
 
     async def renew_slots(
         self, business_id: str, call_sids: Collection[str], lease_seconds: float

@@ -21,10 +21,20 @@ local function forget_in_time()
 end
 """
 
-# KEYS: live:{BUSINESS}; ARGV: CallSid, limit, lease in ms.
+# KEYS: live:{BUSINESS}, live:{BUSINESS}:recent; ARGV: CallSid, limit, lease in ms, and
+# where there is a pace, so many calls in so many ms. Returns the value of a SlotAnswer.
 TAKE_SLOT = f"""{_RUNNING}{_HOLD}
 local held = redis.call('ZSCORE', KEYS[1], ARGV[1])
-if not held and redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
+if not held then
+  if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
+  if ARGV[4] then
+    local earlier = redis.call('LINDEX', KEYS[2], ARGV[4] - 1)
+    if earlier and math.abs(now - earlier) < tonumber(ARGV[5]) then return 2 end
+    redis.call('LPUSH', KEYS[2], now)
+    redis.call('LTRIM', KEYS[2], 0, ARGV[4] - 1)
+    redis.call('PEXPIRE', KEYS[2], ARGV[5])
+  end
+end
 hold(ARGV[1], held, ARGV[3])
 forget_in_time()
 return 1

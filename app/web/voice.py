@@ -9,7 +9,14 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from app import twiml
-from app.errors import BridgeError, MalformedRequest, PlanLimitReached, ProcessFull, UnknownBusiness
+from app.errors import (
+    BridgeError,
+    CallRateExceeded,
+    MalformedRequest,
+    PlanLimitReached,
+    ProcessFull,
+    UnknownBusiness,
+)
 from app.events import CallIdentity
 from app.plans import TrackPlan
 from app.registry import Registry
@@ -160,7 +167,7 @@ def _refusal(refusal: Refusal) -> str:
     match refusal.error:
         case UnknownBusiness():
             return twiml.unknown_number()
-        case PlanLimitReached() | ProcessFull():
+        case PlanLimitReached() | CallRateExceeded() | ProcessFull():
             return twiml.reject_busy(message)
     return twiml.unavailable()
 

@@ -9,6 +9,7 @@ from app.auth import TICKET_LIFE_SECONDS, TicketOffice
 from app.errors import (
     BridgeError,
     BusinessMismatch,
+    CallRateExceeded,
     EventsBacklogged,
     PlanLimitReached,
     StoreUnavailable,
@@ -33,8 +34,13 @@ from app.session.reception import (
 from app.store.memory import MemoryStore
 
 DIRECTORY = Directory(
-    (Plan("small", max_concurrent_calls=1), Plan("large")),
     (
+        Plan("small", max_concurrent_calls=1),
+        Plan("large"),
+        Plan("slow", max_calls_per_second=1),
+    ),
+    (
+        Business("three", "Three", "slow", ("+15005550003",)),
         Business("one", "One", "large", ("+15005550001",)),
         Business("two", "Two", "small", ("+15005550002",)),
     ),
@@ -114,6 +120,22 @@ async def test_a_call_is_welcomed_announced_once_and_its_ticket_admits(desk: Des
     admitted = await desk.reception.admit(start({"ticket": second.ticket, "from": "+2"}), TWILIO)
     assert (admitted.call.business_id, admitted.plan.name) == ("one", "large")
     assert admitted.from_number == "+2"
+
+
+async def test_a_ticket_counts_a_call_once_against_the_pace(desk: Desk) -> None:
+    made_up = (await desk.welcome("url-1", "+15005550003")).ticket
+    decided = await desk.reception.answer(IncomingCall("CA9", "+1", "+15005550003"))
+    assert isinstance(decided, Refusal)
+    assert decided.error.reason == "call_rate_exceeded"
+    assert [event.data.get("reason") for event in desk.told] == [None, "call_rate_exceeded"]
+    await desk.reception.admit(start({"ticket": made_up}), TWILIO)
+
+
+async def test_a_stream_without_a_ticket_is_held_to_the_pace(desk: Desk) -> None:
+    client = Handshake("pcm", "three", has_credentials=True)
+    await desk.reception.admit(start({}), client)
+    with pytest.raises(CallRateExceeded):
+        await desk.reception.admit(start({}, "CA2", "MZ2"), client)
 
 
 async def test_a_url_may_name_the_business(desk: Desk) -> None:

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from app.errors import ConfigurationError, StoreUnavailable
 from app.events import CallIdentity, HeldStream
 from app.plans import Business, Directory, Plan
+from app.store.base import SlotAnswer
 from app.store.redis import RedisStore
 from app.tools.embedded import EmbeddedRedis
 from tests.store.conftest import emptied
@@ -84,7 +85,7 @@ async def frozen(url: str) -> AsyncIterator[None]:
 async def test_the_keys_have_literal_braces(url: str, redis: "Redis") -> None:
     async with opened(url) as store:
         await store.load_if_empty(DIRECTORY)
-        await store.take_slot("shop", "CA1", 1, LONG)
+        await store.take_slot("shop", "CA1", 1, LONG, per_second=1 / LONG)
         await store.mark_live("shop", "CA1", "MZ1", LONG)
         await store.spend_ticket("n", LONG)
         await store.first_seen("CA1", LONG)
@@ -96,6 +97,7 @@ async def test_the_keys_have_literal_braces(url: str, redis: "Redis") -> None:
         "business:{shop}",
         "number:{+12763659195}",
         "live:{shop}",
+        "live:{shop}:recent",
         "live:{shop}:stream:CA1",
         "ticket:{n}",
         "seen:{CA1}",
@@ -107,7 +109,7 @@ async def test_the_keys_have_literal_braces(url: str, redis: "Redis") -> None:
 
 async def test_what_leases_hold_does_not_outlive_them(url: str, redis: "Redis") -> None:
     async with opened(url) as store:
-        await store.take_slot("shop", "CA1", 9, LONG)
+        await store.take_slot("shop", "CA1", 9, LONG, per_second=1 / LONG)
         await store.take_slot("shop", "CA2", 9, 1.0)
         await store.renew_slots("bank", ["CA3"], LONG)
         await store.mark_live("shop", "CA1", "MZ1", LONG)
@@ -158,8 +160,17 @@ async def test_two_replicas_never_give_more_slots_than_the_limit(url: str) -> No
         taken = await asyncio.gather(
             *((one, two)[n % 2].take_slot("shop", f"CA{n}", 7, LONG) for n in range(200))
         )
-        assert sum(taken) == 7
+        assert taken.count(SlotAnswer.TAKEN) == 7
         assert await one.slots_taken("shop") == await two.slots_taken("shop") == 7
+
+
+async def test_two_replicas_never_take_calls_faster_than_the_pace(url: str) -> None:
+    async with opened(url) as one, opened(url) as two:
+        answers = await asyncio.gather(
+            *((one, two)[n % 2].take_slot("shop", f"CA{n}", 999, LONG, 0.1) for n in range(50))
+        )
+        assert answers.count(SlotAnswer.TAKEN) == 1
+        assert answers.count(SlotAnswer.TOO_FAST) == 49
 
 
 async def test_a_replica_sees_what_another_has_done(url: str) -> None:

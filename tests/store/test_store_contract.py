@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from app.plans import Business, Directory, Plan
-from app.store.base import Store
+from app.store.base import SlotAnswer, Store
 
 WAIT_SECONDS = 5.0
 LONG = 60.0
@@ -17,7 +17,7 @@ ORPHAN = Business("orphan", "Orphan", "gone")
 DIRECTORY = Directory((PREMIUM,), (SHOP, ORPHAN))
 
 
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+async def until(holds: Callable[[], Awaitable[object]]) -> None:
     async with asyncio.timeout(WAIT_SECONDS):
         while not await holds():
             await asyncio.sleep(0.01)
@@ -122,13 +122,13 @@ async def test_a_call_and_a_ticket_of_one_name_have_nothing_in_common(store: Sto
 
 async def test_slots_are_given_up_to_the_limit(store: Store) -> None:
     taken = [await store.take_slot("shop", f"CA{n}", 2, LONG) for n in range(3)]
-    assert taken == [True, True, False]
+    assert taken == [SlotAnswer.TAKEN, SlotAnswer.TAKEN, SlotAnswer.ALL_TAKEN]
     assert await store.slots_taken("shop") == 2
 
 
 async def test_of_many_calls_at_once_as_many_get_a_slot_as_there_are(store: Store) -> None:
     taken = await asyncio.gather(*(store.take_slot("shop", f"CA{n}", 7, LONG) for n in range(200)))
-    assert sum(taken) == 7
+    assert taken.count(SlotAnswer.TAKEN) == 7
     assert await store.slots_taken("shop") == 7
 
 
@@ -215,6 +215,47 @@ async def test_a_call_that_lives_gets_a_lost_slot_back_and_is_named(store: Store
 async def test_renewing_no_calls_changes_nothing(store: Store) -> None:
     assert await store.renew_slots("shop", [], LONG) == set()
     assert await store.slots_taken("shop") == 0
+
+
+# ------------------------------------------------------------------------- pace
+
+
+async def test_calls_are_taken_as_fast_as_the_pace_and_no_faster(store: Store) -> None:
+    answers = [await store.take_slot("shop", f"CA{n}", 9, LONG, 3 / LONG) for n in range(2)]
+    assert answers == [SlotAnswer.TAKEN, SlotAnswer.TOO_FAST]
+    several = [await store.take_slot("bank", f"CA{n}", 9, LONG, 3) for n in range(4)]
+    assert several == [*[SlotAnswer.TAKEN] * 3, SlotAnswer.TOO_FAST]
+
+
+async def test_a_call_that_came_too_fast_holds_nothing(store: Store) -> None:
+    assert await store.take_slot("shop", "CA1", 9, LONG, 1 / LONG)
+    assert not await store.take_slot("shop", "CA2", 9, LONG, 1 / LONG)
+    assert await store.slots_taken("shop") == 1
+
+
+async def test_a_call_that_asks_again_is_not_counted_again(store: Store) -> None:
+    for _ in range(3):
+        assert await store.take_slot("shop", "CA1", 9, LONG, 1 / LONG)
+
+
+async def test_a_call_that_found_no_slot_is_not_counted(store: Store) -> None:
+    assert await store.take_slot("shop", "CA1", 1, LONG)
+    assert await store.take_slot("shop", "CA2", 1, LONG, 1 / LONG) is SlotAnswer.ALL_TAKEN
+    await store.free_slot("shop", "CA1")
+    assert await store.take_slot("shop", "CA2", 1, LONG, 1 / LONG)
+
+
+async def test_a_moment_later_the_next_call_keeps_the_pace(store: Store) -> None:
+    assert await store.take_slot("shop", "CA1", 9, LONG, 4)
+    for number in (2, 3, 4):
+        await store.take_slot("shop", f"CA{number}", 9, LONG, 4)
+    await until(lambda: store.take_slot("shop", "CA5", 9, LONG, 4))
+
+
+async def test_businesses_have_a_pace_each(store: Store) -> None:
+    assert await store.take_slot("shop", "CA1", 9, LONG, 1 / LONG)
+    assert await store.take_slot("bank", "CA2", 9, LONG, 1 / LONG)
+    assert await store.take_slot("shop", "CA3", 9, LONG)
 
 
 # ----------------------------------------------------------------- live streams

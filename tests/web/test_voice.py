@@ -181,6 +181,16 @@ async def test_a_call_over_the_plans_limit_hears_that_it_is_busy(service: Servic
     await post(service, "/twilio-status", {**second, "CallStatus": "completed"})
 
 
+async def test_a_call_that_comes_too_fast_is_rejected_as_busy(service: Service) -> None:
+    first, second = a_call("+15005550007"), a_call("+15005550007")
+    for _ in range(2):
+        assert "Stream" in (await post(service, "/twilio-voice", first)).text
+    refused = await post(service, "/twilio-voice", second)
+    assert refused.status_code == 200
+    assert ElementTree.fromstring(refused.text)[0].attrib == {"reason": "busy"}
+    assert lines_with(service.logged(), second["CallSid"], "refused: call_rate_exceeded")
+
+
 async def test_a_webhook_that_comes_twice_is_one_call_with_a_fresh_ticket(
     service: Service,
 ) -> None:
