@@ -72,10 +72,14 @@ class Reaper:
                 return
 
     async def _end(self, held: HeldStream) -> None:
+        call = held.call
         if await self._pubsub.end_lost(held):
+            if await self._store.live_stream(call.business_id, call.call_sid) is None:
+                # Reserved for a minute at the webhook, it may have long to run.
+                await self._store.free_slot(call.business_id, call.call_sid)
             self._metrics.reaped.inc()
             log.warning(
                 "[Reaper] Stream %s ended for a replica that died - CallSid: %s, business: %s",
-                *(held.call.stream_sid, held.call.call_sid, held.call.business_id),
+                *(call.stream_sid, call.call_sid, call.business_id),
             )
         await self._store.let_go([held])

@@ -6,7 +6,7 @@ Keys; all braces are literal, and are Redis Cluster's hash tags:
     number:{E164}                   string  the id of the business that owns it
     plans  businesses               set     every NAME, every ID
     live:{BUSINESS}                 zset    CallSid → when its slot's lease ends, Unix ms
-    live:{BUSINESS}:recent          list    when its last calls were taken, Unix ms, where it has a pace
+    live:{BUSINESS}:recent          list    when its last calls were taken, Unix ms
     live:{BUSINESS}:stream:CALLSID  string  the call's live stream, for as long as its lease
     ticket:{NONCE}  seen:{CALLSID}  string  there for as long as spent, or seen
     held:{streams}                  zset    STREAM@START_MS → when its lease ends, Unix ms
