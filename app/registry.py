@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 # DESIGN: the slot's lease is 60 s before `start`.
 RESERVED_SECONDS = 60.0
-# Leases of live calls and streams last LIVE_SECONDS: three times that long.
+# A lease of LIVE_SECONDS outlasts two renewals that fail.
 RENEW_SECONDS = 6.0
 RETRY_SECONDS = 1.0
 # Leases of ended streams that wait to be given up; older ones run out by themselves.
