@@ -1,94 +1,19 @@
 """Connections for writing to a Redis Cluster: one to each node that is needed."""
 
 import asyncio
-import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from redis.asyncio import RedisCluster
 from redis.asyncio.connection import AbstractConnection
-from redis.crc import key_slot
-from redis.exceptions import AskError, MovedError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from app.errors import BrokerError, BrokerLost, BrokerRefused, BrokerReplaced
 from app.pubsub.redis_errors import error_kind
 from app.pubsub.redis_link import Command, Part, connected, discard, exchange, last_replies
 from app.redis_url import RedisUrl
-from app.topology import Address
+from app.topology import Address, SlotMap, redirection, slot_of
 
-log = logging.getLogger(__name__)
-
-# A key may be on its way from one node to another, and a node may have failed.
 MAX_REDIRECTIONS = 4
-# While a node fails over, the others are asked often enough.
-REFRESH_SECONDS = 0.2
-REFRESH_LONGEST_SECONDS = 3.0
-
-
-def slot_of(key: str) -> int:
-    """Give the hash slot of a key."""
-    return int(key_slot(key.encode()))
-
-
-class SlotMap:
-    """Know which node serves each slot; ask the cluster again when that was wrong."""
-
-    def __init__(self, client: RedisCluster) -> None:
-        self._client = client
-        self._ready = False
-        self._known = False
-        self._asked_at = float("-inf")
-        self._asking: asyncio.Task[None] | None = None
-
-    async def node_of(self, slot: int) -> Address:
-        """Give the node that takes writes to a slot.
-
-        Raises:
-            BrokerRefused: the cluster cannot be asked, or no node serves it.
-        """
-        if not self._known:
-            await self._refresh()
-        try:
-            node = self._client.nodes_manager.get_node_from_slot(slot)
-        except (RedisError, KeyError) as error:
-            self.doubt()
-            raise BrokerRefused("clusterdown", f"no node serves slot {slot}") from error
-        return str(node.host), int(node.port)
-
-    def doubt(self) -> None:
-        """Ask the cluster before the next write."""
-        self._known = False
-
-    async def close(self) -> None:
-        """Stop asking."""
-        if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.gather(self._asking, return_exceptions=True)
-
-    async def _refresh(self) -> None:
-        """Ask the nodes; those who come meanwhile wait for the same answer.
-
-        Not cancelled when it takes long: a client that is cancelled while it
-        asks may not be usable again.
-        """
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask())
-        await asyncio.wait({self._asking}, timeout=REFRESH_LONGEST_SECONDS)
-        if not self._asking.done():
-            raise BrokerRefused("timeout", "the cluster does not say who serves what")
-        error = self._asking.exception()
-        if error is not None:
-            raise BrokerRefused(error_kind(error), str(error)) from error
-
-    async def _ask(self) -> None:
-        loop = asyncio.get_running_loop()
-        await asyncio.sleep(max(0.0, self._asked_at + REFRESH_SECONDS - loop.time()))
-        self._asked_at = loop.time()
-        if self._ready:
-            await self._client.nodes_manager.initialize()
-        else:
-            await self._client.initialize()
-        self._ready = self._known = True
 
 
 class ClusterLink:
@@ -111,7 +36,7 @@ class ClusterLink:
         for place, part in enumerate(parts):
             by_slot.setdefault(slot_of(part.key), []).append(place)
         replies: list[Any] = [None] * len(parts)
-        pending = {slot: (await self._slots.node_of(slot), False) for slot in by_slot}
+        pending = await self._targets(by_slot)
         await self._check_identities(pending)
         for _ in range(MAX_REDIRECTIONS):
             answers = await self._send(
@@ -119,9 +44,10 @@ class ClusterLink:
             )
             redirected: dict[int, tuple[Address, bool]] = {}
             for slot, answer in answers.items():
-                redirection = self._redirection(answer)
-                if redirection is not None:
-                    redirected[slot] = redirection
+                cause = answer.__cause__ if isinstance(answer, BrokerError) else None
+                target = redirection(cause)
+                if target is not None:
+                    redirected[slot] = target
                 for place, reply in zip(by_slot[slot], _each(answer, by_slot[slot]), strict=True):
                     replies[place] = reply
             pending = redirected
@@ -134,12 +60,18 @@ class ClusterLink:
 
     async def still_there(self) -> None:
         """Ask each node written to for a sign of life; see `Link.still_there`."""
-        pending = {slot: (await self._slots.node_of(slot), False) for slot in self._served_by}
+        pending = await self._targets(self._served_by)
         await self._check_identities(pending)
         for address in {address for address, _ in pending.values()}:
             for reply in await self._to_node(address, False, [[Part("", [("PING",)])]]):
                 if isinstance(reply, BrokerError):
                     raise reply
+
+    async def _targets(self, slots: Iterable[int]) -> dict[int, tuple[Address, bool]]:
+        try:
+            return {slot: (await self._slots.node_of(slot), False) for slot in slots}
+        except RedisError as error:
+            raise BrokerRefused(error_kind(error), str(error)) from error
 
     async def _check_identities(self, pending: dict[int, tuple[Address, bool]]) -> None:
         """Raise BrokerReplaced when a slot is served by another server than before."""
@@ -208,15 +140,6 @@ class ClusterLink:
         refused = BrokerRefused(error_kind(answer), str(answer))
         refused.__cause__ = answer
         return refused
-
-    @staticmethod
-    def _redirection(answer: list[Any] | BrokerError) -> tuple[Address, bool] | None:
-        """Tell where a transaction must go, and whether only this once."""
-        cause = answer.__cause__ if isinstance(answer, BrokerError) else None
-        if not isinstance(cause, AskError):
-            return None
-        host, port = cause.node_addr
-        return (str(host), int(port)), not isinstance(cause, MovedError)
 
     async def _connected(self, address: Address) -> tuple[AbstractConnection, object]:
         known = self._connections.get(address)

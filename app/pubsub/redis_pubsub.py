@@ -32,7 +32,6 @@ from app.pubsub.lost import LOST_RECEIPT_JSON, lost_event
 from app.pubsub.redis_link import Part
 from app.pubsub.redis_ways import Ways
 from app.redis_url import parse_redis_url
-from app.topology import close
 
 POLL_SECONDS = 1.0
 # With a key, so that a cluster knows whom to ask.
@@ -114,8 +113,7 @@ class RedisPubSub:
             yield parse_lifecycle(fields)
 
     async def _listen(self, channel: str) -> AsyncIterator[dict[str, Field]]:
-        client = self._ways.reader()
-        await client.initialize()  # a cluster's does not by itself
+        client = await self._ways.listener()
         listener = client.pubsub(ignore_subscribe_messages=True)
         try:
             await listener.subscribe(channel)
@@ -125,7 +123,6 @@ class RedisPubSub:
                     yield msgspec.msgpack.decode(message["data"], type=dict)
         finally:
             await listener.aclose()  # type: ignore[no-untyped-call]
-            await close(client)
 
 
 def _publish(write: Write) -> Part:

@@ -130,7 +130,7 @@ class RedisStreams:
 
     async def record(self, stream: str) -> dict[str, Field]:
         """Give what is known of a stream, as published."""
-        found: Any = await self._ways.client.hgetall(record_key(stream))
+        found: Any = await self._ways.ask("HGETALL", record_key(stream))
         return {name.decode(): value.decode() for name, value in found.items()}
 
     async def entries(self, stream: str) -> AsyncIterator[tuple[str, Entry]]:
@@ -153,7 +153,9 @@ class RedisStreams:
         try:
             while True:
                 async with asyncio.timeout(BLOCK_MS / 1000 + 5):
-                    answer: Any = await client.xread({key: last}, READ_COUNT, BLOCK_MS)
+                    answer: Any = await client.execute_command(
+                        *("XREAD", "COUNT", READ_COUNT, "BLOCK", BLOCK_MS, "STREAMS", key, last)
+                    )
                 for _, found in answer or ():
                     for entry_id, fields in found:
                         last = entry_id.decode()

@@ -3,15 +3,15 @@
 import asyncio
 from typing import Any
 
-from redis.asyncio import RedisCluster
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from app.errors import BrokerRefused
-from app.pubsub.cluster_link import ClusterLink, SlotMap, slot_of
+from app.pubsub.cluster_link import ClusterLink
 from app.pubsub.redis_errors import error_kind, lost
 from app.pubsub.redis_link import CONNECT_SECONDS, REPLY_SECONDS, Link, PrimaryLink
 from app.redis_url import RedisUrl, Topology
-from app.topology import AnyRedis, client, close
+from app.topology import AnyRedis, ClusterClient, close, connect, listening_client, slot_of
 
 # How long a write may be lost after it was confirmed. A server that starts again
 # has its file of a second ago; a replica that is promoted may lag, and sentinels
@@ -28,13 +28,12 @@ class Ways:
 
     def __init__(self, where: RedisUrl, lanes: int = CLUSTER_LANES) -> None:
         self._where = where
-        self.client: AnyRedis = client(where, connect_seconds=CONNECT_SECONDS, max_connections=8)
-        self._slots: SlotMap | None = None
+        self.client = self._connect(max_connections=8)
         self._primary = PrimaryLink(where)
         self._watcher: asyncio.Task[None] | None = None
         self._links: list[Link] = [self._primary]
-        if isinstance(self.client, RedisCluster):
-            slots = self._slots = SlotMap(self.client)
+        if isinstance(self.client, ClusterClient):
+            slots = self.client.slots
             self._links = [ClusterLink(where, slots) for _ in range(lanes)]
         self.lanes = len(self._links)
         self.promise_seconds = PROMISE_SECONDS[where.topology]
@@ -54,7 +53,16 @@ class Ways:
 
     def reader(self) -> AnyRedis:
         """Make a client for one reader, who closes it."""
-        return client(self._where, connect_seconds=CONNECT_SECONDS, max_connections=2)
+        return self._connect(max_connections=2)
+
+    async def listener(self) -> Redis:
+        """Give a client that can listen to channels; it is closed with the rest."""
+        return await listening_client(self.client)
+
+    def _connect(self, *, max_connections: int) -> AnyRedis:
+        return connect(
+            self._where, connect_seconds=CONNECT_SECONDS, max_connections=max_connections
+        )
 
     async def still_there(self, lane: int) -> None:
         """See `Link.still_there`."""
@@ -76,7 +84,7 @@ class Ways:
         """Raise BrokerRefused unless the server answers."""
         try:
             async with asyncio.timeout(REPLY_SECONDS):
-                await self.client.ping()
+                await self.client.execute_command("PING")
         except (RedisError, OSError) as error:
             raise BrokerRefused(error_kind(error), str(error)) from error
 
@@ -87,6 +95,4 @@ class Ways:
             await asyncio.gather(self._watcher, return_exceptions=True)
         for link in self._links:
             await link.close()
-        if self._slots is not None:
-            await self._slots.close()
         await close(self.client)

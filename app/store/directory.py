@@ -12,7 +12,6 @@ from app.plans import DIALLED, IDENTIFIER, Business, Directory, Plan
 from app.store.reach import TIMEOUT_SECONDS, RedisReach, text
 
 FRESH_SECONDS = 1.0
-LOAD_BATCH = 500
 
 _T = TypeVar("_T")
 
@@ -58,12 +57,8 @@ class RedisDirectory(RedisReach):
             commands += [("SET", key, business.id) for key in owned]
         commands += [("SADD", "businesses", business.id) for business in directory.businesses]
         commands += [("SADD", "plans", plan.name) for plan in directory.plans]
-        for first in range(0, len(commands), LOAD_BATCH):
-            async with self._reaching():
-                pipeline = self._client.pipeline(transaction=False)
-                for command in commands[first : first + LOAD_BATCH]:
-                    pipeline.execute_command(*command)
-                await pipeline.execute()
+        for command in commands:
+            await self._ask(*command)
         return bool(commands)
 
     async def plan(self, name: str) -> Plan | None:

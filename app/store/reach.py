@@ -6,13 +6,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Self
 
-from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.errors import StoreUnavailable
+from app.redis_url import parse_redis_url
+from app.topology import AnyRedis, close, connect, forget_connections
 
 TIMEOUT_SECONDS = 0.25
 # After a silence, calls are decided without Redis for so long.
@@ -30,7 +29,7 @@ class RedisReach:
 
     def __init__(
         self,
-        client: Redis,
+        client: AnyRedis,
         *,
         own_client: bool = False,
         timeout_seconds: float = TIMEOUT_SECONDS,
@@ -53,16 +52,12 @@ class RedisReach:
         clock: Callable[[], float] = time.monotonic,
     ) -> Self:
         """Make one with a client of its own."""
-        pool = ConnectionPool.from_url(
-            url,
-            max_connections=MAX_CONNECTIONS,
-            retry=Retry(NoBackoff(), 0),
-            socket_connect_timeout=timeout_seconds,
-            socket_timeout=timeout_seconds,
-            socket_keepalive=True,
-            protocol=2,
+        client = connect(
+            parse_redis_url(url),
+            connect_seconds=timeout_seconds,
+            # One more, to ask a cluster who serves what.
+            max_connections=MAX_CONNECTIONS + 1,
         )
-        client = Redis.from_pool(pool)
         return cls(client, own_client=True, timeout_seconds=timeout_seconds, clock=clock)
 
     async def open(self) -> None:
@@ -72,7 +67,7 @@ class RedisReach:
         """Let go of every connection that is ours."""
         if self._own_client:
             with suppress(RedisError, OSError):
-                await self._client.aclose()
+                await close(self._client)
 
     async def check(self) -> None:
         """Raise StoreUnavailable unless a slot could be taken now.
@@ -83,7 +78,7 @@ class RedisReach:
 
     async def _ask(self, *command: str | bytes | int) -> Any:
         async with self._reaching():
-            return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
+            return await self._client.execute_command(*command)
 
     @asynccontextmanager
     async def _reaching(self) -> AsyncIterator[None]:
@@ -99,7 +94,7 @@ class RedisReach:
             raise StoreUnavailable(f"Redis did not answer within {waited} s") from error
         except ReadOnlyError as error:
             # After a failover the name may lead elsewhere: connect anew.
-            await self._client.connection_pool.disconnect(inuse_connections=False)
+            await forget_connections(self._client)
             raise StoreUnavailable("Redis is a read-only replica") from error
         except (RedisError, OSError) as error:
             # An error's text may hold what was sent; its class may not.

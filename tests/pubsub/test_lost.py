@@ -73,7 +73,7 @@ async def ids_and_ends(pubsub: Keeping) -> list[tuple[int, int, str]]:
     if isinstance(pubsub, MemoryPubSub):
         stored = pubsub._streams[f"audio:{{{STREAM}}}"].entries
         return [(ms, n, str(fields.get("reason", ""))) for (ms, n), fields in stored]
-    found: Any = await pubsub._link.client.xrange(f"audio:{{{STREAM}}}")
+    found: Any = await pubsub._ways.client.xrange(f"audio:{{{STREAM}}}")
     places = [(entry_id.decode().split("-"), fields) for entry_id, fields in found]
     return [(int(ms), int(n), fields.get(b"reason", b"").decode()) for (ms, n), fields in places]
 

@@ -358,8 +358,8 @@ async def impostor(
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while command := await reader.read(65536):
             await asyncio.sleep(pause_seconds)
-            if b"SETINFO" in command or b"SELECT" in command:
-                writer.write(b"+OK\r\n")
+            if handshake := command.count(b"SETINFO") + command.count(b"SELECT"):
+                writer.write(b"+OK\r\n" * handshake)
             else:
                 await answer(command, writer)
 

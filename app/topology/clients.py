@@ -1,18 +1,9 @@
-"""Connections and clients for each way that Redis can stand.
-
-None of them retries by itself: redis-py's own retries repeat an XADD whose
-reply was lost, and so write an entry twice; ours read first what stands.
-
-None has a time-out for replies either: redis-py 8.1 sends under
-`asyncio.wait_for`, which on Python 3.11 loses a cancellation that comes as it
-ends. Who uses one puts `asyncio.timeout` around each use.
-"""
+"""Clients and connections, from a REDIS_URL."""
 
 import asyncio
 from typing import Any, cast
 
-from redis.asyncio import ConnectionPool, Redis, RedisCluster
-from redis.asyncio.cluster import ClusterNode
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
@@ -20,12 +11,12 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from app.redis_url import RedisUrl, Topology
+from app.topology.cluster import Address, ClusterClient
 
 # One that does not answer is passed over; the next knows the same.
 SENTINEL_SECONDS = 0.5
 
-AnyRedis = Redis | RedisCluster
-Address = tuple[str, int]
+AnyRedis = Redis | ClusterClient
 
 
 class Sentinels(Sentinel):
@@ -56,25 +47,32 @@ class Sentinels(Sentinel):
         raise MasterNotFoundError(f"no sentinel names a primary of {service_name!r}")
 
 
-def client(where: RedisUrl, *, connect_seconds: float, max_connections: int) -> AnyRedis:
-    """Make a client that finds the right server for each command by itself."""
-    options = _options(connect_seconds)
-    kwargs = {**parse_url(where.nodes[0]), **options, "max_connections": max_connections}
+def connect(where: RedisUrl, *, connect_seconds: float, max_connections: int) -> AnyRedis:
+    """Make a client that finds the right server for each command by itself.
+
+    Nothing is connected before its first command. `max_connections` are to each
+    server.
+    """
+    options = {**_options(connect_seconds), "max_connections": max_connections}
+    first = where.nodes[0]
     if where.topology is Topology.SINGLE:
-        return Redis.from_pool(ConnectionPool(**kwargs))
-    kwargs["ssl"] = kwargs.pop("connection_class", None) is not None
+        return Redis.from_pool(ConnectionPool.from_url(first, **options))
     if where.topology is Topology.SENTINEL:
+        kwargs = {**parse_url(first), **options}
+        kwargs["ssl"] = kwargs.pop("connection_class", None) is not None
         del kwargs["host"]
         pool = SentinelConnectionPool(where.group, Sentinels(where), **kwargs)  # type: ignore[no-untyped-call]
         return Redis.from_pool(pool)
-    for name in ("host", "port", "db"):
-        kwargs.pop(name, None)
     nodes = [parse_url(url) for url in where.nodes]
-    return RedisCluster(
-        startup_nodes=[ClusterNode(node["host"], node["port"]) for node in nodes],
-        require_full_coverage=False,
-        **kwargs,
+    return ClusterClient(
+        [(node["host"], node["port"]) for node in nodes],
+        lambda address: Redis.from_pool(_pool_at(first, address, options)),
     )
+
+
+async def listening_client(opened: AnyRedis) -> Redis:
+    """Give a client of one server, fit for channels: any node of a cluster is."""
+    return await opened.any_node() if isinstance(opened, ClusterClient) else opened
 
 
 async def close(opened: AnyRedis) -> None:
@@ -85,14 +83,27 @@ async def close(opened: AnyRedis) -> None:
         await pool.sentinel_manager.aclose()
 
 
+async def forget_connections(opened: AnyRedis) -> None:
+    """Make every later command connect anew; a cluster's client asks again who serves what."""
+    if isinstance(opened, ClusterClient):
+        opened.slots.doubt()
+    else:
+        await opened.connection_pool.disconnect(inuse_connections=False)
+
+
 def connection(
     where: RedisUrl, address: Address | None, *, connect_seconds: float
 ) -> AbstractConnection:
     """Make one connection, not yet connected: to `address`, or to the one server."""
-    pool = ConnectionPool.from_url(where.nodes[0], **_options(connect_seconds))
+    pool = _pool_at(where.nodes[0], address, _options(connect_seconds))
+    return cast("AbstractConnection", pool.make_connection())  # type: ignore[no-untyped-call]
+
+
+def _pool_at(url: str, address: Address | None, options: dict[str, Any]) -> ConnectionPool:
+    pool = ConnectionPool.from_url(url, **options)
     if address is not None:
         pool.connection_kwargs["host"], pool.connection_kwargs["port"] = address
-    return cast("AbstractConnection", pool.make_connection())  # type: ignore[no-untyped-call]
+    return pool
 
 
 def _options(connect_seconds: float) -> dict[str, Any]:

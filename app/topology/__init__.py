@@ -1,0 +1,35 @@
+"""Connections and clients for each way that Redis can stand.
+
+None of them retries by itself: redis-py's own retries repeat an XADD whose
+reply was lost, and so write an entry twice; ours read first what stands.
+
+None has a time-out for replies either: redis-py 8.1 sends under
+`asyncio.wait_for`, which on Python 3.11 loses a cancellation that comes as it
+ends. Who uses one puts `asyncio.timeout` around each use.
+"""
+
+from app.topology.clients import (
+    AnyRedis,
+    Sentinels,
+    close,
+    connect,
+    connection,
+    forget_connections,
+    listening_client,
+)
+from app.topology.cluster import Address, ClusterClient, SlotMap, redirection, slot_of
+
+__all__ = [
+    "Address",
+    "AnyRedis",
+    "ClusterClient",
+    "Sentinels",
+    "SlotMap",
+    "close",
+    "connect",
+    "connection",
+    "forget_connections",
+    "listening_client",
+    "redirection",
+    "slot_of",
+]
