@@ -4,7 +4,11 @@ import argparse
 import asyncio
 import logging
 import os
+import secrets
+import shutil
+import socket
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,16 +16,24 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 from app import log as logs
-from app.errors import BridgeError
+from app.errors import BridgeError, SettingsError
 from app.main import compose
+from app.metrics import Metrics, SharedFigures
 from app.server import DrainingServer, server_config
-from app.settings import Settings
+from app.settings import Adapter, Settings
 from app.tools.demo import run_demo
 from app.tools.embedded import EmbeddedRedis
+from app.workers.lifeline import Lifeline
+from app.workers.port import listen
+from app.workers.supervisor import Patience, Supervisor
 
 log = logging.getLogger(__name__)
 
 EXIT_UNUSABLE = 2
+MOST_WORKERS = 64
+# How much longer than its calls a worker may take to stop: the last audio, the
+# last events, and what uvicorn waits for.
+STOP_SECONDS = 45.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--env-file", type=Path, help="read variables from this file; the environment wins"
     )
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="run the service")
     serve.add_argument(
         "--embedded-redis",
@@ -49,8 +61,22 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIRECTORY",
         help="without REDIS_URL, start a Redis server of our own that keeps its data there",
     )
+    serve.add_argument(
+        "--workers",
+        type=int,
+        choices=range(1, MOST_WORKERS + 1),
+        default=1,
+        metavar="N",
+        help="processes that share the port, each on a core of its own; default: 1",
+    )
     demo = commands.add_parser("demo", help="place one simulated call, and read it back")
     demo.add_argument("--wav", type=Path, default=Path("demo.wav"), help="where its audio goes")
+    # Started by `serve --workers`, and by nobody else; without help it is not listed.
+    worker = commands.add_parser("worker")
+    worker.add_argument("--slot", type=int, required=True)
+    worker.add_argument("--lifeline", type=int, required=True)
+    worker.add_argument("--listen", type=int, nargs="+", required=True)
+    worker.add_argument("--figures", type=Path, required=True)
     return parser
 
 
@@ -63,6 +89,8 @@ def _serve(parsed: argparse.Namespace) -> int:
             environment["REDIS_URL"] = redis.url
         settings = Settings.load(environment)
         logs.configure(settings.log_format, settings.log_level)
+        if parsed.workers > 1:
+            return _serve_by_workers(parsed.workers, settings, environment)
         service = compose(settings)
         server = DrainingServer(
             server_config(service.app, settings.host, settings.port),
@@ -74,11 +102,75 @@ def _serve(parsed: argparse.Namespace) -> int:
     return 0 if server.started else 1
 
 
+def _serve_by_workers(count: int, settings: Settings, environment: dict[str, str]) -> int:
+    """Start workers that share the port, and stay with them to the end."""
+    if settings.pubsub_adapter is Adapter.MEMORY:
+        problem = f"is memory, which {count} workers cannot share"
+        raise SettingsError("PUBSUB_ADAPTER", problem, Adapter.REDIS_STREAMS)
+    if settings.secret_key is None:
+        log.warning(
+            "[server] SECRET_KEY is not set: tickets are good for these %d workers only, "
+            "and not for another replica",
+            count,
+        )
+        environment["SECRET_KEY"] = secrets.token_urlsafe(32)
+    # Each worker imports what we have imported, wherever it was found.
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    with ExitStack() as stack:
+        try:
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="media-bridge-"))
+        except OSError as error:
+            problem = f"is no directory that can be written to: {error.strerror}"
+            raise SettingsError("TMPDIR", problem, "/var/tmp") from error
+        sockets = listen(settings.host, settings.port)
+        port = sockets[0].getsockname()[1]
+        listening = [str(one.fileno()) for one in sockets]
+
+        def command(slot: int, lifeline: int) -> list[str]:
+            own = ["--slot", str(slot), "--lifeline", str(lifeline), "--figures", directory]
+            return [sys.executable, "-P", "-m", "app", "worker", *own, "--listen", *listening]
+
+        supervisor = Supervisor(
+            count,
+            command,
+            environment,
+            sockets,
+            Patience(stop=settings.drain_seconds + STOP_SECONDS),
+            on_listening=lambda: _greet(settings, port, environment["REDIS_URL"]),
+            on_end=SharedFigures(Path(directory)).forget_gauges,
+        )
+        return asyncio.run(supervisor.run())
+
+
+def _worker(parsed: argparse.Namespace) -> int:
+    """Serve as one of several, by the settings and sockets that the supervisor gives."""
+    lifeline = Lifeline(parsed.lifeline)
+    lifeline.watch()
+    try:
+        settings = Settings.load(os.environ)
+        logs.configure(settings.log_format, settings.log_level, worker=parsed.slot)
+        service = compose(settings, metrics=Metrics.of_worker(parsed.figures, parsed.slot))
+    except BridgeError as error:
+        lifeline.report_unusable(str(error))
+        return EXIT_UNUSABLE
+    server = DrainingServer(
+        server_config(service.app, settings.host, settings.port),
+        refuse_new_calls=service.refuse_new_calls,
+        drain=service.drain,
+        on_listening=lambda port: lifeline.report_listening(),
+    )
+    server.run([socket.socket(fileno=descriptor) for descriptor in parsed.listen])
+    if lifeline.is_cut:
+        # Nobody else is left to tidy up.
+        shutil.rmtree(parsed.figures, ignore_errors=True)
+    return 0 if server.started else 1
+
+
 def _demo(parsed: argparse.Namespace) -> int:
     return asyncio.run(run_demo(parsed.wav, lambda line: print(line, flush=True)))
 
 
-_COMMANDS = {"serve": _serve, "demo": _demo}
+_COMMANDS = {"serve": _serve, "demo": _demo, "worker": _worker}
 
 
 def _environment(env_file: Path | None) -> dict[str, str]:

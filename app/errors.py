@@ -5,6 +5,7 @@
     │   ├── SettingsError             a variable is missing or unusable
     │   ├── ConfigurationError        a businesses file is unusable
     │   ├── EmbeddedServerError       no Redis server could be started
+    │   ├── StartRefused              a worker cannot serve with these settings
     │   ├── CaptureError              a capture file is unusable
     │   ├── BrokerError
     │   │   ├── BrokerRefused         the broker answered no; nothing was written
@@ -82,6 +83,12 @@ class EmbeddedServerError(LocalError):
     """Raised when no Redis server of our own could be started."""
 
     reason = "no_embedded_server"
+
+
+class StartRefused(LocalError):
+    """Raised when a worker process cannot serve with these settings; has its words."""
+
+    reason = "start_refused"
 
 
 class CaptureError(LocalError):

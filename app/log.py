@@ -36,18 +36,23 @@ _MAX_TRACEBACK = 20_000
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
-def configure(log_format: str, level: str, stream: IO[str] | None = None) -> None:
+def configure(
+    log_format: str, level: str, stream: IO[str] | None = None, *, worker: int | None = None
+) -> None:
     """Send the process's log to `stream` (stdout): `console` lines, or `json` objects.
 
     `level` is this program's. Libraries are heard from WARNING on: below it
-    they print query strings and headers.
+    they print query strings and headers. Where several processes log, each
+    line says which `worker` it is from.
     """
     target = stream or sys.stdout
     if isinstance(target, io.TextIOWrapper):
         # A line with an emoji is not to be lost where the terminal knows none.
         target.reconfigure(errors="backslashreplace")
     handler = logging.StreamHandler(target)
-    handler.setFormatter(JsonFormatter() if log_format == "json" else ConsoleFormatter())
+    handler.setFormatter(
+        JsonFormatter(worker) if log_format == "json" else ConsoleFormatter(worker)
+    )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     ours = logging.getLogger("app")
@@ -58,18 +63,26 @@ def configure(log_format: str, level: str, stream: IO[str] | None = None) -> Non
 
 
 class ConsoleFormatter(logging.Formatter):
-    """One line a message: time (UTC), level, text."""
+    """One line a message: time (UTC), level, the worker as `w1`, text."""
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._mark = "" if worker is None else f"w{worker} "
 
     def format(self, record: logging.LogRecord) -> str:
         """Render a record; a traceback stands behind the text on the same line."""
         text = safe(record.getMessage())
         if record.exc_info:
             text += " | " + safe(self.formatException(record.exc_info), _MAX_TRACEBACK)
-        return f"{_time_of(record)} {record.levelname:<7} {text}"
+        return f"{_time_of(record)} {record.levelname:<7} {self._mark}{text}"
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: `at level logger message`, `exception`, and extras."""
+    """One JSON object a line: `at level logger message`, `worker`, `exception`, and extras."""
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._mark = {} if worker is None else {"worker": worker}
 
     def format(self, record: logging.LogRecord) -> str:
         """Render a record."""
@@ -81,6 +94,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": safe(record.getMessage()),
+            **self._mark,
         }
         if record.exc_info:
             shown["exception"] = safe(self.formatException(record.exc_info), _MAX_TRACEBACK)

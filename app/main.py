@@ -88,7 +88,11 @@ def create_app(
 
 
 def compose(
-    settings: Settings, *, pubsub: PubSub | None = None, store: Store | None = None
+    settings: Settings,
+    *,
+    pubsub: PubSub | None = None,
+    store: Store | None = None,
+    metrics: Metrics | None = None,
 ) -> Service:
     """Make every part from `settings` and join them; nothing is connected yet."""
     if settings.waives_signatures:
@@ -96,7 +100,7 @@ def compose(
             "[server] ⚠️ ALLOW_UNSIGNED: requests without a signature are served, and stream "
             "tickets are ignored"
         )
-    metrics = Metrics()
+    metrics = metrics or Metrics()
     pubsub = pubsub or _pubsub(settings)
     store = store or _store(settings)
     registry = Registry(store, metrics, max_calls=settings.max_calls, clock=time.monotonic)
@@ -175,7 +179,7 @@ def _add_routes(
             bridge.metrics,
             metrics_token=settings.metrics_token.reveal() if settings.metrics_token else "",
             version=VERSION,
-            live_streams=lambda: registry.live_count,
+            live_streams=bridge.metrics.live_total,
         )
     )
 

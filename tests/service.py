@@ -110,8 +110,13 @@ class Service:
 
 
 @contextmanager
-def running_service(directory: Path, redis_url: str, **variables: str) -> Iterator[Service]:
-    """Start `python -m app serve` with these variables, until the block ends."""
+def running_service(
+    directory: Path, redis_url: str, *arguments: str, **variables: str
+) -> Iterator[Service]:
+    """Start `python -m app serve` with these variables, until the block ends.
+
+    It has a process group of its own, as a command in a terminal has.
+    """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     businesses = directory / "businesses.toml"
@@ -130,7 +135,11 @@ def running_service(directory: Path, redis_url: str, **variables: str) -> Iterat
     log = directory / "log.txt"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app", "serve"], env=environment, stdout=output, stderr=output
+            [sys.executable, "-m", "app", "serve", *arguments],
+            env=environment,
+            stdout=output,
+            stderr=output,
+            process_group=0,
         )
         try:
             _wait_until_up(url, process, log)

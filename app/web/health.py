@@ -31,7 +31,10 @@ def health_router(
     version: str,
     live_streams: Callable[[], int],
 ) -> APIRouter:
-    """Make the health routes and `/metrics`; an empty `metrics_token` leaves it open."""
+    """Make the health routes and `/metrics`; an empty `metrics_token` leaves it open.
+
+    What is counted is of the whole service; readiness is of the process asked.
+    """
     router = APIRouter(tags=["health"])
 
     @router.get("/health")
