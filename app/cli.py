@@ -115,7 +115,7 @@ def _serve_by_workers(count: int, settings: Settings, environment: dict[str, str
         )
         environment["SECRET_KEY"] = secrets.token_urlsafe(32)
     # Each worker imports what we have imported, wherever it was found.
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+    environment["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
     with ExitStack() as stack:
         try:
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="media-bridge-"))

@@ -78,6 +78,16 @@ def test_a_json_line_is_one_object_with_its_extras() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("log_format", "said"), [("console", " w2 text\n"), ("json", '"worker": 2')]
+)
+def test_where_several_processes_log_a_line_says_whose_it_is(log_format: str, said: str) -> None:
+    stream = io.StringIO()
+    configure(log_format, "INFO", stream, worker=2)
+    logging.getLogger("app").info("text", extra={"worker": 9})
+    assert said in stream.getvalue()
+
+
 def test_extras_cannot_replace_the_fields_of_a_line() -> None:
     found = json.loads(logged("json", "true", extra={"level": "x", "logger": "x", "at": "x"}))
     assert (found["level"], found["logger"], found["message"]) == ("INFO", "app.web.voice", "true")

@@ -10,6 +10,7 @@ from asyncio.subprocess import Process
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from types import FrameType
 
 from app.errors import StartRefused
 from app.workers.lifeline import LISTENING, UNUSABLE
@@ -81,14 +82,20 @@ class Supervisor:
         Raises:
             StartRefused: a worker cannot serve with these settings.
         """
+        loop = asyncio.get_running_loop()
+
+        def take(sig: int, frame: FrameType | None) -> None:
+            loop.call_soon_threadsafe(self._pass_on, sig)
+
         for sig in STOP_SIGNALS:
-            asyncio.get_running_loop().add_signal_handler(sig, self._pass_on, sig)
+            signal.signal(sig, take)
         async with asyncio.TaskGroup() as tasks:
             for slot in range(1, self._count + 1):
                 tasks.create_task(self._keep(slot))
-        # The loop takes its handlers out when it closes; a repeated signal would
-        # then cut short what our caller has left to do.
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        # A repeated signal must not cut short what our caller has left to do. The
+        # loop's own handlers would be taken out, and so let it, when it closes.
+        for sig in STOP_SIGNALS:
+            signal.signal(sig, signal.SIG_IGN)
         if self._refusal:
             raise StartRefused(self._refusal)
         return int(self._failed)
@@ -106,7 +113,8 @@ class Supervisor:
                 # SIGTERM ends one that does not listen yet, and holds no calls.
                 self._failed |= status not in (0, -signal.SIGTERM)
             elif not self._has_started:
-                log.error("[server] Worker %d did not start: %s", slot, _ended(status))
+                if not words:
+                    log.error("[server] Worker %d did not start: %s", slot, _ended(status))
                 self._refusal = words
                 self._failed = True
                 self._begin_stop(signal.SIGTERM)

@@ -147,6 +147,16 @@ def test_a_worker_that_dies_again_and_again_is_replaced_ever_later(tmp_path: Pat
         assert (tmp_path / "2.began").read_text() == "x"
 
 
+def test_a_stop_waits_for_no_pause(tmp_path: Path) -> None:
+    dies = LISTEN + "while slot == 2 and not taken: time.sleep(0.01)\n"
+    with supervised(tmp_path, dies, first_pause=600, pause=600) as running:
+        running.hears("the next starts in 600.0 s")
+        time.sleep(0.3)
+        running.told(signal.SIGTERM)
+        assert running.ended() == 0
+        assert (tmp_path / "1.began").read_text() == "x"
+
+
 def test_a_worker_that_lived_long_is_replaced_at_once(tmp_path: Path) -> None:
     dies = LISTEN + "while not taken and (slot == 2 or not first): time.sleep(0.01)\n"
     with supervised(tmp_path, dies, steady=0.0) as running:
