@@ -213,8 +213,8 @@ class Supervisor:
             self._send(slot, signal.SIGKILL)
 
     def _send(self, slot: int, sig: int) -> None:
-        # Not process.send_signal(): before Python 3.13 it may reap a process behind
-        # asyncio's back, whose exit status is then lost.
+        # Not process.send_signal(): before Python 3.13 (CPython gh-87744) it may reap
+        # a process behind asyncio's back, whose exit status is then lost.
         with suppress(ProcessLookupError):
             os.kill(self._running[slot].pid, sig)
 
