@@ -46,7 +46,6 @@ class Outbox:
         self._pubsub = pubsub
         self._limits = limits
         self._budget = ByteBudget(limits.buffer_bytes)
-        metrics.queued_bytes.set_function(lambda: self._budget.used)
         self._lanes = [
             Lane(
                 number,
@@ -55,6 +54,7 @@ class Outbox:
                 clock=clock,
                 jitter=jitter,
                 limits=limits,
+                budget=self._budget,
                 on_settled=self._note_settled,
             )
             for number in range(pubsub.lanes)
