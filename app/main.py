@@ -36,6 +36,7 @@ from app.settings import PublicUrl, Settings
 from app.store.base import Store
 from app.store.memory import MemoryStore
 from app.store.redis import RedisStore
+from app.web import documented
 from app.web.errors import install_error_handlers
 from app.web.health import health_router
 from app.web.ingest import IngestDesk, ingest_router
@@ -124,7 +125,14 @@ def compose(
         _directory(settings),
         drain_seconds=settings.drain_seconds,
     )
-    app = FastAPI(title="twilio-media-bridge", version=VERSION, lifespan=lifecycle.lifespan)
+    app = FastAPI(
+        title="twilio-media-bridge",
+        version=VERSION,
+        description=documented.DESCRIPTION,
+        openapi_tags=documented.TAGS,
+        lifespan=lifecycle.lifespan,
+    )
+    documented.complete(app)
     install_error_handlers(app)
     app.add_middleware(RequestLog)
     _add_routes(app, settings, bridge, registry, lifecycle, store)

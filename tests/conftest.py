@@ -4,9 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from app.tools.embedded import EmbeddedRedis
+from tests.examples import LONG
 from tests.service import Service, running_service
+
+settings.register_profile(LONG, deadline=None)
 
 
 @pytest.fixture(scope="session")

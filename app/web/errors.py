@@ -1,9 +1,11 @@
 """The one place where errors become HTTP answers."""
 
 import logging
+from http import HTTPStatus
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
 
 from app.errors import BridgeError
 
@@ -16,6 +18,13 @@ def install_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(BridgeError)
     async def _on_bridge_error(request: Request, error: BridgeError) -> Response:
         return error_response(error)
+
+    @app.exception_handler(HTTPException)
+    async def _on_http_error(request: Request, error: HTTPException) -> Response:
+        """Answer what the router refuses: no such path, or not by this method."""
+        reason = HTTPStatus(error.status_code).name.lower()
+        body = {"error": reason, "detail": error.detail}
+        return JSONResponse(body, error.status_code, error.headers)
 
     @app.exception_handler(Exception)
     async def _on_unexpected(request: Request, error: Exception) -> Response:

@@ -11,6 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from app.auth import constant_time_equal
 from app.errors import BridgeError, BrokerError
 from app.metrics import Metrics
+from app.web.documented import METRICS, Health, Readiness, Refusal
 
 CHECK_SECONDS = 2.0
 
@@ -37,12 +38,19 @@ def health_router(
     """
     router = APIRouter(tags=["health"])
 
-    @router.get("/health")
-    async def health() -> dict[str, str | int]:
+    @router.get("/health", operation_id="health", response_description="It does.")
+    async def health() -> Health:
         """Tell that the process serves; asks nobody, so that it costs nothing."""
-        return {"status": "healthy", "version": version, "liveStreams": live_streams()}
+        return Health(status="healthy", version=version, liveStreams=live_streams())
 
-    @router.get("/health/ready")
+    @router.get(
+        "/health/ready",
+        operation_id="ready",
+        responses={
+            200: {"model": Readiness, "description": "It would."},
+            503: {"model": Readiness, "description": "It would not."},
+        },
+    )
     async def ready() -> Response:
         """Tell whether a new call would be served: 503 with the reasons when not."""
         results = dict(zip((c.name for c in conditions), await _ask(conditions), strict=True))
@@ -50,8 +58,19 @@ def health_router(
         body = {"status": "ready" if is_ready else "unready", "checks": results}
         return JSONResponse(body, 200 if is_ready else 503)
 
-    @router.get("/metrics", include_in_schema=False)
+    @router.get(
+        "/metrics",
+        name="metrics",
+        operation_id="metrics",
+        response_class=Response,
+        responses={
+            200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}},
+            401: {"model": Refusal, "description": "METRICS_TOKEN is set, and was not shown."},
+        },
+        openapi_extra={"security": METRICS},
+    )
     async def exposition(request: Request) -> Response:
+        """Give every series of this process."""
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
         if metrics_token and not constant_time_equal(given, metrics_token):
             headers = {"WWW-Authenticate": "Bearer"}

@@ -23,10 +23,20 @@ from app.credentials.tokens import BearerToken, OwnClient
 from app.errors import (
     BridgeError,
     BusinessMismatch,
+    CredentialsInvalid,
+    CredentialsMissing,
+    Draining,
+    EventsBacklogged,
+    ExotelNotSupported,
     InvalidIdentifier,
     MalformedRequest,
+    PlanLimitReached,
+    ProcessFull,
     PublicUrlMissing,
     StoreUnavailable,
+    TokenExpired,
+    TokenInvalid,
+    UnknownBusiness,
 )
 from app.log import masked_url
 from app.session.call import CallSession
@@ -39,7 +49,9 @@ from app.session.reception import (
     Refusal,
 )
 from app.store.base import Store
+from app.web import documented
 from app.web.body import bounded_body
+from app.web.documented import FORM_TYPE, JSON_TYPE, StreamUrl, form_route, refusals
 from app.web.errors import error_response
 from app.web.streams import OpenSocket, upgrade_required
 from app.wire.base import Wire, is_identifier
@@ -52,6 +64,27 @@ log = logging.getLogger(__name__)
 INGEST = "/v1/ingest"
 OWN_CLIENT = "client"
 MAX_BODY_BYTES = 16 * 1024
+STREAM_URL_FORM = {
+    "CallSid": "The call's id.",
+    "CallFrom": "The caller; `From` too.",
+    "CallTo": "The dialled number; `To` too.",
+}
+REFUSALS = refusals(
+    InvalidIdentifier,
+    CredentialsMissing,
+    CredentialsInvalid,
+    TokenInvalid,
+    TokenExpired,
+    ExotelNotSupported,
+    BusinessMismatch,
+    UnknownBusiness,
+    PublicUrlMissing,
+    Draining,
+    ProcessFull,
+    EventsBacklogged,
+    PlanLimitReached,
+    StoreUnavailable,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +144,17 @@ def ingest_router(desk: IngestDesk) -> APIRouter:
         _log_request(request)
         return upgrade_required()
 
-    @router.api_route("/exotel-stream-url", methods=["GET", "POST"])
+    @form_route(
+        router,
+        "/exotel-stream-url",
+        "stream url",
+        STREAM_URL_FORM,
+        security=documented.INGEST,
+        types=(FORM_TYPE, JSON_TYPE),
+        responses={200: {"model": StreamUrl, "description": "Good for one stream."}, **REFUSALS},
+    )
     async def stream_url(request: Request) -> Response:
+        """Admit a call, and give the URL to which its audio goes."""
         try:
             return JSONResponse({"url": await _stream_url(desk, request)})
         except BridgeError as error:
@@ -225,7 +267,7 @@ async def _form(request: Request) -> dict[str, str]:
         body = await bounded_body(request, MAX_BODY_BYTES)
     except MalformedRequest:
         return {}  # no parameter is needed
-    if request.headers.get("content-type", "").startswith("application/json"):
+    if request.headers.get("content-type", "").startswith(JSON_TYPE):
         return params_of(_decoded(body))
     try:
         return dict(parse_qsl(body.decode("utf-8", "replace"), max_num_fields=100))

@@ -10,10 +10,10 @@ from app.auth import TwilioSignatures
 from app.errors import MalformedRequest, SignatureMissing
 from app.metrics import Metrics
 from app.web.body import bounded_body
+from app.web.documented import FORM_TYPE
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_FIELDS = 200
-FORM_TYPE = "application/x-www-form-urlencoded"
 SIGNATURE_HEADER = "x-twilio-signature"
 
 Params = list[tuple[str, str]]

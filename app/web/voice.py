@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request
@@ -15,6 +17,8 @@ from app.errors import (
     MalformedRequest,
     PlanLimitReached,
     ProcessFull,
+    SignatureInvalid,
+    SignatureMissing,
     UnknownBusiness,
 )
 from app.events import CallIdentity
@@ -22,6 +26,7 @@ from app.plans import TrackPlan
 from app.registry import Registry
 from app.session.herald import Herald
 from app.session.reception import IncomingCall, Reception, Refusal, Welcome
+from app.web.documented import TWILIO, form_route, refusals
 from app.web.errors import error_response
 from app.web.twilio_form import TwilioRequest, TwilioRequests
 from app.wire.base import is_identifier
@@ -31,6 +36,27 @@ log = logging.getLogger(__name__)
 STREAM_NAME = "media-bridge"
 # The statuses after which a call has no more (Twilio, "CallStatus values").
 FINAL_STATUSES = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
+
+# The fields that are read, of those that Twilio sends (PROTOCOLS 5).
+_CALL = {"CallSid": "The call's id."}
+VOICE_FORM = {**_CALL, "From": "The caller.", "To": "The dialled number."}
+DIAL_FORM = {**VOICE_FORM, "DialCallStatus": "How the forwarded leg ended."}
+STATUS_FORM = {
+    **VOICE_FORM,
+    "CallStatus": "The call's status.",
+    "CallDuration": "Its length in seconds, at the end.",
+    "SequenceNumber": "The callback's number.",
+}
+STREAM_FORM = {
+    **_CALL,
+    "StreamSid": "The stream's id.",
+    "StreamEvent": "`stream-started`, `stream-stopped` or `stream-error`.",
+    "StreamError": "Why it failed.",
+}
+TWIML = {"description": "TwiML.", "content": {"text/xml": {"schema": {"type": "string"}}}}
+NOTED: dict[str, Any] = {"status_code": 204, "response_description": "Noted."}
+REFUSALS = refusals(MalformedRequest, SignatureMissing, SignatureInvalid)
+_route = partial(form_route, security=TWILIO, needed=("CallSid",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +74,11 @@ class VoiceDesk:
 
 def voice_router(desk: VoiceDesk) -> APIRouter:
     """Make the routes that Twilio's webhooks and callbacks call."""
-    router = APIRouter(tags=["twilio"])
-    methods = ["POST", "GET"]
+    router = APIRouter(tags=["twilio"], responses=REFUSALS)
 
-    @router.api_route("/twilio-voice", methods=methods, name="voice webhook")
+    @_route(router, "/twilio-voice", "voice webhook", VOICE_FORM, responses={200: TWIML})
     async def voice(request: Request) -> Response:
+        """Answer an incoming call with TwiML: where its audio goes, or why it is turned away."""
         said = await _read(desk, request, "Voice Webhook")
         if isinstance(said, Response):
             return said
@@ -60,8 +86,9 @@ def voice_router(desk: VoiceDesk) -> APIRouter:
         log.info("[Voice Webhook] Incoming call - CallSid: %s", call.call_sid)
         return _xml(_answer(desk, call, await desk.reception.answer(call)))
 
-    @router.api_route("/twilio-dial", methods=methods, name="dial action")
+    @_route(router, "/twilio-dial", "dial action", DIAL_FORM, responses={200: TWIML})
     async def dial(request: Request) -> Response:
+        """Tell a forwarded call what comes after it: nothing, or that nobody answered."""
         said = await _read(desk, request, "Dial Action")
         if isinstance(said, Response):
             return said
@@ -69,8 +96,9 @@ def voice_router(desk: VoiceDesk) -> APIRouter:
         await _announce(desk, said, "call.status", {"dialStatus": status})
         return _xml(twiml.dial_outcome(status))
 
-    @router.api_route("/twilio-status", methods=methods, name="call status callback")
+    @_route(router, "/twilio-status", "call status callback", STATUS_FORM, **NOTED)
     async def status(request: Request) -> Response:
+        """Take a call's new status; a final one frees its slot."""
         said = await _read(desk, request, "Call Status")
         if isinstance(said, Response):
             return said
@@ -84,8 +112,9 @@ def voice_router(desk: VoiceDesk) -> APIRouter:
             await desk.registry.release(call.business_id, call.call_sid)
         return Response(status_code=204)
 
-    @router.api_route("/twilio-stream-status", methods=methods, name="stream status callback")
+    @_route(router, "/twilio-stream-status", "stream status callback", STREAM_FORM, **NOTED)
     async def stream_status(request: Request) -> Response:
+        """Take a media stream's new status, and why it failed."""
         said = await _read(desk, request, "Stream Status")
         if isinstance(said, Response):
             return said
