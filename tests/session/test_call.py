@@ -12,13 +12,14 @@ from app.events import EndReason, HeldStream, LifecycleEvent
 from app.metrics import Metrics
 from app.plans import Business, Directory, Plan
 from app.pubsub.memory import MemoryPubSub
-from app.pubsub.outbox import Outbox
+from app.pubsub.outbox import DEFAULT_LIMITS, Outbox, OutboxLimits
 from app.registry import Registry
 from app.session.call import Bridge, CallSession, Closed
 from app.session.herald import Herald
 from app.session.reception import Handshake, Reception
 from app.store.memory import MemoryStore
 from app.wire import twilio
+from app.wire.base import Wire
 from app.wire.twilio import TwilioWire
 
 DIRECTORY = Directory((Plan("plan"),), (Business("b", "B", "plan"),))
@@ -48,13 +49,16 @@ class FakeSocket:
 class Parts:
     """A bridge in memory, with its writer running."""
 
-    def __init__(self, registry_kind: type[Registry] = Registry) -> None:
+    def __init__(
+        self, registry_kind: type[Registry] = Registry, limits: OutboxLimits = DEFAULT_LIMITS
+    ) -> None:
         self.told: list[LifecycleEvent] = []
         self.store = MemoryStore(time.monotonic)
         metrics = Metrics()
         self.registry = registry_kind(self.store, metrics, max_calls=10, clock=time.monotonic)
+        self.pubsub = MemoryPubSub(time.monotonic)
         self.outbox = Outbox(
-            MemoryPubSub(time.monotonic), metrics, clock=time.monotonic, jitter=lambda: 0.5
+            self.pubsub, metrics, clock=time.monotonic, jitter=lambda: 0.5, limits=limits
         )
         ids = itertools.count()
         herald = Herald(self.told.append, time.time, lambda: str(next(ids)))
@@ -81,11 +85,20 @@ class Parts:
             start_timeout_seconds=1.0,
         )
 
-    async def run(self, socket: FakeSocket, *, idle_seconds: float | None = None) -> None:
-        await self.store.load_if_empty(DIRECTORY)
+    async def run(
+        self,
+        socket: FakeSocket,
+        *,
+        idle_seconds: float | None = None,
+        wire: Wire | None = None,
+        directory: Directory = DIRECTORY,
+    ) -> None:
+        await self.store.load_if_empty(directory)
         writer = asyncio.create_task(self.outbox.run())
         handshake = Handshake("twilio", "b")
-        session = CallSession(self.bridge, TwilioWire(), handshake, idle_seconds=idle_seconds)
+        session = CallSession(
+            self.bridge, wire or TwilioWire(), handshake, idle_seconds=idle_seconds
+        )
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 await session.run(socket)

@@ -37,6 +37,7 @@ from app.wire.exotel import (
     stop_message,
 )
 from tests.captures.make_captures import DIRECTORY, exotel_frames, speech_frames
+from tests.examples import examples
 
 STREAM = "f3b1c2d4e5a60718293a4b5c6d7e8f90"
 CALL = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
@@ -729,7 +730,7 @@ URLS = st.dictionaries(
 )
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(1000), deadline=None)
 @given(messages=st.lists(ANYTHING, min_size=1, max_size=6), query=URLS)
 def test_whatever_comes_is_answered_by_an_event_or_a_refused_start(
     messages: list[str | bytes], query: dict[str, str]

@@ -26,6 +26,7 @@ from app.events import (
 from app.media import Encoding, MediaFormat, Track
 from app.wire.base import StreamState
 from app.wire.pcm import PcmWire
+from tests.examples import examples
 
 BUSINESS = "tenant-abc"
 INTERACTION = "int-123"
@@ -265,7 +266,7 @@ ANYTHING = st.one_of(
 )
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(1000), deadline=None)
 @given(messages=st.lists(ANYTHING, min_size=1, max_size=6))
 def test_whatever_comes_is_answered_by_an_event_or_a_refused_start(
     messages: list[str | bytes],

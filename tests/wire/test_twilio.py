@@ -38,6 +38,7 @@ from app.wire.twilio import (
     stop_message,
 )
 from tests.captures.make_captures import DIRECTORY, SPOKEN, speech_frames
+from tests.examples import examples
 
 STREAM = "MZ0123456789abcdef0123456789abcdef"
 CALL = "CA0123456789abcdef0123456789abcdef"
@@ -626,7 +627,7 @@ ANYTHING = st.one_of(
 )
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=examples(1000), deadline=None)
 @given(message=ANYTHING, is_started=st.booleans())
 def test_whatever_comes_is_answered_by_an_event_or_a_refused_start(
     message: str | bytes, is_started: bool
