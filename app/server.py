@@ -12,6 +12,7 @@ from typing import Any
 import uvicorn
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode
 from websockets.http11 import Request
 
 from app.log import masked_url
@@ -42,6 +43,21 @@ class MediaSocketProtocol(WebSocketsSansIOProtocol):
             self.handle_parser_exception()
         elif not self.handshake_initiated and self.conn.handshake_exc is not None:
             self._refuse_request(self.conn.handshake_exc)
+
+    def send_receive_event_to_app(self) -> None:
+        """Hand on a message; text that is not UTF-8 fails the connection (RFC 6455, 8.1).
+
+        uvicorn 0.54 does so too, and logs it as an error of ours, with a traceback.
+        """
+        if self.curr_msg_data_type == "text" and not self.close_sent:
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:
+                self.frames = []
+                self.conn.fail(CloseCode.INVALID_DATA, "text is not UTF-8")
+                self.handle_parser_exception()
+                return
+        super().send_receive_event_to_app()
 
     def handle_connect(self, event: Request) -> None:
         """Take an upgrade request; log one that RFC 6455 demands to be refused."""
