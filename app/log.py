@@ -18,10 +18,14 @@ _SHOWN_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,128}")
 # A name may be a secret as well, where a peer forgets the `=`.
 _PARAMETER_NAME = re.compile(r"[A-Za-z_-]{1,32}")
 _MAX_PARAMETERS = 20
-# Parts of the names of headers that carry secrets; browsers' clients put tokens
-# into the subprotocol, as they can send no other header.
-_SECRET_HEADER = re.compile(
-    "auth|token|secret|key|password|cookie|session|credential|signature|sec-websocket-protocol"
+# What the guides tell to look at, and what proxies are known by. Every other header's
+# value is hidden: any proxy may put a token into one of its own.
+_SHOWN_HEADERS = frozenset(
+    "host origin referer user-agent accept accept-encoding accept-language content-type "
+    "content-length connection upgrade via forwarded sec-websocket-version "
+    "sec-websocket-extensions x-forwarded-for x-forwarded-proto x-forwarded-host "
+    "x-forwarded-port x-real-ip x-request-id x-original-uri x-original-url x-amzn-trace-id "
+    "x-railway-edge x-railway-request-id rndr-id cf-ray cf-connecting-ip cdn-loop".split()
 )
 _NUMBER = re.compile(r"\+?[0-9](?:[0-9 ().-]*[0-9])?")
 _MASKED_SCHEMES = frozenset({"client", "sip", "sips", "tel", "whatsapp"})
@@ -143,13 +147,13 @@ def mask_phone(number: str) -> str:
 
 
 def masked_headers(headers: Iterable[tuple[str, str]]) -> str:
-    """Show headers as a JSON object: secrets hidden, URLs without their query."""
+    """Show headers as a JSON object: known ones, URLs without their query; others hidden."""
     shown: dict[str, str] = {}
     for name, value in headers:
         lowered = name.lower()
         url, mark, _ = value.partition("?")
         readable = f"{url}{mark}{HIDDEN}" if mark else value
-        shown[lowered] = HIDDEN if _SECRET_HEADER.search(lowered) else readable
+        shown[lowered] = readable if lowered in _SHOWN_HEADERS else HIDDEN
     return json.dumps(shown, ensure_ascii=False)
 
 

@@ -266,6 +266,10 @@ def test_the_setting_chooses_the_mask() -> None:
         "X-Password",
         "X-Hub-Signature-256",
         "X-Amz-Credential",
+        "X-Goog-IAP-JWT-Assertion",
+        "Cf-Access-Jwt-Assertion",
+        "X-Amzn-Oidc-Data",
+        "X-Header-Of-Tomorrow",
     ],
 )
 def test_a_secret_header_is_hidden(name: str) -> None:
