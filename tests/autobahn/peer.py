@@ -223,6 +223,9 @@ class Peer(WebSocketProtocol, asyncio.Protocol):
             self._outgoing.append((data, sync))
 
     def _write_next(self) -> None:
+        if self._transport.is_closing():
+            self._outgoing.clear()
+            return
         data, alone = self._outgoing.popleft()
         together = [data]
         while not alone and self._outgoing and not self._outgoing[0][1]:
