@@ -153,10 +153,17 @@ Entry = AudioEntry | GapEntry | EndEntry
 
 
 class EndReason(StrEnum):
-    """Why a stream ended."""
+    """Why a stream ended.
+
+    Four of them tell how a peer left: it said `stop`; it closed the WebSocket
+    in good order, but said none; its connection was lost; or it fell silent and
+    answered no ping (`vanished`), where one that is `idle` answered.
+    """
 
     STOP = "stop"
+    CLOSED = "closed"
     DISCONNECTED = "disconnected"
+    VANISHED = "vanished"
     MAX_CALL_SECONDS = "max_call_seconds"
     MESSAGE_TOO_BIG = "message_too_big"
     BAD_MESSAGES = "too_many_bad_messages"

@@ -29,9 +29,10 @@ from app.pubsub.redis_pubsub import RedisPubSub
 from app.pubsub.redis_streams import RedisStreams
 from app.reaper import Reaper
 from app.registry import Registry
-from app.session.call import Bridge, CallSession
+from app.session.bridge import Bridge
+from app.session.call import CallSession
 from app.session.herald import Herald
-from app.session.reception import Reception
+from app.session.reception import Handshake, Reception
 from app.settings import PublicUrl, Settings
 from app.store.base import Store
 from app.store.memory import MemoryStore
@@ -211,9 +212,16 @@ def _add_twilio(
         mask_phone=logs.phone_mask(settings.log_phone_numbers),
     )
     app.include_router(voice_router(desk))
-    app.include_router(
-        stream_router(requests, lambda handshake: CallSession(bridge, TwilioWire(), handshake))
-    )
+
+    def new_session(handshake: Handshake) -> CallSession:
+        if handshake.unsigned:
+            # Typed or pasted by hand: it may pause, and names calls that are not its own.
+            return CallSession(bridge, TwilioWire(), handshake)
+        return CallSession(
+            bridge, TwilioWire(), handshake, idle_seconds=settings.media_idle_seconds
+        )
+
+    app.include_router(stream_router(requests, new_session))
 
 
 def _add_ingest(app: FastAPI, settings: Settings, bridge: Bridge, store: Store) -> None:

@@ -14,8 +14,10 @@ from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode
 from websockets.http11 import Request
+from websockets.protocol import OPEN
 
 from app.log import masked_url
+from app.session.watch import LINE_EXTENSION
 from app.wire.base import MAX_MESSAGE_BYTES
 
 log = logging.getLogger(__name__)
@@ -23,18 +25,32 @@ log = logging.getLogger(__name__)
 # Longer than the 60-90 s that platforms' routers keep an idle connection, so that
 # it is never ours that closes under a request.
 KEEP_ALIVE_SECONDS = 95
-PING_SECONDS = 20.0
 
 
 class MediaSocketProtocol(WebSocketsSansIOProtocol):
     """uvicorn's WebSocket protocol, which loses nothing that came before a fault.
 
     uvicorn 0.54 drops the messages it has parsed when a later one in the same
-    read breaks the protocol; here they reach the application first.
+    read breaks the protocol; here they reach the application first. It lends
+    the application its `Line`.
     """
+
+    answered = True
+
+    def ask(self) -> None:
+        """Ask the peer for a sign of life, by a ping; no effect when it is closed."""
+        self.answered = False
+        if self.conn.state is OPEN and not self.transport.is_closing():
+            self.conn.send_ping(b"")
+            self.transport.write(b"".join(self.conn.data_to_send()))
+
+    def abort(self) -> None:
+        """Let go of the connection at once, with all that is still to be sent."""
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket."""
+        self.answered = True
         self.conn.receive_data(data)
         self.handle_events()
         if self.close_sent:
@@ -62,6 +78,9 @@ class MediaSocketProtocol(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Request) -> None:
         """Take an upgrade request; log one that RFC 6455 demands to be refused."""
         super().handle_connect(event)
+        if self.response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+            lent: dict[object, object] = {"line": self}
+            self.scope["extensions"] = {**(self.scope["extensions"] or {}), LINE_EXTENSION: lent}
         if self.response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             path, _, query = event.path.partition("?")
             log.warning(
@@ -76,10 +95,14 @@ class MediaSocketProtocol(WebSocketsSansIOProtocol):
         """Take the application's message; a refusal that is sent completes the handshake.
 
         uvicorn 0.54 counts only an accept and a close, and logs each refusal as an error.
+        After a close it gives the peer time, but waits for ever where the peer does not
+        read what was sent before.
         """
         await super().send(message)
         if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
             self.handshake_complete = True
+        elif message["type"] == "websocket.close":
+            self.loop.call_later(self.close_timeout, self.transport.abort)
 
     def _refuse_request(self, why: Exception) -> None:
         """Answer a request that cannot be read, which uvicorn leaves without an answer."""
@@ -145,7 +168,8 @@ def server_config(app: Any, host: str, port: int) -> uvicorn.Config:
     """Configure uvicorn: bounded messages, no compression, no log of its own.
 
     permessage-deflate is off: audio does not shrink, and a connection costs a
-    third of the memory without it.
+    third of the memory without it. So are pings of uvicorn's own: a session asks
+    a peer that has fallen silent, and knows then what its silence means.
     """
     return uvicorn.Config(
         app,
@@ -156,8 +180,8 @@ def server_config(app: Any, host: str, port: int) -> uvicorn.Config:
         ws=MediaSocketProtocol,
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,
-        ws_ping_interval=PING_SECONDS,
-        ws_ping_timeout=PING_SECONDS,
+        ws_ping_interval=None,
+        ws_ping_timeout=None,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=5,
         proxy_headers=False,

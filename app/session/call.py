@@ -1,7 +1,6 @@
 """One media socket from its opening to its stream's receipt."""
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,7 +10,6 @@ from typing import Protocol
 from app.errors import BridgeError, StartTimeout, StoreUnavailable, TooManyBadMessages
 from app.events import (
     AudioEntry,
-    CallIdentity,
     Connected,
     EndReason,
     HeldStream,
@@ -22,15 +20,13 @@ from app.events import (
     Unreadable,
     WireEvent,
 )
-from app.metrics import Metrics
-from app.pubsub.outbox import Outbox
-from app.session.herald import Herald
+from app.session.bridge import Bridge
 from app.session.ledger import Ledger
 from app.session.narration import Narration
-from app.session.reception import Admitted, Handshake, Reception
-from app.session.record import described, record_of
+from app.session.reception import Admitted, Handshake
 from app.session.replies import Replies
 from app.session.stream import MediaStream
+from app.session.watch import Deadline, Line, SilenceWatch
 from app.wire.base import Wire
 
 log = logging.getLogger(__name__)
@@ -46,6 +42,7 @@ LAST_REPLIES_SECONDS = 5.0
 NORMAL_CLOSURE = 1000
 GOING_AWAY = 1001
 POLICY_VIOLATION = 1008
+NO_CODE = 1005
 MESSAGE_TOO_BIG = 1009
 INTERNAL_ERROR = 1011
 
@@ -55,16 +52,21 @@ _CLOSE_CODES = {
     EndReason.ERROR: INTERNAL_ERROR,
     EndReason.BAD_MESSAGES: POLICY_VIOLATION,
 }
+# What a peer that has no more to say closes with.
+_GOOD_ORDER = frozenset({NORMAL_CLOSURE, GOING_AWAY, NO_CODE})
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The peer's socket is gone, with this close code (RFC 6455, 7.4)."""
+    """The peer's socket is gone, with this close code (RFC 6455, 7.4).
+
+    It is 1006 where no Close frame came (7.1.5).
+    """
 
     code: int
 
 
-class Socket(Protocol):
+class Socket(Line, Protocol):
     """A WebSocket that is open."""
 
     async def receive(self) -> str | bytes | Closed:
@@ -77,41 +79,14 @@ class Socket(Protocol):
         """Close it; no effect when it is closed."""
 
 
-class Calls(Protocol):
-    """Know which streams are live; `Registry` does."""
-
-    async def begin(self, held: HeldStream, end: Callable[[EndReason], None]) -> None:
-        """Say that a stream is live."""
-
-    async def finish(self, call: CallIdentity) -> None:
-        """Say that it has ended."""
-
-    def disclaim(self, stream_sid: str) -> None:
-        """Let its id be used again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bridge:
-    """What every session of a process shares.
-
-    `clock` gives monotonic seconds, `wall_clock` Unix seconds.
-    """
-
-    reception: Reception
-    calls: Calls
-    outbox: Outbox
-    herald: Herald
-    metrics: Metrics
-    clock: Callable[[], float]
-    wall_clock: Callable[[], float]
-    start_timeout_seconds: float
-
-
 class CallSession:
     """Run one media socket: admit its stream, publish it, end it exactly once.
 
     The reader never waits for the broker. One deadline watches the session:
     first for `start`, then for the admission, then for the plan's longest call.
+    Once the stream is live, a peer that falls silent is watched as well: for
+    `idle_seconds`, or only for being there where that is None. `at_limit` is
+    called when the plan's longest call is over, so that the call ends too.
     """
 
     def __init__(
@@ -121,12 +96,13 @@ class CallSession:
         handshake: Handshake,
         *,
         idle_seconds: float | None = None,
+        at_limit: Callable[[Admitted], None] | None = None,
     ) -> None:
         self._bridge = bridge
         self._wire = wire
         self._handshake = handshake
-        self._idle_seconds = idle_seconds
-        self._heard_at = bridge.clock()
+        self._at_limit = at_limit
+        self._watch = SilenceWatch(idle_seconds)
         self._replies = Replies()
         self._narration = Narration(handshake.carrier)
         self._ledger = Ledger(bridge.metrics)
@@ -135,10 +111,9 @@ class CallSession:
         self._admission: asyncio.Task[None] | None = None
         self._admitted: Admitted | None = None
         self._stream: MediaStream | None = None
-        self._serving = False
-        self._deadline = asyncio.timeout(bridge.start_timeout_seconds)
-        seconds = f"{bridge.start_timeout_seconds:g}"
-        self._due: EndReason | BridgeError = StartTimeout(f"no start within {seconds} s")
+        self._live = asyncio.Event()
+        seconds = bridge.start_timeout_seconds
+        self._deadline = Deadline(seconds, StartTimeout(f"no start within {seconds:g} s"))
 
     async def run(self, socket: Socket) -> None:
         """Serve the socket until its stream has ended and is published."""
@@ -147,13 +122,17 @@ class CallSession:
             await self._refuse(socket, outcome)
             return
         reason = EndReason.ERROR if isinstance(outcome, BridgeError) else outcome
-        code = _CLOSE_CODES.get(reason, NORMAL_CLOSURE)
+        if reason is EndReason.MAX_CALL_SECONDS and self._at_limit is not None:
+            self._at_limit(self._admitted)
         try:
             if reason is EndReason.STOP:
                 await self._send_last_replies(socket, self._stream)
-            await socket.close(code, reason)
+            if reason is EndReason.VANISHED:
+                socket.abort()
+            else:
+                await socket.close(_CLOSE_CODES.get(reason, NORMAL_CLOSURE), reason)
         finally:
-            await self._finalise(self._stream, self._admitted, reason)
+            await self._bridge.finish_stream(self._stream, self._admitted, reason)
 
     async def _send_last_replies(self, socket: Socket, stream: MediaStream) -> None:
         """Answer the last frames of a peer that waits for answers, before it is closed."""
@@ -167,19 +146,16 @@ class CallSession:
 
     def end(self, reason: EndReason) -> None:
         """End the session from outside, now."""
-        if self._serving:
-            self._due = reason
-            self._deadline.reschedule(asyncio.get_running_loop().time())
+        self._deadline.end(reason)
 
     # ------------------------------------------------------------------ reading
 
     async def _serve(self, socket: Socket) -> EndReason | BridgeError:
         try:
             async with self._deadline, asyncio.TaskGroup() as tasks:
-                self._serving = True
                 beside = [
                     tasks.create_task(self._replies.send_all(socket)),
-                    tasks.create_task(self._watch_for_silence()),
+                    tasks.create_task(self._end_when_silent(socket)),
                 ]
                 try:
                     return await self._read(socket, tasks)
@@ -187,22 +163,20 @@ class CallSession:
                     for task in beside:
                         task.cancel()
         except TimeoutError:
-            return self._due
+            return self._deadline.due
         except ExceptionGroup as group:
             error = group.exceptions[0]
             if isinstance(error, BridgeError):
                 return error
             log.error("A session failed", exc_info=error)
             return EndReason.ERROR
-        finally:
-            self._serving = False
 
     async def _read(self, socket: Socket, tasks: asyncio.TaskGroup) -> EndReason:
         while True:
             message = await socket.receive()
             if isinstance(message, Closed):
                 return self._closed(message)
-            self._heard_at = self._bridge.clock()
+            self._watch.hear()
             if self._admission is None:
                 implied = self._wire.implied_start(message)
                 if implied is not None:
@@ -218,7 +192,8 @@ class CallSession:
                 return EndReason.BAD_MESSAGES
             if self._stream is not None:
                 if self._stream.must_wait:
-                    await self._stream.wait_for_room()
+                    with self._watch.suspended():
+                        await self._stream.wait_for_room()
             elif self._admission and len(self._early) >= MAX_EARLY_MESSAGES:
                 await asyncio.wait([self._admission])
 
@@ -229,16 +204,13 @@ class CallSession:
         else:
             self._early.append((event, now))
 
-    async def _watch_for_silence(self) -> None:
-        """End a session whose peer has fallen silent, where its protocol has a rule for it."""
-        while self._idle_seconds is not None:
-            silent = self._bridge.clock() - self._heard_at
-            if silent >= self._idle_seconds:
-                self.end(EndReason.IDLE)
-                return
-            await asyncio.sleep(self._idle_seconds - silent)
+    async def _end_when_silent(self, socket: Socket) -> None:
+        await self._live.wait()
+        self.end(await self._watch.judge(socket))
 
     def _closed(self, closed: Closed) -> EndReason:
+        if closed.code in _GOOD_ORDER:
+            return EndReason.CLOSED
         if closed.code != MESSAGE_TOO_BIG:
             return EndReason.DISCONNECTED
         # The WebSocket layer refused a message that it never handed on.
@@ -260,8 +232,8 @@ class CallSession:
         self, start: StreamStarted, tasks: asyncio.TaskGroup, *, implied: bool = False
     ) -> None:
         self._narration.started(start, implied=implied)
-        self._due = StoreUnavailable("the stream could not be admitted in time")
-        self._deadline.reschedule(asyncio.get_running_loop().time() + ADMISSION_SECONDS)
+        too_late = StoreUnavailable("the stream could not be admitted in time")
+        self._deadline.move(ADMISSION_SECONDS, too_late)
         self._admission = tasks.create_task(
             self._admit(start, self._bridge.clock(), int(self._bridge.wall_clock() * 1000))
         )
@@ -269,26 +241,15 @@ class CallSession:
     async def _admit(self, start: StreamStarted, started: float, started_ms: int) -> None:
         bridge = self._bridge
         self._admitted = admitted = await bridge.reception.admit(start, self._handshake)
-        plan = admitted.plan
-        held = HeldStream(admitted.call, started_ms, plan.retention_seconds)
+        held = HeldStream(admitted.call, started_ms, admitted.plan.retention_seconds)
         await bridge.calls.begin(held, self.end)
-        record = record_of(start, admitted, started_ms)
-        queue = bridge.outbox.queue(
-            start.stream_sid,
-            started_ms,
-            bytes_per_second=plan.published_format.bytes_per_second,
-            tracks=len(plan.published_tracks),
-            retained=plan.max_entries,
-        )
-        stream = MediaStream(
-            admitted, start.format, queue, self._ledger, bridge.herald, bridge.clock, started
-        )
-        queue.on_published = self._on_published
-        bridge.outbox.open_stream(queue, record, plan.max_call_seconds + plan.retention_seconds)
-        bridge.herald.tell("stream.started", admitted.call, described(record))
-        log.info(
-            "[WebSocket] Stream %s started - CallSid: %s, business: %s, plan: %s",
-            *(start.stream_sid, start.call_sid, admitted.call.business_id, plan.name),
+        stream = bridge.open_stream(
+            start,
+            admitted,
+            self._ledger,
+            started=started,
+            started_ms=started_ms,
+            on_published=self._on_published,
         )
         stream.begin(start.seq)
         for event, received_at in self._early:
@@ -298,9 +259,8 @@ class CallSession:
         greeting = self._wire.started_reply()
         if greeting is not None:
             self._replies.put(greeting)
-        if not isinstance(self._due, EndReason):  # nobody has ended it meanwhile
-            self._due = EndReason.MAX_CALL_SECONDS
-            self._deadline.reschedule(asyncio.get_running_loop().time() + plan.max_call_seconds)
+        self._deadline.move(admitted.plan.max_call_seconds, EndReason.MAX_CALL_SECONDS)
+        self._live.set()
 
     def _on_published(self, entry: AudioEntry) -> None:
         self._narration.published(entry.frames)
@@ -327,25 +287,3 @@ class CallSession:
             if self._admitted is not None:
                 await self._bridge.calls.finish(self._admitted.call)
                 self._bridge.calls.disclaim(self._admitted.call.stream_sid)
-
-    # --------------------------------------------------------------------- end
-
-    async def _finalise(self, stream: MediaStream, admitted: Admitted, reason: EndReason) -> None:
-        """Publish what is left, then the receipt; the stream's id is free after that."""
-        bridge = self._bridge
-        call = admitted.call
-        ended_ms = int(bridge.wall_clock() * 1000)
-        stream.end(reason)
-        await bridge.calls.finish(call)
-        await stream.wait_until_published()
-        receipt = stream.receipt(reason)
-        bridge.outbox.close_stream(
-            call.stream_sid, ended_ms, receipt, admitted.plan.retention_seconds
-        )
-        bridge.herald.tell("stream.stopped", call, {"receipt": receipt.as_data()})
-        log.info(
-            "[WebSocket] Stream %s ended - CallSid: %s, %s, %d of %d frames published, receipt: %s",
-            *(call.stream_sid, call.call_sid, reason, receipt.published, receipt.received),
-            json.dumps(receipt.as_data()),
-        )
-        bridge.calls.disclaim(call.stream_sid)

@@ -49,13 +49,15 @@ class Handshake:
 
     `business_id` is the one that its credentials or the URL's path fix, or
     empty; `query` holds the first value of each query parameter. With
-    `has_credentials` it needs no ticket.
+    `has_credentials` it needs no ticket. One that is `unsigned` was let in without
+    a signature: it is not the carrier's, but driven by hand.
     """
 
     carrier: str
     business_id: str = ""
     query: Mapping[str, str] = field(default_factory=dict)
     has_credentials: bool = False
+    unsigned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +82,18 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A stream that may be published, under this identity and plan."""
+    """A stream that may be published, under this identity and plan.
+
+    `account_sid` is the carrier account that the call belongs to, empty where not
+    known; `forwarded` tells that the caller talks to somebody else beside it.
+    """
 
     call: CallIdentity
     plan: Plan
     from_number: str
     to_number: str
+    account_sid: str = ""
+    forwarded: bool = False
 
 
 class Slots(Protocol):
@@ -260,7 +268,14 @@ class Reception:
             self._slots.disclaim(start.stream_sid)
             raise
         identity = replace(_identity(call, business, plan), stream_sid=start.stream_sid)
-        return Admitted(identity, plan, call.from_number, call.to_number)
+        return Admitted(
+            identity,
+            plan,
+            call.from_number,
+            call.to_number,
+            account_sid=start.account_sid,
+            forwarded=bool(business.forward_to),
+        )
 
     def ticket_holds(self, query: Mapping[str, str]) -> bool | None:
         """Tell whether a URL's ticket is ours and in time; None when it has none."""

@@ -44,6 +44,9 @@ class Settings:
     pubsub_adapter: Adapter = _variable(one_of(Adapter), Adapter.REDIS_STREAMS, "redis_streams")
     twilio_account_sid: str = _variable(read_account_sid, "", "AC" + "0123456789abcdef" * 2)
     twilio_auth_token: tuple[Secret, ...] = _variable(read_tokens, (), "current-token,older-token")
+    twilio_api_url: str = _variable(
+        read_https_url, "https://api.twilio.com", "https://api.twilio.com"
+    )
     secret_key: Secret | None = _variable(read_secret_key, None, "$(openssl rand -hex 32)")
     allow_unsigned: Unsigned = _variable(one_of(Unsigned), Unsigned.NO, "true")
     businesses_file: str | None = _variable(read_text, None, "businesses.toml")
@@ -52,6 +55,7 @@ class Settings:
     log_level: str = _variable(choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO", "INFO")
     log_phone_numbers: str = _variable(choice("masked", "full"), "masked", "masked")
     stream_start_timeout_seconds: float = _variable(seconds(0.1, 60), 5.0, "5")
+    media_idle_seconds: float = _variable(seconds(1, 3600), 10.0, "10")
     metrics_token: Secret | None = _variable(Secret, None, "$(openssl rand -hex 32)")
     broker_buffer_seconds: float = _variable(seconds(1, 600), 30.0, "30")
     broker_buffer_bytes: int = _variable(whole(2**20, 2**40), 256 * 2**20, "268435456")

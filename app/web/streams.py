@@ -1,5 +1,6 @@
 """Media sockets: the handshake checked, the socket handed to a session."""
 
+import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,6 +13,7 @@ from app.errors import BridgeError
 from app.log import masked_headers, masked_url
 from app.session.call import CallSession, Closed
 from app.session.reception import Handshake
+from app.session.watch import LINE_EXTENSION, Line
 from app.web.errors import error_response
 from app.web.twilio_form import SIGNATURE_HEADER, TwilioRequests, signed_parts
 
@@ -20,21 +22,34 @@ log = logging.getLogger(__name__)
 TWILIO_MEDIA = "/twilio-media"
 # RFC 6455, 5.5: a control frame's payload is at most 125 bytes, two of them the code.
 MAX_CLOSE_REASON_BYTES = 123
+# RFC 6455, 7.4.1: no code in the Close frame, and no Close frame.
+NO_CODE = 1005
+NO_CLOSE_FRAME = 1006
+# How long a peer that does not read may keep a Close frame from being sent.
+CLOSE_SECONDS = 1.0
 
 
 class OpenSocket:
-    """A session's view of an accepted WebSocket."""
+    """A session's view of an accepted WebSocket.
+
+    A server that lends no line (a plain uvicorn) pings by itself; then a silent
+    peer is taken to be there until it says otherwise.
+    """
 
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
         self._open = True
+        extensions = websocket.scope.get("extensions") or {}
+        self._line: Line | None = extensions.get(LINE_EXTENSION, {}).get("line")
 
     async def receive(self) -> str | bytes | Closed:
         """Give the next message, or say that there will be none."""
         message = await self._websocket.receive()
         if message["type"] == "websocket.disconnect":
             self._open = False
-            return Closed(message.get("code") or 1005)
+            # uvicorn says 1005 for a lost connection, too, but gives a reason with
+            # a Close frame only.
+            return Closed(message.get("code") or NO_CODE if "reason" in message else NO_CLOSE_FRAME)
         text: str | None = message.get("text")
         if text is not None:
             return text
@@ -53,10 +68,29 @@ class OpenSocket:
             self._open = False
             cut = reason.encode()[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore")
             try:
-                await self._websocket.close(code, cut)
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._websocket.close(code, cut)
+            except TimeoutError:
+                self.abort()
             except (RuntimeError, WebSocketDisconnect):
                 # The peer went in this very moment.
                 log.debug("= the socket was gone before it could be closed")
+
+    def ask(self) -> None:
+        """Ask the peer for a sign of life; no effect when it is closed."""
+        if self._line is not None:
+            self._line.ask()
+
+    @property
+    def answered(self) -> bool:
+        """Tell whether anything came from the peer since it was asked, or that none can tell."""
+        return self._line is None or self._line.answered
+
+    def abort(self) -> None:
+        """Let go of the connection at once, without a word to the peer."""
+        self._open = False
+        if self._line is not None:
+            self._line.abort()
 
 
 def stream_router(
@@ -83,7 +117,7 @@ def stream_router(
     async def _serve(websocket: WebSocket, business_id: str) -> None:
         log.info("[WebSocket] 🔌 Connection attempt received")
         try:
-            requests.check_handshake(
+            signed = requests.check_handshake(
                 *signed_parts(websocket.scope), websocket.headers.getlist(SIGNATURE_HEADER)
             )
         except BridgeError as error:
@@ -95,7 +129,8 @@ def stream_router(
         except WebSocketDisconnect:
             log.debug("= the peer went before its socket was accepted")
             return
-        handshake = Handshake("twilio", business_id, dict(websocket.query_params))
+        query = dict(websocket.query_params)
+        handshake = Handshake("twilio", business_id, query, unsigned=not signed)
         await new_session(handshake).run(OpenSocket(websocket))
 
     return router

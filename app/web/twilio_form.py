@@ -68,12 +68,16 @@ class TwilioRequests:
         fields = body if request.method == "POST" else query
         return TwilioRequest(_first(fields), _first(query).get("businessId", ""))
 
-    def check_handshake(self, path: str, query: str, signatures: list[str]) -> None:
-        """Raise SignatureMissing or SignatureInvalid for an upgrade Twilio did not send."""
-        if not signatures and self._waive_unsigned:
-            return
-        if self._signatures.configured or not self._waive_unsigned:
-            self._note_token(self._signatures.check_handshake(path, query, signatures))
+    def check_handshake(self, path: str, query: str, signatures: list[str]) -> bool:
+        """Tell whether Twilio signed this upgrade; False where that is waived.
+
+        Raises:
+            SignatureMissing, SignatureInvalid: Twilio did not send this.
+        """
+        if self._waive_unsigned and not (signatures and self._signatures.configured):
+            return False
+        self._note_token(self._signatures.check_handshake(path, query, signatures))
+        return True
 
     def _note_token(self, index: int) -> None:
         if index > 0:

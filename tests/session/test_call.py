@@ -29,9 +29,12 @@ WAIT_SECONDS = 5.0
 class FakeSocket:
     """A socket that gives what it was given, and then waits."""
 
+    answered = True
+
     def __init__(self, *messages: str | bytes | Closed) -> None:
         self._messages = list(messages)
         self.closed: tuple[int, str] | None = None
+        self.aborted = False
 
     async def receive(self) -> str | bytes | Closed:
         await asyncio.sleep(0)
@@ -44,6 +47,18 @@ class FakeSocket:
 
     async def close(self, code: int, reason: str) -> None:
         self.closed = code, reason
+
+    def ask(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class FrozenSocket(FakeSocket):
+    """A socket whose peer gives no sign of life."""
+
+    answered = False
 
 
 class Parts:
@@ -166,6 +181,36 @@ async def test_silence_ends_a_session_only_where_a_rule_says_so() -> None:
     await parts.run(socket, idle_seconds=0.2)
     assert socket.closed == (1000, "idle")
     assert parts.told[-1].data["receipt"]["end_reason"] == "idle"
+
+
+async def test_a_peer_that_is_gone_is_not_waited_for() -> None:
+    parts = Parts()
+    before = asyncio.all_tasks()
+    socket = FrozenSocket(START, media(2))
+    await parts.run(socket, idle_seconds=0.2)
+    assert socket.aborted
+    assert socket.closed is None
+    assert parts.told[-1].data["receipt"]["end_reason"] == "vanished"
+    assert parts.registry.live_count == 0
+    assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (1000, "closed"),
+        (1001, "closed"),
+        (1005, "closed"),
+        (1002, "disconnected"),
+        (1006, "disconnected"),
+        (1011, "disconnected"),
+        (1009, "message_too_big"),
+    ],
+)
+async def test_how_a_peer_left_stands_in_the_receipt(code: int, reason: str) -> None:
+    parts = Parts()
+    await parts.run(FakeSocket(START, media(2), Closed(code)))
+    assert parts.told[-1].data["receipt"]["end_reason"] == reason
 
 
 class BrokenSocket(FakeSocket):

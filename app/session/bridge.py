@@ -1,0 +1,104 @@
+"""What every session of a process shares, and how a stream becomes known to it."""
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from app.events import AudioEntry, CallIdentity, EndReason, HeldStream, StreamStarted
+from app.metrics import Metrics
+from app.pubsub.outbox import Outbox
+from app.session.herald import Herald
+from app.session.ledger import Ledger
+from app.session.reception import Admitted, Reception
+from app.session.record import described, record_of
+from app.session.stream import MediaStream
+
+log = logging.getLogger(__name__)
+
+
+class Calls(Protocol):
+    """Know which streams are live; `Registry` does."""
+
+    async def begin(self, held: HeldStream, end: Callable[[EndReason], None]) -> None:
+        """Say that a stream is live."""
+
+    async def finish(self, call: CallIdentity) -> None:
+        """Say that it has ended."""
+
+    def disclaim(self, stream_sid: str) -> None:
+        """Let its id be used again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """What every session of a process shares.
+
+    `clock` gives monotonic seconds, `wall_clock` Unix seconds.
+    """
+
+    reception: Reception
+    calls: Calls
+    outbox: Outbox
+    herald: Herald
+    metrics: Metrics
+    clock: Callable[[], float]
+    wall_clock: Callable[[], float]
+    start_timeout_seconds: float
+
+    def open_stream(
+        self,
+        start: StreamStarted,
+        admitted: Admitted,
+        ledger: Ledger,
+        *,
+        started: float,
+        started_ms: int,
+        on_published: Callable[[AudioEntry], None],
+    ) -> MediaStream:
+        """Open an admitted stream with the writer, and tell of it.
+
+        `started` and `started_ms` are when its `start` came, by the two clocks.
+        """
+        record = record_of(start, admitted, started_ms)
+        plan = admitted.plan
+        queue = self.outbox.queue(
+            start.stream_sid,
+            started_ms,
+            bytes_per_second=plan.published_format.bytes_per_second,
+            tracks=len(plan.published_tracks),
+            retained=plan.max_entries,
+        )
+        stream = MediaStream(
+            admitted, start.format, queue, ledger, self.herald, self.clock, started
+        )
+        queue.on_published = on_published
+        self.outbox.open_stream(queue, record, plan.max_call_seconds + plan.retention_seconds)
+        self.herald.tell("stream.started", admitted.call, described(record))
+        log.info(
+            "[WebSocket] Stream %s started - CallSid: %s, business: %s, plan: %s",
+            *(start.stream_sid, start.call_sid, admitted.call.business_id, plan.name),
+        )
+        return stream
+
+    async def finish_stream(
+        self, stream: MediaStream, admitted: Admitted, reason: EndReason
+    ) -> None:
+        """Publish what is left, then the receipt; the stream's id is free after that."""
+        call = admitted.call
+        ended_ms = int(self.wall_clock() * 1000)
+        stream.end(reason)
+        await self.calls.finish(call)
+        await stream.wait_until_published()
+        receipt = stream.receipt(reason)
+        self.outbox.close_stream(
+            call.stream_sid, ended_ms, receipt, admitted.plan.retention_seconds
+        )
+        self.herald.tell("stream.stopped", call, {"receipt": receipt.as_data()})
+        log.info(
+            "[WebSocket] Stream %s ended - CallSid: %s, %s, %d of %d frames published, receipt: %s",
+            *(call.stream_sid, call.call_sid, reason, receipt.published, receipt.received),
+            json.dumps(receipt.as_data()),
+        )
+        self.calls.disclaim(call.stream_sid)

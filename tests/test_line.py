@@ -1,0 +1,95 @@
+"""What lies under a WebSocket's messages: pings, and letting go of a connection."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from uvicorn.server import ServerState
+from websockets.asyncio.client import ClientConnection, connect
+
+from app.server import MediaSocketProtocol, server_config
+from app.session.watch import LINE_EXTENSION, Line
+
+WAIT_SECONDS = 5.0
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Hasty(MediaSocketProtocol):
+    """Our protocol class, that gives a peer less time after a close."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.close_timeout = 0.2
+
+
+class Server:
+    """A server of one connection, spoken for by hand."""
+
+    def __init__(self) -> None:
+        self.opened: asyncio.Queue[tuple[Line, Send]] = asyncio.Queue()
+        self.state = ServerState()
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        self.opened.put_nowait((scope["extensions"][LINE_EXTENSION]["line"], send))
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    async def let_go(self) -> None:
+        async with asyncio.timeout(WAIT_SECONDS):
+            while self.state.connections:
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def served(**options: Any) -> AsyncIterator[tuple[Server, ClientConnection, Line, Send]]:
+    server = Server()
+    config = server_config(server, "127.0.0.1", 0)
+    config.load()
+    loop = asyncio.get_running_loop()
+    listening = await loop.create_server(lambda: Hasty(config, server.state, {}), "127.0.0.1", 0)
+    narrow = socket.create_connection(listening.sockets[0].getsockname())
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    try:
+        async with connect("ws://localhost/", sock=narrow, compression=None, **options) as client:
+            yield server, client, *await server.opened.get()
+    finally:
+        listening.close()
+
+
+async def test_a_peer_that_is_there_answers_a_ping_and_any_bytes_are_an_answer() -> None:
+    async with served() as (_, client, line, _send):
+        for _ in range(3):
+            line.ask()
+            assert not line.answered
+            async with asyncio.timeout(WAIT_SECONDS):
+                while not line.answered:
+                    await asyncio.sleep(0.01)
+        await client.send("text")
+
+
+async def test_a_connection_that_is_let_go_is_gone_at_once() -> None:
+    async with served() as (server, client, line, _):
+        line.abort()
+        await server.let_go()
+        line.ask()
+        await client.wait_closed()
+        assert client.close_code == 1006
+
+
+@pytest.mark.parametrize("reads", [True, False])
+async def test_after_a_close_no_peer_holds_its_connection(reads: bool) -> None:
+    options = {} if reads else {"max_queue": 1, "close_timeout": 0.1}
+    async with served(**options) as (server, client, line, send):
+        if not reads:
+            # More than the kernel takes, and less than makes a sender wait.
+            while line.transport.get_write_buffer_size() == 0:  # type: ignore[attr-defined]
+                await send({"type": "websocket.send", "text": "x" * 4096})
+        await send({"type": "websocket.close", "code": 1000})
+        await server.let_go()
+        if not reads:
+            client.transport.abort()
