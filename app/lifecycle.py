@@ -12,6 +12,7 @@ from app.pubsub.base import PubSub
 from app.pubsub.outbox import Outbox
 from app.reaper import Reaper
 from app.registry import Registry
+from app.session.hangups import Hangups
 from app.store.base import Store
 from app.web.health import Condition
 
@@ -36,6 +37,7 @@ class Lifecycle:
         directory: Directory | None,
         *,
         drain_seconds: float,
+        hangups: Hangups | None = None,
     ) -> None:
         self._store = store
         self._pubsub = pubsub
@@ -44,6 +46,7 @@ class Lifecycle:
         self._reaper = reaper
         self._directory = directory
         self._drain_seconds = drain_seconds
+        self._hangups = hangups
 
     @asynccontextmanager
     async def lifespan(self, app: object) -> AsyncIterator[None]:
@@ -61,6 +64,8 @@ class Lifecycle:
             await self._end_calls()
             for task in owned:
                 task.cancel()
+        if self._hangups is not None:
+            await self._hangups.close(FLUSH_SECONDS)
         await self._pubsub.close()
         await self._store.close()
 

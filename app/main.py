@@ -13,6 +13,7 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from app import log as logs
+from app import twilio_api
 from app.auth import TicketOffice, TwilioSignatures
 from app.credentials.handshake import IngestPolicy
 from app.credentials.jwks import JwksKeys, fetch_jwks
@@ -31,6 +32,7 @@ from app.reaper import Reaper
 from app.registry import Registry
 from app.session.bridge import Bridge
 from app.session.call import CallSession
+from app.session.hangups import Hangups
 from app.session.herald import Herald
 from app.session.reception import Handshake, Reception
 from app.settings import PublicUrl, Settings
@@ -117,6 +119,7 @@ def compose(
         ),
     )
     bridge = _bridge(settings, store, registry, outbox, metrics)
+    hangups = _hangups(settings, metrics)
     lifecycle = Lifecycle(
         store,
         pubsub,
@@ -125,6 +128,7 @@ def compose(
         Reaper(store, pubsub, metrics, is_ours=registry.holds),
         _directory(settings),
         drain_seconds=settings.drain_seconds,
+        hangups=hangups,
     )
     app = FastAPI(
         title="twilio-media-bridge",
@@ -136,7 +140,7 @@ def compose(
     documented.complete(app)
     install_error_handlers(app)
     app.add_middleware(RequestLog)
-    _add_routes(app, settings, bridge, registry, lifecycle, store)
+    _add_routes(app, settings, bridge, registry, lifecycle, store, hangups)
     return Service(app, registry.refuse_new_calls, lifecycle.drain)
 
 
@@ -174,10 +178,11 @@ def _add_routes(
     registry: Registry,
     lifecycle: Lifecycle,
     store: Store,
+    hangups: Hangups,
 ) -> None:
     _add_ingest(app, settings, bridge, store)
     if settings.serves_twilio and settings.public_url is not None:
-        _add_twilio(app, settings, settings.public_url, bridge, registry)
+        _add_twilio(app, settings, settings.public_url, bridge, registry, hangups)
     else:
         missing = "PUBLIC_URL" if settings.public_url is None else "TWILIO_AUTH_TOKEN"
         log.warning("[server] The Twilio routes are off: %s is not set", missing)
@@ -194,8 +199,19 @@ def _add_routes(
 
 
 def _add_twilio(
-    app: FastAPI, settings: Settings, public: PublicUrl, bridge: Bridge, registry: Registry
+    app: FastAPI,
+    settings: Settings,
+    public: PublicUrl,
+    bridge: Bridge,
+    registry: Registry,
+    hangups: Hangups,
 ) -> None:
+    if missing := settings.twilio_api_lacks:
+        log.warning(
+            "[server] ⚠️ %s is not set: Twilio's REST API cannot be asked to end a call that is "
+            "over its plan's max_call_seconds; its TwiML alone will",
+            missing,
+        )
     tokens = [token.reveal() for token in settings.twilio_auth_token]
     requests = TwilioRequests(
         TwilioSignatures(tokens, public.http_base, public.ws_base),
@@ -207,6 +223,7 @@ def _add_twilio(
         bridge.reception,
         registry,
         bridge.herald,
+        hangups,
         http_base=public.http_base,
         ws_base=public.ws_base,
         mask_phone=logs.phone_mask(settings.log_phone_numbers),
@@ -218,7 +235,11 @@ def _add_twilio(
             # Typed or pasted by hand: it may pause, and names calls that are not its own.
             return CallSession(bridge, TwilioWire(), handshake)
         return CallSession(
-            bridge, TwilioWire(), handshake, idle_seconds=settings.media_idle_seconds
+            bridge,
+            TwilioWire(),
+            handshake,
+            idle_seconds=settings.media_idle_seconds,
+            at_limit=hangups.outlived,
         )
 
     app.include_router(stream_router(requests, new_session))
@@ -250,6 +271,19 @@ def _add_ingest(app: FastAPI, settings: Settings, bridge: Bridge, store: Store) 
         ws_base=settings.public_url.ws_base if settings.public_url else "",
     )
     app.include_router(ingest_router(desk))
+
+
+def _hangups(settings: Settings, metrics: Metrics) -> Hangups:
+    """Make what ends calls, by the account's current token."""
+    token = settings.twilio_auth_token[0].reveal() if settings.twilio_auth_token else ""
+    api = twilio_api.TwilioApi(
+        twilio_api.client(),
+        settings.twilio_api_url,
+        twilio_api.credentials_of_one_account(settings.twilio_account_sid, token),
+        metrics,
+        jitter=random.random,
+    )
+    return Hangups(api)
 
 
 def _jwt_rules(settings: Settings) -> JwtRules | None:

@@ -81,6 +81,9 @@ class Metrics:
         self.local_decisions = self._counter(
             "local_decisions", "Slots and tickets decided without the store.", "kind"
         )
+        self.twilio_requests = self._counter(
+            "twilio_requests", "Requests to Twilio's REST API.", "what", "outcome"
+        )
         self.old_tokens = self._counter("old_auth_token", "Signatures made with an older token.")
         self.live_streams = self._gauge(LIVE_STREAMS, "Streams live now.")
         self.queued_bytes = self._gauge("queued_bytes", "Audio waiting for the broker.")

@@ -85,6 +85,12 @@ numbers = ["+15005550007"]
 name = "Short"
 plan = "short"
 numbers = ["+15005550004"]
+
+[businesses.short-forwarding]
+name = "Short, forwarding"
+plan = "short"
+numbers = ["+15005550007"]
+forward_to = "+15005550099"
 """
 
 

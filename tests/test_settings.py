@@ -209,6 +209,17 @@ def test_a_host_that_strangers_reach_is_public(base: str, public: bool) -> None:
         ("BROKER_BUFFER_BYTES", "1048575"),
         ("DRAIN_SECONDS", "-1"),
         ("DRAIN_SECONDS", "14401"),
+        ("MEDIA_IDLE_SECONDS", "0.9"),
+        ("MEDIA_IDLE_SECONDS", "3601"),
+        ("JWT_JWKS_URL", "https://[::1"),
+        ("JWT_JWKS_URL", "https://a.example.com:99999/jwks"),
+        ("JWT_JWKS_URL", "https://a b.example.com/jwks"),
+        ("JWT_JWKS_URL", "http://a.example.com/jwks"),
+        ("TWILIO_API_URL", "http://api.twilio.com"),
+        ("TWILIO_API_URL", "api.twilio.com"),
+        ("TWILIO_API_URL", "https://api.twilio.com?x=1"),
+        ("TWILIO_API_URL", "https://api.twilio.com#x"),
+        ("TWILIO_API_URL", "https://me:word@api.twilio.com"),
     ],
 )
 def test_a_bad_value_stops_the_start_with_one_line(variable: str, value: str) -> None:
@@ -233,6 +244,25 @@ def test_a_redis_url_is_kept_as_written(url: str) -> None:
     loaded = Settings.load({**GOOD, "REDIS_URL": url})
     assert loaded.redis_url is not None
     assert loaded.redis_url.reveal() == url
+
+
+def test_twilios_api_is_twilios_unless_another_is_named() -> None:
+    assert Settings.load(GOOD).twilio_api_url == "https://api.twilio.com"
+    named = Settings.load({**GOOD, "TWILIO_API_URL": "http://localhost:8080/stand-in/"})
+    assert named.twilio_api_url == "http://localhost:8080/stand-in"
+
+
+@pytest.mark.parametrize(
+    ("given", "lacks"),
+    [
+        ({}, "TWILIO_ACCOUNT_SID"),
+        ({"TWILIO_ACCOUNT_SID": "AC" + "0" * 32}, ""),
+        ({"TWILIO_ACCOUNT_SID": "AC" + "0" * 32, "TWILIO_AUTH_TOKEN": ""}, "TWILIO_AUTH_TOKEN"),
+    ],
+)
+def test_what_twilios_api_needs_is_known(given: Mapping[str, str], lacks: str) -> None:
+    open_to_all = {"PUBLIC_URL": "http://localhost", "ALLOW_UNSIGNED": "true"}
+    assert Settings.load({**GOOD, **open_to_all, **given}).twilio_api_lacks == lacks
 
 
 @pytest.mark.parametrize("missing", ["PUBLIC_URL", "TWILIO_AUTH_TOKEN", "REDIS_URL"])

@@ -12,6 +12,7 @@ from app.settings.readers import (
     read_account_sid,
     read_flag,
     read_host,
+    read_https_base,
     read_https_url,
     read_identifier,
     read_networks,
@@ -45,7 +46,7 @@ class Settings:
     twilio_account_sid: str = _variable(read_account_sid, "", "AC" + "0123456789abcdef" * 2)
     twilio_auth_token: tuple[Secret, ...] = _variable(read_tokens, (), "current-token,older-token")
     twilio_api_url: str = _variable(
-        read_https_url, "https://api.twilio.com", "https://api.twilio.com"
+        read_https_base, "https://api.twilio.com", "https://api.twilio.com"
     )
     secret_key: Secret | None = _variable(read_secret_key, None, "$(openssl rand -hex 32)")
     allow_unsigned: Unsigned = _variable(one_of(Unsigned), Unsigned.NO, "true")
@@ -106,6 +107,13 @@ class Settings:
         """Tell whether the Twilio routes can be served: by an auth token, or without."""
         has_token = bool(self.twilio_auth_token)
         return self.public_url is not None and (has_token or self.waives_signatures)
+
+    @property
+    def twilio_api_lacks(self) -> str:
+        """Name what is missing to ask Twilio's REST API, or nothing."""
+        if not self.twilio_account_sid:
+            return "TWILIO_ACCOUNT_SID"
+        return "" if self.twilio_auth_token else "TWILIO_AUTH_TOKEN"
 
     @property
     def exotel_pairs(self) -> tuple[str, ...]:

@@ -154,8 +154,19 @@ def read_sample_rate(value: str) -> int:
 
 
 def read_https_url(value: str) -> str:
-    parts = urlsplit(value)
-    local = not is_public(parts.hostname or "")
-    if not parts.hostname or parts.scheme not in (("http", "https") if local else ("https",)):
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        raise Unusable("is not a URL") from None
+    schemes = ("https",) if is_public(host) else ("http", "https")
+    if parts.scheme not in schemes or not is_host(host):
         raise Unusable("must begin with https:// and name a host")
     return value
+
+
+def read_https_base(value: str) -> str:
+    parts = urlsplit(read_https_url(value))
+    if parts.query or parts.fragment or parts.username is not None:
+        raise Unusable("must not hold a user, a query or a fragment")
+    return value.rstrip("/")

@@ -24,6 +24,7 @@ from app.errors import (
 from app.events import CallIdentity
 from app.plans import TrackPlan
 from app.registry import Registry
+from app.session.hangups import Hangups
 from app.session.herald import Herald
 from app.session.reception import IncomingCall, Reception, Refusal, Welcome
 from app.web.documented import TWILIO, form_route, refusals
@@ -67,6 +68,7 @@ class VoiceDesk:
     reception: Reception
     registry: Registry
     herald: Herald
+    hangups: Hangups
     http_base: str
     ws_base: str
     mask_phone: Callable[[str], str]
@@ -108,8 +110,10 @@ def voice_router(desk: VoiceDesk) -> APIRouter:
             "sequence": said.field("SequenceNumber"),
         }
         call = await _announce(desk, said, "call.status", data)
-        if data["status"] in FINAL_STATUSES and call.business_id:
-            await desk.registry.release(call.business_id, call.call_sid)
+        if data["status"] in FINAL_STATUSES:
+            desk.hangups.ended(call.call_sid)
+            if call.business_id:
+                await desk.registry.release(call.business_id, call.call_sid)
         return Response(status_code=204)
 
     @_route(router, "/twilio-stream-status", "stream status callback", STREAM_FORM, **NOTED)

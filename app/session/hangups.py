@@ -1,0 +1,80 @@
+"""Calls whose time is over, ended at their carrier: beside their sessions, and after them."""
+
+import asyncio
+import logging
+from typing import Final, Protocol
+
+from app.session.reception import Admitted
+from app.twilio_api import CarrierCall, Outcome
+
+log = logging.getLogger(__name__)
+
+# What a call's TwiML may take to end it: the longest sentence (500 characters) is
+# spoken in about 40 s.
+TWIML_SECONDS: Final = 60.0
+MAX_CALLS: Final = 10_000
+
+
+class Carrier(Protocol):
+    """Where calls are ended; `TwilioApi` is one."""
+
+    async def end_call(self, call: CarrierCall) -> Outcome:
+        """End a call."""
+
+    async def close(self) -> None:
+        """Let go of its connections."""
+
+
+class Hangups:
+    """End the calls that outlive their plan's longest call.
+
+    A forwarded call is ended at once: its two parties would go on without the
+    stream. Any other goes on in its TwiML when its stream ends, says the
+    business's sentence and hangs up; it is ended here only where that was not seen
+    to happen within `twiml_seconds`. Nobody waits for any of it.
+    """
+
+    def __init__(self, carrier: Carrier, *, twiml_seconds: float = TWIML_SECONDS) -> None:
+        self._carrier = carrier
+        self._twiml_seconds = twiml_seconds
+        self._waiting: dict[str, asyncio.Task[None]] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}
+
+    def outlived(self, admitted: Admitted) -> None:
+        """See to it that a call whose time is over ends."""
+        call_sid = admitted.call.call_sid
+        if call_sid in self._waiting or call_sid in self._asking:
+            return
+        if len(self._waiting) + len(self._asking) >= MAX_CALLS:
+            log.error("[Twilio] Call %s is not ended: too many others wait", call_sid)
+            return
+        call = CarrierCall(call_sid, admitted.account_sid, admitted.call.business_id)
+        seconds = 0.0 if admitted.forwarded else self._twiml_seconds
+        self._waiting[call_sid] = asyncio.create_task(self._end(call, seconds), name="hang-up")
+
+    def ended(self, call_sid: str) -> None:
+        """Note that Twilio has told a call's end."""
+        if waiting := self._waiting.pop(call_sid, None):
+            waiting.cancel()
+
+    async def close(self, seconds: float) -> None:
+        """Give up what still waits for its TwiML; finish within `seconds` what is asked."""
+        for call_sid in list(self._waiting):
+            self.ended(call_sid)
+        asking = list(self._asking.values())
+        if asking:
+            await asyncio.wait(asking, timeout=seconds)
+        for task in asking:
+            task.cancel()
+        await self._carrier.close()
+
+    async def _end(self, call: CarrierCall, seconds: float) -> None:
+        if seconds:
+            await asyncio.sleep(seconds)
+        self._asking[call.call_sid] = self._waiting.pop(call.call_sid)
+        try:
+            await self._carrier.end_call(call)
+        except Exception:
+            log.exception("[Twilio] Call %s could not be ended", call.call_sid)
+        finally:
+            del self._asking[call.call_sid]

@@ -1,0 +1,157 @@
+"""Calls whose time is over: which are ended, when, and which are left to their TwiML."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from app.events import CallIdentity
+from app.plans import Plan
+from app.session import hangups
+from app.session.hangups import Hangups
+from app.session.reception import Admitted
+from app.twilio_api import CarrierCall, Outcome
+
+WAIT_SECONDS = 5.0
+SOON, LATE = 0.05, 60.0
+
+
+class Carrier:
+    """A carrier that takes its time, and remembers what it was asked."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.asked: list[CarrierCall] = []
+        self.done = 0
+        self.closed = False
+        self._seconds = seconds
+
+    async def end_call(self, call: CarrierCall) -> Outcome:
+        self.asked.append(call)
+        await asyncio.sleep(self._seconds)
+        self.done += 1
+        return Outcome.DONE
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+def admitted(call_sid: str = "CA1", *, forwarded: bool = False) -> Admitted:
+    call = CallIdentity(call_sid, "MZ1", "b", "plan", "twilio")
+    return Admitted(call, Plan("plan"), "", "", account_sid="AC1", forwarded=forwarded)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_forwarded_call_is_ended_at_once() -> None:
+    carrier = Carrier()
+    hangups = Hangups(carrier, twiml_seconds=LATE)
+    hangups.outlived(admitted(forwarded=True))
+    await until(lambda: bool(carrier.asked))
+    assert carrier.asked == [CarrierCall("CA1", "AC1", "b")]
+    await hangups.close(WAIT_SECONDS)
+
+
+async def test_a_call_whose_twiml_does_not_end_it_is_ended_in_the_end() -> None:
+    carrier = Carrier()
+    hangups = Hangups(carrier, twiml_seconds=SOON)
+    hangups.outlived(admitted())
+    await asyncio.sleep(0)
+    assert carrier.asked == []
+    await until(lambda: bool(carrier.asked))
+    await hangups.close(WAIT_SECONDS)
+
+
+async def test_a_call_that_its_twiml_ended_is_left_alone() -> None:
+    carrier = Carrier()
+    hangups = Hangups(carrier, twiml_seconds=SOON)
+    hangups.outlived(admitted("CA1"))
+    hangups.outlived(admitted("CA2"))
+    hangups.ended("CA1")
+    hangups.ended("CA-unheard-of")
+    await until(lambda: bool(carrier.asked))
+    await asyncio.sleep(2 * SOON)
+    assert [call.call_sid for call in carrier.asked] == ["CA2"]
+    await hangups.close(WAIT_SECONDS)
+
+
+async def test_the_end_of_a_call_that_is_being_ended_changes_nothing() -> None:
+    carrier = Carrier(SOON)
+    hangups = Hangups(carrier)
+    hangups.outlived(admitted(forwarded=True))
+    await until(lambda: bool(carrier.asked))
+    hangups.ended("CA1")
+    await until(lambda: carrier.done == 1)
+    await hangups.close(WAIT_SECONDS)
+
+
+async def test_a_call_is_asked_for_once_at_a_time() -> None:
+    carrier = Carrier(SOON)
+    hangups = Hangups(carrier)
+    for _ in range(3):
+        hangups.outlived(admitted(forwarded=True))
+        await asyncio.sleep(SOON / 10)
+    await hangups.close(WAIT_SECONDS)
+    assert (len(carrier.asked), carrier.done) == (1, 1)
+
+
+async def test_at_the_processs_end_what_is_asked_is_finished_and_what_waits_is_not() -> None:
+    carrier = Carrier(SOON)
+    hangups = Hangups(carrier, twiml_seconds=LATE)
+    before = asyncio.all_tasks()
+    hangups.outlived(admitted("CA1", forwarded=True))
+    hangups.outlived(admitted("CA2"))
+    await until(lambda: bool(carrier.asked))
+    await hangups.close(WAIT_SECONDS)
+    await until(lambda: asyncio.all_tasks() == before)
+    assert [call.call_sid for call in carrier.asked] == ["CA1"]
+    assert (carrier.done, carrier.closed) == (1, True)
+
+
+async def test_a_carrier_that_does_not_answer_does_not_keep_the_process() -> None:
+    carrier = Carrier(LATE)
+    hangups = Hangups(carrier)
+    before = asyncio.all_tasks()
+    hangups.outlived(admitted(forwarded=True))
+    await until(lambda: bool(carrier.asked))
+    async with asyncio.timeout(WAIT_SECONDS):
+        await hangups.close(SOON)
+    await until(lambda: asyncio.all_tasks() == before)
+    assert (carrier.done, carrier.closed) == (0, True)
+
+
+async def test_no_more_calls_wait_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hangups, "MAX_CALLS", 2)
+    carrier = Carrier()
+    few = Hangups(carrier, twiml_seconds=SOON)
+    for number in range(3):
+        few.outlived(admitted(f"CA{number}"))
+    await until(lambda: len(carrier.asked) == 2)
+    await asyncio.sleep(SOON)
+    assert [call.call_sid for call in carrier.asked] == ["CA0", "CA1"]
+    few.outlived(admitted("CA3"))
+    await until(lambda: len(carrier.asked) == 3)
+    await few.close(WAIT_SECONDS)
+
+
+class FaultyCarrier(Carrier):
+    """A carrier whose client has a fault of its own."""
+
+    async def end_call(self, call: CarrierCall) -> Outcome:
+        self.asked.append(call)
+        raise ZeroDivisionError
+
+
+async def test_a_fault_in_one_hang_up_is_logged_and_spoils_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    carrier = FaultyCarrier()
+    hangups = Hangups(carrier)
+    hangups.outlived(admitted("CA1", forwarded=True))
+    hangups.outlived(admitted("CA2", forwarded=True))
+    await until(lambda: len(carrier.asked) == 2)
+    await hangups.close(WAIT_SECONDS)
+    assert "Call CA1 could not be ended" in caplog.text
