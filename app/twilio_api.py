@@ -61,9 +61,8 @@ CredentialsFor = Callable[[CarrierCall], Awaitable[Credentials | None]]
 
 def client() -> httpx.AsyncClient:
     """Make the client that a `TwilioApi` asks with; it follows no redirect."""
-    limits = httpx.Limits(max_connections=AT_A_TIME, max_keepalive_connections=AT_A_TIME)
     timeout = httpx.Timeout(REQUEST_SECONDS, connect=CONNECT_SECONDS)
-    return httpx.AsyncClient(timeout=timeout, limits=limits, follow_redirects=False)
+    return httpx.AsyncClient(timeout=timeout, follow_redirects=False)
 
 
 def credentials_of_one_account(account_sid: str, auth_token: str) -> CredentialsFor:

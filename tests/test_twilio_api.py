@@ -130,9 +130,12 @@ async def test_a_pause_that_twilio_names_is_kept_within_reason(named: str, pause
     assert twilio.pauses == [pause]
 
 
-async def test_an_answer_that_is_too_slow_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(twilio_api, "REQUEST_SECONDS", 0.2)
-    async with asking([Answer(delay=5), Answer()]) as (twilio, stand_in):
+@pytest.mark.parametrize("slow", [Answer(delay=5), Answer(drip=0.1)], ids=["late", "by drops"])
+async def test_an_answer_that_is_too_slow_counts_as_none(
+    slow: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(twilio_api, "REQUEST_SECONDS", 0.3)
+    async with asking([slow, Answer()]) as (twilio, stand_in):
         assert await twilio.end() is Outcome.DONE
         assert len(stand_in.asked) == 2
 

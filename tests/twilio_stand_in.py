@@ -13,12 +13,16 @@ ENDED = json.dumps({"sid": "CA", "status": "completed"}).encode()
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer: after `delay` seconds, or, without a status, a connection that is reset."""
+    """An answer after `delay` seconds, its body's bytes `drip` seconds apart.
+
+    Without a status it is a connection that is reset.
+    """
 
     status: int = 200
     body: bytes = ENDED
     headers: tuple[str, ...] = ()
     delay: float = 0.0
+    drip: float = 0.0
 
 
 def problem(status: int, code: int, *headers: str) -> Answer:
@@ -84,8 +88,12 @@ class StandIn:
             return False
         lengths = (f"Content-Length: {len(answer.body)}", "Content-Type: application/json")
         shown = "\r\n".join((f"HTTP/1.1 {answer.status} Word", *lengths, *answer.headers))
-        writer.write(shown.encode() + b"\r\n\r\n" + answer.body)
-        await writer.drain()
+        writer.write(shown.encode() + b"\r\n\r\n")
+        size = 1 if answer.drip else max(1, len(answer.body))
+        for at in range(0, len(answer.body), size):
+            writer.write(answer.body[at : at + size])
+            await writer.drain()
+            await asyncio.sleep(answer.drip)
         return True
 
 

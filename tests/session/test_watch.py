@@ -1,9 +1,13 @@
 """When a session ends by itself: how a silent peer is judged, and what the deadline holds to."""
 
 import asyncio
+import socket
+import threading
+import time
 from collections.abc import Callable
 
 import pytest
+import uvloop
 
 from app.errors import StartTimeout
 from app.events import EndReason
@@ -107,6 +111,51 @@ async def test_no_silence_is_counted_while_we_do_not_read() -> None:
     with watch.suspended():
         await never_judged(watch, line)
     assert (len(parts.slept), line.asked) == (40, 0)
+
+
+def test_a_loop_that_was_blocked_reads_before_it_judges() -> None:
+    # After a reader's callback, uvloop runs the timers that are due before it reads more.
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(is_blocked_while_its_peer_talks())
+
+
+async def is_blocked_while_its_peer_talks() -> None:
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    watch, silent = SilenceWatch(0.8), threading.Event()
+
+    def talk() -> None:
+        while not silent.wait(0.01):
+            theirs.send(b"x")
+
+    async def read() -> None:
+        while await reader.read(1000):
+            watch.hear()
+
+    def block() -> None:
+        bell_out.recv(1)
+        time.sleep(1.0)
+
+    loop = asyncio.get_running_loop()
+    bell_in, bell_out = socket.socketpair()
+    loop.add_reader(bell_out, block)
+    talking, reading = loop.run_in_executor(None, talk), asyncio.create_task(read())
+    judging = asyncio.create_task(watch.judge(FakeLine(0)))
+    try:
+        for _ in range(2):
+            await asyncio.sleep(0.1)
+            bell_in.send(b"x")
+        await asyncio.sleep(0.3)
+        assert not judging.done()
+    finally:
+        silent.set()
+        await talking
+        loop.remove_reader(bell_out)
+        for end in (theirs, bell_in, bell_out):
+            end.close()
+        await reading
+        writer.close()
+    assert await judging is EndReason.VANISHED
 
 
 # -------------------------------------------------------------------- the deadline

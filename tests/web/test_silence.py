@@ -150,21 +150,6 @@ async def test_a_peer_that_vanishes_without_a_word_leaves_nothing_behind(
         assert told["stream.stopped"]["receipt"]["end_reason"] == "vanished"
 
 
-async def test_a_process_that_was_stopped_itself_does_not_take_its_peers_for_gone(
-    hasty: Service,
-) -> None:
-    async with talking(hasty, "twilio", 3) as (process, streams):
-        hasty.process.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(3)
-        hasty.process.send_signal(signal.SIGCONT)
-        await asyncio.sleep(0.5)
-        process.kill()
-        for stream in streams:
-            receipt = await receipt_of(hasty, stream)
-            assert receipt["end_reason"] == "disconnected"
-            assert receipt["published"] > 150
-
-
 # --------------------------------------------------------------- there, and silent
 
 
