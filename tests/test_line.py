@@ -3,15 +3,17 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+from fastapi import WebSocket
 from uvicorn.server import ServerState
 from websockets.asyncio.client import ClientConnection, connect
 
 from app.server import MediaSocketProtocol, server_config
 from app.session.watch import LINE_EXTENSION, Line
+from app.web.streams import OpenSocket
 
 WAIT_SECONDS = 5.0
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -33,8 +35,8 @@ class Server:
         self.state = ServerState()
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Send) -> None:
-        await receive()
-        await send({"type": "websocket.accept"})
+        self.websocket = WebSocket(scope, receive, send)
+        await self.websocket.accept()
         self.opened.put_nowait((scope["extensions"][LINE_EXTENSION]["line"], send))
         while (await receive())["type"] != "websocket.disconnect":
             pass
@@ -52,8 +54,9 @@ async def served(**options: Any) -> AsyncIterator[tuple[Server, ClientConnection
     config.load()
     loop = asyncio.get_running_loop()
     listening = await loop.create_server(lambda: Hasty(config, server.state, {}), "127.0.0.1", 0)
-    narrow = socket.create_connection(listening.sockets[0].getsockname())
+    narrow = socket.socket()
     narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    narrow.connect(listening.sockets[0].getsockname())
     try:
         async with connect("ws://localhost/", sock=narrow, compression=None, **options) as client:
             yield server, client, *await server.opened.get()
@@ -79,6 +82,18 @@ async def test_a_connection_that_is_let_go_is_gone_at_once() -> None:
         line.ask()
         await client.wait_closed()
         assert client.close_code == 1006
+
+
+async def test_a_peer_that_does_not_read_cannot_keep_its_socket_from_being_closed() -> None:
+    async with served(max_queue=1, close_timeout=0.1) as (server, client, line, send):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1):  # until a sender is made to wait
+                while True:
+                    await send({"type": "websocket.send", "text": "x" * 2**16})
+        async with asyncio.timeout(WAIT_SECONDS):
+            await OpenSocket(server.websocket).close(1000, "peer_not_reading")
+        await server.let_go()
+        client.transport.abort()
 
 
 @pytest.mark.parametrize("reads", [True, False])

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 import time
 from collections.abc import Callable
 
@@ -20,6 +21,7 @@ from app.session.reception import Handshake, Reception
 from app.store.memory import MemoryStore
 from app.wire import twilio
 from app.wire.base import Wire
+from app.wire.pcm import PcmWire
 from app.wire.twilio import TwilioWire
 
 DIRECTORY = Directory((Plan("plan"),), (Business("b", "B", "plan"),))
@@ -211,6 +213,26 @@ async def test_how_a_peer_left_stands_in_the_receipt(code: int, reason: str) -> 
     parts = Parts()
     await parts.run(FakeSocket(START, media(2), Closed(code)))
     assert parts.told[-1].data["receipt"]["end_reason"] == reason
+
+
+class UnreadSocket(FakeSocket):
+    """A socket whose peer reads nothing."""
+
+    async def send(self, text: str) -> None:
+        await asyncio.Future()
+
+
+@pytest.mark.parametrize(("frames", "reason"), [(900, "closed"), (1100, "peer_not_reading")])
+async def test_a_peer_that_reads_no_answers_is_given_up_on(frames: int, reason: str) -> None:
+    parts = Parts()
+    before = asyncio.all_tasks()
+    start = json.dumps({"event": "start", "sample_rate": 8000, "encoding": "pcm16"})
+    goodbye = [Closed(1000)] if reason == "closed" else []
+    socket = UnreadSocket(start, *[b"\x00\x01" * 160] * frames, *goodbye)
+    await parts.run(socket, wire=PcmWire("b", "i", 1, 8000))
+    receipt = parts.told[-1].data["receipt"]
+    assert (receipt["published"], receipt["end_reason"]) == (frames, reason)
+    assert asyncio.all_tasks() == before
 
 
 class BrokenSocket(FakeSocket):
