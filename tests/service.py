@@ -89,7 +89,7 @@ numbers = ["+15005550004"]
 [businesses.short-forwarding]
 name = "Short, forwarding"
 plan = "short"
-numbers = ["+15005550007"]
+numbers = ["+15005550008"]
 forward_to = "+15005550099"
 """
 

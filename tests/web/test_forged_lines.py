@@ -32,7 +32,9 @@ HOSTILE = {
 }
 FORWARDED = "6.6.6.6, 203.0.113.7, [::1], unknown, " + "1.2.3.4," * 200
 # DESIGN: the keys of the contract, their ids of [A-Za-z0-9_.-]{1,128}, and numbers.
-KEY = re.compile(r"[a-z]+(:\{[A-Za-z0-9_.+-]{1,128}\}(:stream:[A-Za-z0-9_.-]{1,128})?)?")
+KEY = re.compile(
+    r"[a-z]+(:\{[A-Za-z0-9_.+-]{1,128}\}(:stream:[A-Za-z0-9_.-]{1,128}|:(recent|facts|reached))?)?"
+)
 
 
 @pytest.fixture(scope="module", params=["console", "json"])

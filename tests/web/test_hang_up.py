@@ -31,7 +31,7 @@ from tests.web.test_voice import parameters
 
 ACCOUNT = "AC" + "0" * 32
 TOKEN = "canary-auth-token"
-CONNECTED, FORWARDED = "+15005550004", "+15005550007"
+CONNECTED, FORWARDED = "+15005550004", "+15005550008"
 
 
 @asynccontextmanager
