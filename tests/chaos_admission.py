@@ -215,7 +215,8 @@ async def storm(
 ) -> Storm:
     """Offer three times the limit, twice: the second time slots are freed meanwhile."""
     with two_replicas(directory, limit) as (redis, replicas):
-        watching = asyncio.create_task(most_held(redis.url))
+        over = asyncio.Event()
+        watching = asyncio.create_task(most_held(redis.url, over))
         async with a_desk() as desk, a_desk() as by:
             await asyncio.gather(
                 desk.serve(offers(rng, OVERLOAD * limit, seconds, FLOODING, replicas)),
@@ -232,7 +233,7 @@ async def storm(
                 desk.serve(offers(rng, OVERLOAD * limit, seconds, FLOODING, replicas)),
                 *map(leave, leaving),
             )
-        watching.cancel()
+        over.set()
         most = await watching
     return Storm(
         limit,
@@ -249,14 +250,13 @@ async def storm(
     )
 
 
-async def most_held(redis_url: str) -> int:
-    """Watch the flooding business's slots until cancelled; give the most there were."""
+async def most_held(redis_url: str, over: asyncio.Event) -> int:
+    """Watch the flooding business's slots until it is over; give the most there were."""
     most = 0
     async with Redis.from_url(redis_url) as redis:
-        with suppress(asyncio.CancelledError):
-            while True:
-                most = max(most, int(await redis.zcard("live:{flooding}")))
-                await asyncio.sleep(0.002)
+        while not over.is_set():
+            most = max(most, int(await redis.zcard("live:{flooding}")))
+            await asyncio.sleep(0.002)
     return most
 
 
