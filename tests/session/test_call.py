@@ -31,6 +31,10 @@ class FakeSocket:
     def __init__(self, *messages: str | bytes | Closed) -> None:
         self._messages = list(messages)
         self.closed: tuple[int, str] | None = None
+        self.is_admitted = False
+
+    def admitted(self) -> None:
+        self.is_admitted = True
 
     async def receive(self) -> str | bytes | Closed:
         await asyncio.sleep(0)
