@@ -14,7 +14,7 @@ from dotenv import dotenv_values
 from app import log as logs
 from app.errors import BridgeError
 from app.main import compose
-from app.server import DrainingServer, server_config
+from app.server import DrainingServer, SocketRules, server_config
 from app.settings import Settings
 from app.tools.demo import run_demo
 from app.tools.embedded import EmbeddedRedis
@@ -65,13 +65,27 @@ def _serve(parsed: argparse.Namespace) -> int:
         logs.configure(settings.log_format, settings.log_level)
         service = compose(settings)
         server = DrainingServer(
-            server_config(service.app, settings.host, settings.port),
+            server_config(
+                service.app,
+                settings.host,
+                settings.port,
+                rules=_socket_rules(settings),
+                metrics=service.metrics,
+            ),
             refuse_new_calls=service.refuse_new_calls,
             drain=service.drain,
             on_listening=lambda port: _greet(settings, port, environment.get("REDIS_URL", "")),
         )
         server.run()
     return 0 if server.started else 1
+
+
+def _socket_rules(settings: Settings) -> SocketRules:
+    return SocketRules(
+        max_unadmitted=settings.max_unadmitted_sockets,
+        max_unadmitted_per_address=settings.max_unadmitted_per_address,
+        trusted_proxies=settings.trusted_proxies,
+    )
 
 
 def _demo(parsed: argparse.Namespace) -> int:

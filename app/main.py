@@ -60,6 +60,7 @@ class Service:
     """The application, and what its server must call when it is told to stop."""
 
     app: FastAPI
+    metrics: Metrics
     refuse_new_calls: Callable[[], None]
     drain: Callable[[], Awaitable[None]]
 
@@ -121,7 +122,7 @@ def compose(
     install_error_handlers(app)
     app.add_middleware(RequestLog)
     _add_routes(app, settings, bridge, registry, lifecycle, store)
-    return Service(app, registry.refuse_new_calls, lifecycle.drain)
+    return Service(app, metrics, registry.refuse_new_calls, lifecycle.drain)
 
 
 def _bridge(
@@ -197,7 +198,12 @@ def _add_twilio(
     )
     app.include_router(voice_router(desk))
     app.include_router(
-        stream_router(requests, lambda handshake: CallSession(bridge, TwilioWire(), handshake))
+        stream_router(
+            requests,
+            bridge.metrics,
+            lambda handshake: CallSession(bridge, TwilioWire(), handshake),
+            waive_origin=settings.waives_signatures,
+        )
     )
 
 
@@ -214,6 +220,7 @@ def _add_ingest(app: FastAPI, settings: Settings, bridge: Bridge, store: Store) 
     url = settings.jwt_jwks_url
     desk = IngestDesk(
         policy,
+        bridge.metrics,
         JwksKeys(url, fetch=fetch_jwks, clock=time.monotonic) if url else None,
         store,
         bridge.reception,

@@ -8,12 +8,15 @@ from fastapi import APIRouter, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.credentials.handshake import refuse_origin
 from app.errors import BridgeError
 from app.log import masked_headers, masked_url
+from app.metrics import Metrics
 from app.session.call import CallSession, Closed
 from app.session.reception import Handshake
 from app.web.errors import error_response
 from app.web.twilio_form import SIGNATURE_HEADER, TwilioRequests, signed_parts
+from app.wire.base import SOCKET_EXTENSION
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +37,18 @@ class OpenSocket:
         message = await self._websocket.receive()
         if message["type"] == "websocket.disconnect":
             self._open = False
-            return Closed(message.get("code") or 1005)
+            return Closed(message.get("code") or 1005, message.get("cut"))
         text: str | None = message.get("text")
         if text is not None:
             return text
         data: bytes = message["bytes"]
         return data
+
+    def admitted(self) -> None:
+        """Tell our server, if it is ours, that this socket carries an admitted stream."""
+        extension = self._websocket.scope.get("extensions", {}).get(SOCKET_EXTENSION)
+        if extension is not None:
+            extension["admitted"]()
 
     async def send(self, text: str) -> None:
         """Send a text message; no effect when it is closed."""
@@ -60,7 +69,11 @@ class OpenSocket:
 
 
 def stream_router(
-    requests: TwilioRequests, new_session: Callable[[Handshake], CallSession]
+    requests: TwilioRequests,
+    metrics: Metrics,
+    new_session: Callable[[Handshake], CallSession],
+    *,
+    waive_origin: bool,
 ) -> APIRouter:
     """Make the routes of Twilio's media streams, with and without a trailing slash."""
     router = APIRouter()
@@ -83,10 +96,13 @@ def stream_router(
     async def _serve(websocket: WebSocket, business_id: str) -> None:
         log.info("[WebSocket] 🔌 Connection attempt received")
         try:
+            if not waive_origin:
+                refuse_origin(websocket.headers.getlist("origin"))
             requests.check_handshake(
                 *signed_parts(websocket.scope), websocket.headers.getlist(SIGNATURE_HEADER)
             )
         except BridgeError as error:
+            metrics.refused.labels(error.reason).inc()
             log.warning("[WebSocket] ❌ Handshake refused: %s: %s", error.reason, error)
             await websocket.send_denial_response(error_response(error))
             return

@@ -36,6 +36,9 @@ from app.events import (
 )
 
 MAX_MESSAGE_BYTES: Final = 64 * 1024
+# What our server adds to a socket's ASGI scope: `{"admitted": …}`, to be called once
+# its stream is admitted. Another server adds nothing.
+SOCKET_EXTENSION: Final = "bridge.socket"
 
 # What `int_of` reads, as a type for a lax decoder (`strict=False`).
 Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
