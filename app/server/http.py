@@ -81,7 +81,8 @@ class HttpProtocol(HttpToolsProtocol):
             self._await(Fault.SLOW_REQUEST, self._door.rules.request_seconds)
         for start in range(0, len(data), PART_BYTES):
             part = data[start : start + PART_BYTES]
-            self._header_bytes += len(part) if self._in_headers else 0
+            if self._in_headers or not self._in_request:
+                self._header_bytes += len(part)
             super().data_received(part)
             if self.transport.get_protocol() is not self or self.transport.is_closing():
                 return
@@ -100,7 +101,6 @@ class HttpProtocol(HttpToolsProtocol):
         """Begin to read a request."""
         super().on_message_begin()
         self._in_request = self._in_headers = True
-        self._header_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header."""
@@ -110,8 +110,12 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Serve the request."""
+        """Serve the request, unless its headers are too long."""
+        if self._header_bytes > MAX_HEADER_BYTES:
+            self._refusal = 431
+            raise ValueError("too long headers")  # ends the parsing
         self._in_headers = False
+        self._header_bytes = 0
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -122,19 +126,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._await(Fault.SLOW_RESPONSE, self._door.rules.response_seconds)
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, or serve the one that waits already."""
+        """Wait for the next request, or for the answer to one that waits already."""
         super().on_response_complete()
-        if self.transport.is_closing():
-            return  # the deadline still watches that the peer reads
-        if self._in_request:
-            if self._awaited is not Fault.SLOW_REQUEST:
-                self._await(Fault.SLOW_REQUEST, self._door.rules.request_seconds)
-        elif self.cycle.response_complete:
-            self._await(None, 0)  # uvicorn watches a connection between requests
-        else:
-            self._await(Fault.SLOW_RESPONSE, self._door.rules.response_seconds)
-            return
-        self._door.connections.wait(self)
+        if not self.transport.is_closing():  # else the deadline still watches that it is read
+            self._settle()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be read, or is too large."""
@@ -153,9 +148,27 @@ class HttpProtocol(HttpToolsProtocol):
         if awaited is not None:
             self._deadline = self.loop.call_later(seconds, self._too_late, awaited)
 
+    def _settle(self) -> None:
+        """Wait for what is next, now that an answer is made."""
+        if not self.cycle.response_complete:
+            self._await(Fault.SLOW_RESPONSE, self._door.rules.response_seconds)
+            return
+        self._door.connections.wait(self)
+        if self._in_request:
+            if self._awaited is not Fault.SLOW_REQUEST:
+                self._await(Fault.SLOW_REQUEST, self._door.rules.request_seconds)
+        elif self.transport.get_write_buffer_size():
+            self._await(Fault.SLOW_RESPONSE, self._door.rules.response_seconds)
+        else:
+            self._await(None, 0)  # uvicorn watches a connection between requests
+
     def _too_late(self, fault: Fault) -> None:
+        is_made = self.cycle is not None and self.cycle.response_complete
+        if fault is Fault.SLOW_RESPONSE and is_made and not self.transport.get_write_buffer_size():
+            self._settle()  # it was read in the meantime
+            return
         self._door.note(fault, self.client)
-        is_answered = self.cycle is not None and self.cycle.response_started
+        is_answered = self.cycle is not None and self.cycle.response_started and not is_made
         if fault is Fault.SLOW_REQUEST and not is_answered:
             self._answer_and_close(408)
         else:

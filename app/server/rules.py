@@ -13,16 +13,17 @@ from app.credentials.addresses import Network
 # Shorter than any message that carries audio: 10 ms of mu-law are 80 bytes, and the
 # shortest media message in JSON is longer.
 LIGHT_BYTES = 64
-# The longest that one peer keeps the event loop parsing, in bytes of a read: 700
-# frames of the shortest kind, or ten media messages.
-SLICE_BYTES = 4096
+# How much of one peer is parsed in a turn of the event loop: 170 frames of the
+# shortest kind, half a millisecond; or two media messages, and a part of a third.
+SLICE_BYTES = 1024
 MAX_HEADER_BYTES = 64 * 1024
 MAX_HEADERS = 128
 MAX_PIPELINED = 16
 # For a close frame, or an answer, to reach the peer before the connection is cut.
 LINGER_SECONDS = 0.5
-# For a peer to answer our close frame.
-CLOSE_SECONDS = 5.0
+# For a peer to answer our close frame, and what may still come before that.
+CLOSE_SECONDS = 3.0
+LATE_BYTES = 64 * 1024
 
 
 class Fault(StrEnum):
@@ -45,7 +46,8 @@ class SocketRules:
     """The limits of one process.
 
     `light_frames` and `light_bytes` are for what carries no audio on one
-    WebSocket; `max_fragments` is of one message. A connection has
+    WebSocket, where each message that may carry audio makes good for one light
+    frame; `max_fragments` is of one message. A connection has
     `first_byte_seconds` to begin its first request, each request
     `request_seconds` to come whole, and each answer `response_seconds` to be
     made and read. `max_unadmitted` bounds the media sockets whose stream is not
@@ -53,8 +55,8 @@ class SocketRules:
     `max_unadmitted_per_address` the media sockets alone.
     """
 
-    light_frames: Allowance = Allowance(500, 50)
-    light_bytes: Allowance = Allowance(32 * 1024, 8 * 1024)
+    light_frames: Allowance = Allowance(200, 20)
+    light_bytes: Allowance = Allowance(16 * 1024, 4 * 1024)
     max_fragments: int = 128
     first_byte_seconds: float = 5.0
     request_seconds: float = 5.0

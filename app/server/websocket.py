@@ -21,6 +21,7 @@ from app.log import masked_url
 from app.server.config import GuardedConfig
 from app.server.rules import (
     CLOSE_SECONDS,
+    LATE_BYTES,
     LIGHT_BYTES,
     LINGER_SECONDS,
     SLICE_BYTES,
@@ -57,6 +58,7 @@ class MediaSocketProtocol(WebSocketsSansIOProtocol):
         self._next_slice: asyncio.Handle | None = None
         self._fragments = 0
         self._message_bytes = 0
+        self._late_bytes = 0
         self._is_cut = False
         self._counted_for: str | None = None
         self._abort_timer: asyncio.TimerHandle | None = None
@@ -82,6 +84,11 @@ class MediaSocketProtocol(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the socket: parse the first slice, keep the rest for later."""
+        if self.close_sent:
+            self._late_bytes += len(data)
+            if self._late_bytes > LATE_BYTES:
+                self._linger()
+                return
         if not self.handshake_initiated:
             self._parse(data)
         elif self._unparsed or len(data) > SLICE_BYTES or not self.handshake_complete:
@@ -185,8 +192,11 @@ class MediaSocketProtocol(WebSocketsSansIOProtocol):
         if self._fragments > self._door.rules.max_fragments:
             self._cut(Fault.FLOODING, EndReason.FLOODING)
             return False
-        weight = self._message_bytes if frame.fin else size
-        return weight >= LIGHT_BYTES or self._spend(size)
+        if (self._message_bytes if frame.fin else size) < LIGHT_BYTES:
+            return self._spend(size)
+        if frame.fin:
+            self._light_frames.earn()
+        return True
 
     def _spend(self, size: int) -> bool:
         if self._light_frames.spend() and self._light_bytes.spend(size):
@@ -198,25 +208,28 @@ class MediaSocketProtocol(WebSocketsSansIOProtocol):
         """Close a peer over its budget; what it sent before is the application's."""
         if self._is_cut:
             return
+        self._door.note(fault, self.client)
+        if not self.close_sent:
+            self.stop_keepalive()
+            self.conn.fail(CloseCode.POLICY_VIOLATION, reason)
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.close_sent = True
+            code = CloseCode.POLICY_VIOLATION
+            end: Any = {"type": "websocket.disconnect", "code": code, "cut": reason}
+            self.queue.put_nowait(end)
+        self._linger()
+
+    def _linger(self) -> None:
+        """Read no more, and cut the connection when our close frame may have arrived.
+
+        To close at once, with bytes unread, would be to reset the connection,
+        close frame and all.
+        """
         self._is_cut = True
         self._unparsed.clear()
         self.transport.pause_reading()
-        self._door.note(fault, self.client)
-        if self.close_sent:
-            self.transport.abort()
-            return
-        self.stop_keepalive()
-        self.conn.fail(CloseCode.POLICY_VIOLATION, reason)
-        self.transport.write(b"".join(self.conn.data_to_send()))
-        self.close_sent = True
-        end: Any = {
-            "type": "websocket.disconnect",
-            "code": CloseCode.POLICY_VIOLATION,
-            "reason": reason,
-            "cut": reason,
-        }
-        self.queue.put_nowait(end)
-        # To close with bytes unread is to reset the connection, close frame and all.
+        if self.close_timer is not None:
+            self.close_timer.cancel()
         self.close_timer = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
     # ------------------------------------------------------------------ handshake
