@@ -162,9 +162,7 @@ async def _identify(
         connection.client.host if connection.client else "",
         tuple(connection.headers.getlist("x-forwarded-for")),
         desk.reception.ticket_holds(query),
-        tuple(connection.headers.getlist("origin"))
-        if connection.scope["type"] == "websocket"
-        else (),
+        tuple(connection.headers.getlist("origin")),
     )
     who = detect(shown, policy, desk.wall_clock(), lambda digest: bool(own_business))
     return Visitor(who, who.business_id if isinstance(who, OwnClient) else own_business)

@@ -21,7 +21,7 @@ class Listener:
     `holds` keeps an accepted socket from reading, and a request from an answer,
     until it is set; `accepts` keeps a socket from being accepted. A text message
     `admit` is told to the server, as a session tells of its stream; `close`
-    closes the socket.
+    closes the socket, `shout` does after more than any buffer holds.
     """
 
     received: list[Any] = field(default_factory=list)
@@ -65,6 +65,9 @@ class Listener:
             self.received.append(said)
             if said == "admit":
                 scope["extensions"][SOCKET_EXTENSION]["admitted"]()
+            elif said == "shout":
+                await send({"type": "websocket.send", "bytes": bytes(20_000_000)})
+                return
             elif said == "close":
                 await send({"type": "websocket.close", "code": 1000, "reason": "asked"})
         self.ended.append(message)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import resource
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from app.server.sockets import WANTED_FILES
 from app.tools.embedded import EmbeddedRedis
 from app.wire import twilio
 from benchmarks.attacks import ATTACKS, PING, TEXT, Attack, Target, flood, frame, upgrade_request
@@ -246,6 +248,18 @@ async def test_settings_bound_the_sockets_that_carry_no_stream(
             await first.stop()
             assert await first.closed() == (1000, "stop")
         assert await metric(service, 'bridge_sockets_closed_total{reason="too_many_sockets"}') == 1
+
+
+def test_as_many_sockets_may_be_open_as_the_platform_allows(tmp_path: Path, redis_url: str) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
+    try:
+        with running_service(tmp_path, redis_url, ALLOW_UNSIGNED="true") as service:
+            limits = Path(f"/proc/{service.process.pid}/limits").read_text(encoding="ascii")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    raised = int(limits.partition("Max open files")[2].split()[0])
+    assert raised == min(hard, WANTED_FILES) > 512
 
 
 async def test_a_flood_of_refused_sockets_does_not_flood_the_log(service: Service) -> None:

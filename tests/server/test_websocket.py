@@ -10,6 +10,7 @@ from websockets.exceptions import ConnectionClosed
 
 from app.budget import Allowance
 from app.server import DEFAULT_RULES, NO_BUDGETS, SocketRules
+from app.server.rules import CLOSE_SECONDS
 from benchmarks.attacks import BINARY, CONT, PING, PONG, TEXT, frame, upgrade_request
 from tests.server.instance import Listener, serving, until
 from tests.server.raw import CLOSE, a_connection, a_raw_peer
@@ -176,16 +177,67 @@ async def test_a_peer_that_never_answers_our_close_frame_is_left() -> None:
     async with serving() as server, a_raw_peer(server.port) as peer:
         await peer.send(frame(TEXT, b"close"))
         await peer.closed()
-        assert await peer.gone() == b""
+        assert await asyncio.wait_for(peer.gone(), 2 * CLOSE_SECONDS) == b""
 
 
-async def test_text_that_is_not_utf8_before_the_peers_own_close_frame() -> None:
+async def test_a_peer_that_does_not_read_its_last_messages_is_left() -> None:
+    async with serving() as server, a_raw_peer(server.port) as peer:
+        await peer.send(frame(TEXT, b"shout"))
+        await until(lambda: not server.connections)
+
+
+async def test_after_a_cut_nothing_more_is_read() -> None:
+    app = Listener(holds=asyncio.Event())
+    assert app.holds is not None
+    async with serving(STILL, app) as server, a_raw_peer(server.port) as peer:
+        (socket,) = server.connections
+        await peer.send(AUDIO + frame(PING) * 2000)
+        app.holds.set()
+        await until(lambda: bool(app.ended))
+        assert not socket.transport.is_reading()
+        assert len(socket._unparsed) == 0
+
+
+async def test_what_was_read_before_the_connection_died_is_handed_on() -> None:
+    app = Listener(holds=asyncio.Event())
+    assert app.holds is not None
+    async with serving(app=app) as server, a_raw_peer(server.port) as peer:
+        (socket,) = server.connections
+        await peer.send(AUDIO * 50)
+        await until(lambda: len(socket._unparsed) > 40 * len(AUDIO))
+        socket.transport.abort()
+        await until(lambda: not server.connections)
+        app.holds.set()
+        await until(lambda: bool(app.ended))
+    assert app.received == ["a" * 400] * 50
+
+
+async def test_a_peer_that_we_do_not_read_is_not_blamed_for_silence() -> None:
+    app = Listener(holds=asyncio.Event())
+    assert app.holds is not None
+    async with serving(app=app) as server:
+        server.config.ws_ping_interval = server.config.ws_ping_timeout = 0.1
+        async with connect(f"ws://127.0.0.1:{server.port}/", compression=None) as socket:
+            await socket.send("a" * 400)
+            await asyncio.sleep(0.8)
+            app.holds.set()
+            await socket.send("b" * 400)
+            await until(lambda: len(app.received) == 2)
+        async with a_raw_peer(server.port) as silent:
+            # One that is read, and answers no ping, still is.
+            assert (await silent.closed())[0] == 1011
+
+
+async def test_text_that_is_not_utf8_before_the_peers_own_close_frame(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with serving() as server:
         async with a_raw_peer(server.port) as peer:
             await peer.send(AUDIO + frame(TEXT, b"\xff" * 100) + END)
             await peer.gone()
         await until(lambda: bool(server.app.ended))
         assert server.app.received == ["a" * 400]
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
 
 
 async def test_a_real_client_is_told_why_it_is_closed() -> None:
