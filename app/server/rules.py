@@ -16,6 +16,8 @@ LIGHT_BYTES = 64
 # How much of one peer is parsed in a turn of the event loop: 170 frames of the
 # shortest kind, half a millisecond; or two media messages, and a part of a third.
 SLICE_BYTES = 1024
+# More of them while one long frame is read: that only moves bytes.
+SLICES_OF_A_FRAME = 16
 MAX_HEADER_BYTES = 64 * 1024
 MAX_HEADERS = 128
 MAX_PIPELINED = 16

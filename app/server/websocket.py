@@ -25,12 +25,15 @@ from app.server.rules import (
     LIGHT_BYTES,
     LINGER_SECONDS,
     SLICE_BYTES,
+    SLICES_OF_A_FRAME,
     Fault,
 )
 from app.server.sockets import counted_address
 from app.wire.base import SOCKET_EXTENSION
 
 log = logging.getLogger(__name__)
+
+NOTHING = memoryview(b"")
 
 
 class MediaSocketProtocol(WebSocketsSansIOProtocol):
@@ -54,7 +57,7 @@ class MediaSocketProtocol(WebSocketsSansIOProtocol):
         self._door = config.door
         self._light_frames = Budget(self._door.rules.light_frames, self.loop.time)
         self._light_bytes = Budget(self._door.rules.light_bytes, self.loop.time)
-        self._unparsed = bytearray()
+        self._unparsed = NOTHING
         self._next_slice: asyncio.Handle | None = None
         self._fragments = 0
         self._message_bytes = 0
@@ -92,7 +95,7 @@ class MediaSocketProtocol(WebSocketsSansIOProtocol):
         if not self.handshake_initiated:
             self._parse(data)
         elif self._unparsed or len(data) > SLICE_BYTES or not self.handshake_complete:
-            self._unparsed += data
+            self._unparsed = memoryview(bytes(self._unparsed) + data if self._unparsed else data)
             self.transport.pause_reading()
             self._read_on()
         else:
@@ -117,24 +120,28 @@ class MediaSocketProtocol(WebSocketsSansIOProtocol):
 
     def _take_turn(self) -> None:
         self._next_slice = None
-        self._parse_slice()
+        for _ in range(SLICES_OF_A_FRAME):
+            if self._parse_slice() or not self._unparsed:
+                break
         self._read_on()
 
-    def _parse_slice(self) -> None:
+    def _parse_slice(self) -> bool:
         part = bytes(self._unparsed[:SLICE_BYTES])
-        del self._unparsed[:SLICE_BYTES]
-        self._parse(part)
+        self._unparsed = self._unparsed[SLICE_BYTES:]
+        return self._parse(part)
 
-    def _parse(self, data: bytes) -> None:
+    def _parse(self, data: bytes) -> bool:
+        """Parse bytes; tell whether they completed a frame."""
         # uvicorn 0.54 looks for a fault first, and drops what came before it.
         self.conn.receive_data(data)
+        has_frame = bool(self.conn.events)
         self.handle_events()
-        if self.close_sent:
-            return
-        if self.conn.parser_exc is not None:
-            self.handle_parser_exception()
-        elif not self.handshake_initiated and self.conn.handshake_exc is not None:
-            self._refuse_request(self.conn.handshake_exc)
+        if not self.close_sent:
+            if self.conn.parser_exc is not None:
+                self.handle_parser_exception()
+            elif not self.handshake_initiated and self.conn.handshake_exc is not None:
+                self._refuse_request(self.conn.handshake_exc)
+        return has_frame
 
     # ------------------------------------------------------------------- budgets
 
@@ -226,7 +233,7 @@ class MediaSocketProtocol(WebSocketsSansIOProtocol):
         close frame and all.
         """
         self._is_cut = True
-        self._unparsed.clear()
+        self._unparsed = NOTHING
         self.transport.pause_reading()
         if self.close_timer is not None:
             self.close_timer.cancel()

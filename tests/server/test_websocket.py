@@ -1,6 +1,7 @@
 """The WebSocket layer alone: what is paid for, what is free, and that nothing is lost."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -11,7 +12,18 @@ from websockets.exceptions import ConnectionClosed
 from app.budget import Allowance
 from app.server import DEFAULT_RULES, NO_BUDGETS, SocketRules
 from app.server.rules import CLOSE_SECONDS
-from benchmarks.attacks import BINARY, CONT, PING, PONG, TEXT, frame, upgrade_request
+from benchmarks.attacks import (
+    BINARY,
+    CONT,
+    PING,
+    PONG,
+    TEXT,
+    Attack,
+    Target,
+    flood,
+    frame,
+    upgrade_request,
+)
 from tests.server.instance import Listener, serving, until
 from tests.server.raw import CLOSE, a_connection, a_raw_peer
 
@@ -131,6 +143,23 @@ async def test_a_burst_is_parsed_as_the_application_follows_and_loses_nothing() 
         await writing
         await until(lambda: bool(app.ended))
     assert app.received == [f"{number:06}" * 50 for number in range(3000)]
+
+
+@pytest.mark.parametrize("unit", [frame(PING), frame(TEXT, b"{}"), frame(TEXT, b"x" * 60_000)])
+async def test_no_flood_holds_the_event_loop(unit: bytes) -> None:
+    """Measured in this thread's own time, so that a busy machine does not matter."""
+    turns = []
+    async with serving() as server:
+        target = Target("127.0.0.1", server.port, upgrade_request("/"))
+        flooding = asyncio.create_task(asyncio.to_thread(flood, target, Attack("", unit), 0.5))
+        last = time.thread_time()
+        while not flooding.done():
+            await asyncio.sleep(0.001)
+            now = time.thread_time()
+            turns.append(now - last)
+            last = now
+    # A read that is parsed at once takes 100 ms and more.
+    assert max(turns) < 0.04
 
 
 async def test_frames_before_the_handshake_is_answered_wait_for_it() -> None:
