@@ -17,9 +17,9 @@ from dotenv import dotenv_values
 
 from app import log as logs
 from app.errors import BridgeError, SettingsError
-from app.main import compose
+from app.main import Service, compose
 from app.metrics import Metrics, SharedFigures
-from app.server import DrainingServer, server_config
+from app.server import DrainingServer, GuardedConfig, SocketRules, server_config
 from app.settings import Adapter, Settings
 from app.tools.demo import run_demo
 from app.tools.embedded import EmbeddedRedis
@@ -93,7 +93,7 @@ def _serve(parsed: argparse.Namespace) -> int:
             return _serve_by_workers(parsed.workers, settings, environment)
         service = compose(settings)
         server = DrainingServer(
-            server_config(service.app, settings.host, settings.port),
+            _server_config(service, settings),
             refuse_new_calls=service.refuse_new_calls,
             drain=service.drain,
             on_listening=lambda port: _greet(settings, port, environment.get("REDIS_URL", "")),
@@ -154,7 +154,7 @@ def _worker(parsed: argparse.Namespace) -> int:
         lifeline.report_unusable(str(error))
         return EXIT_UNUSABLE
     server = DrainingServer(
-        server_config(service.app, settings.host, settings.port),
+        _server_config(service, settings),
         refuse_new_calls=service.refuse_new_calls,
         drain=service.drain,
         on_listening=lambda port: lifeline.report_listening(),
@@ -164,6 +164,17 @@ def _worker(parsed: argparse.Namespace) -> int:
         # Nobody else is left to tidy up.
         shutil.rmtree(parsed.figures, ignore_errors=True)
     return 0 if server.started else 1
+
+
+def _server_config(service: Service, settings: Settings) -> GuardedConfig:
+    rules = SocketRules(
+        max_unadmitted=settings.max_unadmitted_sockets,
+        max_unadmitted_per_address=settings.max_unadmitted_per_address,
+        trusted_proxies=settings.trusted_proxies,
+    )
+    return server_config(
+        service.app, settings.host, settings.port, rules=rules, metrics=service.metrics
+    )
 
 
 def _demo(parsed: argparse.Namespace) -> int:

@@ -15,11 +15,14 @@
     │   ├── PublicUrlMissing          this service does not know its own address
     │   ├── Draining                  this process takes no new calls
     │   ├── ProcessFull               MAX_CALLS reached
+    │   ├── TooManySockets            MAX_UNADMITTED_SOCKETS reached
+    │   ├── TooManyFromAddress        MAX_UNADMITTED_PER_ADDRESS reached
     │   └── EventsBacklogged          lifecycle events wait for the broker
     └── RemoteError                   the peer's side
         ├── MalformedRequest
         ├── SignatureMissing
         ├── SignatureInvalid
+        ├── OriginRefused             a browser, where a carrier is expected
         ├── CredentialsMissing
         ├── CredentialsInvalid
         ├── TokenInvalid
@@ -161,6 +164,24 @@ class ProcessFull(LocalError):
     reason = "process_full"
 
 
+class TooManySockets(LocalError):
+    """Raised for a media socket while MAX_UNADMITTED_SOCKETS wait to be admitted."""
+
+    http_status = 503
+    close_code = 1013
+    retryable = True
+    reason = "too_many_sockets"
+
+
+class TooManyFromAddress(LocalError):
+    """Raised for a media socket while MAX_UNADMITTED_PER_ADDRESS of its address wait."""
+
+    http_status = 503
+    close_code = 1013
+    retryable = True
+    reason = "too_many_from_address"
+
+
 class EventsBacklogged(LocalError):
     """Raised for a new call when the budget of lifecycle events is spent."""
 
@@ -196,6 +217,13 @@ class SignatureInvalid(RemoteError):
 
     http_status = 403
     reason = "signature_invalid"
+
+
+class OriginRefused(RemoteError):
+    """Raised when a handshake for a carrier carries an Origin, as a browser's does."""
+
+    http_status = 403
+    reason = "origin_refused"
 
 
 class CredentialsMissing(RemoteError):

@@ -167,6 +167,7 @@ class EndReason(StrEnum):
     MAX_CALL_SECONDS = "max_call_seconds"
     MESSAGE_TOO_BIG = "message_too_big"
     BAD_MESSAGES = "too_many_bad_messages"
+    FLOODING = "flooding"
     IDLE = "idle"
     NOT_READING = "peer_not_reading"
     DRAIN = "drain"

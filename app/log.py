@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from itertools import count
@@ -40,6 +41,18 @@ _MAX_TRACEBACK = 20_000
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
+# Loggers that speak of each connection, whoever opens it: what they say is told sparingly.
+_OF_CONNECTIONS = (
+    "app.server.sockets",
+    "app.server.websocket",
+    "app.web.ingest",
+    "app.web.streams",
+    "uvicorn.error",
+)
+_LINES_AT_ONCE = 200
+_WINDOW_SECONDS = 10.0
+
+
 def configure(
     log_format: str, level: str, stream: IO[str] | None = None, *, worker: int | None = None
 ) -> None:
@@ -64,6 +77,44 @@ def configure(
     root.setLevel(max(logging.WARNING, ours.level))
     logging.getLogger("uvicorn.error").setLevel(root.level)
     logging.getLogger("uvicorn.access").disabled = True
+    for name in _OF_CONNECTIONS:
+        logger = logging.getLogger(name)
+        logger.filters[:] = [Sparing(time.monotonic)]
+
+
+class Sparing(logging.Filter):
+    """Let each kind of line pass some times in a while, so that a flood of peers is none of lines.
+
+    A kind is a template, of which there is a closed set. The first line of the
+    next while says how many were left out. `clock` gives monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        *,
+        lines: int = _LINES_AT_ONCE,
+        seconds: float = _WINDOW_SECONDS,
+    ) -> None:
+        super().__init__()
+        self._clock = clock
+        self._lines = lines
+        self._seconds = seconds
+        self._kinds: dict[str, tuple[float, int]] = {}  # when its while began, lines since
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether the line passes."""
+        now = self._clock()
+        kind = str(record.msg)
+        began, count = self._kinds.get(kind, (now, 0))
+        left_out = 0
+        if now - began >= self._seconds:
+            left_out = max(0, count - self._lines)
+            began, count = now, 0
+        self._kinds[kind] = began, count + 1
+        if left_out:
+            record.msg = f"{kind} (and {left_out} lines like it before)"
+        return count < self._lines
 
 
 class ConsoleFormatter(logging.Formatter):

@@ -66,6 +66,7 @@ class Service:
     """The application, and what its server must call when it is told to stop."""
 
     app: FastAPI
+    metrics: Metrics
     refuse_new_calls: Callable[[], None]
     drain: Callable[[], Awaitable[None]]
 
@@ -141,7 +142,7 @@ def compose(
     install_error_handlers(app)
     app.add_middleware(RequestLog)
     _add_routes(app, settings, bridge, registry, lifecycle, store, hangups)
-    return Service(app, registry.refuse_new_calls, lifecycle.drain)
+    return Service(app, metrics, registry.refuse_new_calls, lifecycle.drain)
 
 
 def _bridge(
@@ -242,7 +243,11 @@ def _add_twilio(
             at_limit=hangups.outlived,
         )
 
-    app.include_router(stream_router(requests, new_session))
+    app.include_router(
+        stream_router(
+            requests, bridge.metrics, new_session, waive_origin=settings.waives_signatures
+        )
+    )
 
 
 def _add_ingest(app: FastAPI, settings: Settings, bridge: Bridge, store: Store) -> None:
@@ -258,6 +263,7 @@ def _add_ingest(app: FastAPI, settings: Settings, bridge: Bridge, store: Store) 
     url = settings.jwt_jwks_url
     desk = IngestDesk(
         policy,
+        bridge.metrics,
         JwksKeys(url, fetch=fetch_jwks, clock=time.monotonic) if url else None,
         store,
         bridge.reception,

@@ -63,6 +63,9 @@ class Metrics:
         self.streams = self._counter("streams", "Media streams by how they ended.", "end_reason")
         self.reaped = self._counter("streams_reaped", "Streams ended for a replica that died.")
         self.refused = self._counter("streams_refused", "Sockets refused, by reason.", "reason")
+        self.sockets_closed = self._counter(
+            "sockets_closed", "Sockets closed or not opened for what peers did.", "reason"
+        )
         self.received = self._counter("frames_received", "Carrier media messages received.")
         self.published = self._counter("frames_published", "Carrier media messages published.")
         self.dropped = self._counter("frames_dropped", "Media messages dropped.", "reason")

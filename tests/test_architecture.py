@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 # from rooms of earlier layers, and from itself; never from a sibling.
 LAYERS = (
     {"errors", "media", "redis_url"},
-    {"events", "audio", "plans", "settings", "log", "metrics", "topology"},
+    {"events", "audio", "budget", "plans", "settings", "log", "metrics", "topology"},
     {"wire", "pubsub", "auth", "credentials", "twiml", "twilio_api", "store"},
     {"session", "registry", "reaper", "consumer"},
     {"web", "tools", "server", "workers"},

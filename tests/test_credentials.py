@@ -29,6 +29,7 @@ from app.errors import (
     CredentialsInvalid,
     CredentialsMissing,
     ExotelNotSupported,
+    OriginRefused,
     RemoteError,
     TokenExpired,
     TokenInvalid,
@@ -458,6 +459,16 @@ ADMITTED = {
         ExotelPeer("address"),
     ),
     "an address under ALLOW_UNSIGNED": (from_(INSIDE), OPEN, ExotelPeer("address")),
+    "a token in a browser": (
+        Shown((f"Bearer {rs256()}",), OUTSIDE, origin=("https://app.example",)),
+        EXOTEL,
+        TENANT,
+    ),
+    "a browser under ALLOW_UNSIGNED": (
+        Shown(peer=OUTSIDE, origin=("null",)),
+        OPEN,
+        ExotelPeer("waived"),
+    ),
     "nothing under ALLOW_UNSIGNED": (from_(OUTSIDE), OPEN, ExotelPeer("waived")),
     "no address under ALLOW_UNSIGNED": (from_(""), OPEN, ExotelPeer("waived")),
     "an old ticket under ALLOW_UNSIGNED": (
@@ -493,6 +504,18 @@ REFUSED: dict[str, tuple[Shown, IngestPolicy, type[RemoteError], str]] = {
         OUTSIDE,
     ),
     "a ticket that fails": (from_(OUTSIDE, ticket=False), EXOTEL, CredentialsInvalid, "ticket"),
+    "a browser with a pair": (
+        Shown((basic(PAIR),), OUTSIDE, origin=("https://evil.example",)),
+        EXOTEL,
+        OriginRefused,
+        "Origin",
+    ),
+    "a browser from Exotel's address": (
+        Shown(peer=INSIDE, origin=("",)),
+        EXOTEL,
+        OriginRefused,
+        "Origin",
+    ),
     "Exotel while it is off": (from_(OUTSIDE), OFF, ExotelNotSupported, "SUPPORT_EXOTEL=true"),
     "its address while it is off": (from_(INSIDE), OFF, ExotelNotSupported, "SUPPORT_EXOTEL=true"),
     "a pair while it is off": (from_(OUTSIDE, basic(PAIR)), OFF, ExotelNotSupported, "=true"),
@@ -596,7 +619,7 @@ def test_a_handshake_that_does_not_hold_is_refused(
     with pytest.raises(kind, match=reason) as caught:
         detect(shown, policy, NOW, nobody)
     assert type(caught.value) is kind
-    assert caught.value.http_status == 401
+    assert caught.value.http_status == (403 if kind is OriginRefused else 401)
 
 
 def test_a_caller_can_look_up_a_key_or_a_pair_before_it_decides() -> None:

@@ -12,8 +12,9 @@ from uvicorn.server import ServerState
 from websockets.asyncio.client import ClientConnection, connect
 
 from app.server import MediaSocketProtocol, server_config
-from app.session.watch import LINE_EXTENSION, Line
+from app.session.watch import Line
 from app.web.streams import OpenSocket
+from app.wire.base import SOCKET_EXTENSION
 
 WAIT_SECONDS = 5.0
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -37,7 +38,7 @@ class Server:
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Send) -> None:
         self.websocket = WebSocket(scope, receive, send)
         await self.websocket.accept()
-        self.opened.put_nowait((scope["extensions"][LINE_EXTENSION]["line"], send))
+        self.opened.put_nowait((scope["extensions"][SOCKET_EXTENSION]["line"], send))
         while (await receive())["type"] != "websocket.disconnect":
             pass
 

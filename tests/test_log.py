@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.log import (
+    Sparing,
     configure,
     mask_phone,
     masked_headers,
@@ -121,6 +122,36 @@ def test_an_exception_stands_in_its_own_line_and_cannot_forge_one(log_format: st
     assert "test_log.py" in line
     if log_format == "json":
         assert "ValueError" in json.loads(line)["exception"]
+
+
+def test_a_flood_of_lines_of_one_kind_is_told_sparingly_and_counted() -> None:
+    now = 0.0
+    sparing = Sparing(lambda: now, lines=3, seconds=10)
+
+    def passed(template: str, *arguments: object) -> str | None:
+        record = logging.LogRecord("app", logging.INFO, "", 0, template, arguments, None)
+        return record.getMessage() if sparing.filter(record) else None
+
+    told = [passed("closed %s", number) for number in range(8)]
+    assert told == ["closed 0", "closed 1", "closed 2", None, None, None, None, None]
+    assert passed("opened %s", 1) == "opened 1"
+    now = 10.0
+    assert passed("closed %s", 8) == "closed 8 (and 5 lines like it before)"
+    assert passed("closed %s", 9) == "closed 9"
+    now = 30.0
+    assert passed("closed %s", 10) == "closed 10"
+
+
+@pytest.mark.parametrize(
+    ("name", "spared"),
+    [("app.server.sockets", True), ("app.web.streams", True), ("app.session.call", False)],
+)
+def test_what_is_told_of_each_connection_is_told_sparingly(name: str, spared: bool) -> None:
+    stream = io.StringIO()
+    configure("console", "INFO", stream)
+    for number in range(1000):
+        logging.getLogger(name).info("Line %d", number)
+    assert (len(stream.getvalue().splitlines()) < 1000) == spared
 
 
 @given(st.text(st.characters(codec=None)))

@@ -13,7 +13,12 @@ from typing import Literal
 
 from app.credentials.addresses import Network, client_address, is_in
 from app.credentials.tokens import BearerToken, JwtRules, OwnClient, own_client, read_token
-from app.errors import CredentialsInvalid, CredentialsMissing, ExotelNotSupported
+from app.errors import (
+    CredentialsInvalid,
+    CredentialsMissing,
+    ExotelNotSupported,
+    OriginRefused,
+)
 
 PAIR_MAX_CHARS = 1024
 
@@ -38,8 +43,8 @@ class IngestPolicy:
 class Shown:
     """What a handshake shows of who is there.
 
-    `authorization` and `forwarded_for` are all values of their headers, in
-    order; `peer` is the address of the socket's other end. `ticket_holds` tells
+    `authorization`, `forwarded_for` and `origin` are all values of their headers,
+    in order; `peer` is the address of the socket's other end. `ticket_holds` tells
     whether the URL's ticket is ours and in time, and is None without a ticket.
     """
 
@@ -47,6 +52,7 @@ class Shown:
     peer: str = ""
     forwarded_for: tuple[str, ...] = ()
     ticket_holds: bool | None = None
+    origin: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +91,7 @@ def detect(
         CredentialsMissing: there are none, and the address is not Exotel's.
         TokenInvalid, TokenExpired: the token does not hold.
         ExotelNotSupported: it has no token, and SUPPORT_EXOTEL is not set.
+        OriginRefused: it has no token, and is a browser.
     """
     credentials = read_credentials(shown.authorization)
     if isinstance(credentials, BearerToken):
@@ -93,6 +100,8 @@ def detect(
         raise ExotelNotSupported(
             "there is no Bearer token, and Exotel is served only with SUPPORT_EXOTEL=true"
         )
+    if not policy.waive:
+        refuse_origin(shown.origin)
     if credentials is not None:
         known = _is_among(credentials.digest, policy.exotel_pairs)
         if not (known or known_digests(credentials.digest)):
@@ -114,6 +123,18 @@ def detect(
         f"there is no Authorization header, and {address or 'the address'} is not in"
         " EXOTEL_ALLOWED_IPS"
     )
+
+
+def refuse_origin(origin: Sequence[str]) -> None:
+    """Raise OriginRefused for a handshake that carries an Origin; no carrier's does.
+
+    A browser sends one from any page it shows (RFC 6455, 10.2), and with it what
+    proves who its user is: an address, a Basic pair it remembers. A token is not
+    sent that way, so clients with a token may carry an Origin: some libraries
+    send one always.
+    """
+    if origin:
+        raise OriginRefused("the handshake carries an Origin, as a browser's does; no carrier's")
 
 
 def read_credentials(authorization: Sequence[str]) -> BearerToken | BasicPair | None:

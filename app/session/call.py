@@ -13,8 +13,6 @@ from app.events import (
     Connected,
     EndReason,
     HeldStream,
-    Ignored,
-    MediaRejected,
     StreamStarted,
     StreamStopped,
     Unreadable,
@@ -23,6 +21,7 @@ from app.events import (
 from app.session.bridge import Bridge
 from app.session.ledger import Ledger
 from app.session.narration import Narration
+from app.session.patience import MAX_BAD_IN_A_ROW, Patience
 from app.session.reception import Admitted, Handshake
 from app.session.replies import Replies
 from app.session.stream import MediaStream
@@ -31,8 +30,6 @@ from app.wire.base import Wire
 
 log = logging.getLogger(__name__)
 
-# A carrier has no reason to send even one; a broken replay should still be explained.
-MAX_BAD_IN_A_ROW = 100
 # Five seconds of two tracks: what may come while a ticket is being redeemed.
 MAX_EARLY_MESSAGES = 500
 ADMISSION_SECONDS = 5.0
@@ -46,11 +43,11 @@ NO_CODE = 1005
 MESSAGE_TOO_BIG = 1009
 INTERNAL_ERROR = 1011
 
-_BAD = (Unreadable, MediaRejected, Ignored)
 _CLOSE_CODES = {
     EndReason.DRAIN: GOING_AWAY,
     EndReason.ERROR: INTERNAL_ERROR,
     EndReason.BAD_MESSAGES: POLICY_VIOLATION,
+    EndReason.FLOODING: POLICY_VIOLATION,
 }
 # What a peer that has no more to say closes with.
 _GOOD_ORDER = frozenset({NORMAL_CLOSURE, GOING_AWAY, NO_CODE})
@@ -60,10 +57,12 @@ _GOOD_ORDER = frozenset({NORMAL_CLOSURE, GOING_AWAY, NO_CODE})
 class Closed:
     """The peer's socket is gone, with this close code (RFC 6455, 7.4).
 
-    It is 1006 where no Close frame came (7.1.5).
+    It is 1006 where no Close frame came (7.1.5). `cut` says why, where our
+    server closed it for what the peer sent.
     """
 
     code: int
+    cut: EndReason | None = None
 
 
 class Socket(Line, Protocol):
@@ -71,6 +70,9 @@ class Socket(Line, Protocol):
 
     async def receive(self) -> str | bytes | Closed:
         """Give the next message, or say that there will be none."""
+
+    def admitted(self) -> None:
+        """Take note that the socket's stream is admitted."""
 
     async def send(self, text: str) -> None:
         """Send a text message; no effect when it is closed."""
@@ -107,7 +109,7 @@ class CallSession:
         self._narration = Narration(handshake.carrier)
         self._ledger = Ledger(bridge.metrics)
         self._early: list[tuple[WireEvent, float]] = []
-        self._bad_in_a_row = 0
+        self._patience = Patience(bridge.clock)
         self._admission: asyncio.Task[None] | None = None
         self._admitted: Admitted | None = None
         self._stream: MediaStream | None = None
@@ -180,16 +182,17 @@ class CallSession:
             if self._admission is None:
                 implied = self._wire.implied_start(message)
                 if implied is not None:
-                    self._begin_admission(implied, tasks, implied=True)
+                    self._begin_admission(socket, implied, tasks, implied=True)
             event = self._wire.receive(message)
             if isinstance(event, StreamStarted):
-                self._begin_admission(event, tasks)
+                self._begin_admission(socket, event, tasks)
             elif not isinstance(event, Connected):
                 self._take(event)
             if isinstance(event, StreamStopped):
                 return EndReason.STOP
-            if self._gives_up_on(event):
-                return EndReason.BAD_MESSAGES
+            given_up = self._gives_up_on(event)
+            if given_up is not None:
+                return given_up
             if self._stream is not None:
                 if self._stream.must_wait:
                     with self._watch.suspended():
@@ -209,6 +212,8 @@ class CallSession:
         self.end(await self._watch.judge(socket))
 
     def _closed(self, closed: Closed) -> EndReason:
+        if closed.cut is not None:
+            return closed.cut
         if closed.code in _GOOD_ORDER:
             return EndReason.CLOSED
         if closed.code != MESSAGE_TOO_BIG:
@@ -217,28 +222,33 @@ class CallSession:
         self._take(Unreadable("message_too_big"))
         return EndReason.MESSAGE_TOO_BIG
 
-    def _gives_up_on(self, event: WireEvent) -> bool:
-        """Tell whether a peer sends bad messages and nothing else; raises before its `start`."""
-        self._bad_in_a_row = self._bad_in_a_row + 1 if isinstance(event, _BAD) else 0
-        if self._bad_in_a_row <= MAX_BAD_IN_A_ROW:
-            return False
-        if self._admission is None:
+    def _gives_up_on(self, event: WireEvent) -> EndReason | None:
+        """Tell whether, and why, a peer is heard no more; raises before its `start`."""
+        reason = self._patience.lost_by(event)
+        if reason is EndReason.BAD_MESSAGES and self._admission is None:
             raise TooManyBadMessages(f"more than {MAX_BAD_IN_A_ROW} bad messages in a row")
-        return True
+        return reason
 
     # ---------------------------------------------------------------- admission
 
     def _begin_admission(
-        self, start: StreamStarted, tasks: asyncio.TaskGroup, *, implied: bool = False
+        self,
+        socket: Socket,
+        start: StreamStarted,
+        tasks: asyncio.TaskGroup,
+        *,
+        implied: bool = False,
     ) -> None:
         self._narration.started(start, implied=implied)
         too_late = StoreUnavailable("the stream could not be admitted in time")
         self._deadline.move(ADMISSION_SECONDS, too_late)
         self._admission = tasks.create_task(
-            self._admit(start, self._bridge.clock(), int(self._bridge.wall_clock() * 1000))
+            self._admit(socket, start, self._bridge.clock(), int(self._bridge.wall_clock() * 1000))
         )
 
-    async def _admit(self, start: StreamStarted, started: float, started_ms: int) -> None:
+    async def _admit(
+        self, socket: Socket, start: StreamStarted, started: float, started_ms: int
+    ) -> None:
         bridge = self._bridge
         self._admitted = admitted = await bridge.reception.admit(start, self._handshake)
         held = HeldStream(admitted.call, started_ms, admitted.plan.retention_seconds)
@@ -256,6 +266,7 @@ class CallSession:
             stream.take(event, received_at)
         self._early.clear()
         self._stream = stream
+        socket.admitted()
         greeting = self._wire.started_reply()
         if greeting is not None:
             self._replies.put(greeting)

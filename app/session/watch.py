@@ -5,7 +5,7 @@ import math
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Protocol, Self
 
 from app.errors import BridgeError
 from app.events import EndReason
@@ -14,8 +14,6 @@ from app.events import EndReason
 VANISHED_SECONDS = 10.0
 # The parts of a round: after two of them the peer is asked, after four it is judged.
 _PARTS = 4
-# The ASGI extension by which a server lends a socket's line to the application.
-LINE_EXTENSION: Final = "media_bridge.line"
 
 
 class Line(Protocol):

@@ -57,6 +57,8 @@ class Settings:
     log_phone_numbers: str = _variable(choice("masked", "full"), "masked", "masked")
     stream_start_timeout_seconds: float = _variable(seconds(0.1, 60), 5.0, "5")
     media_idle_seconds: float = _variable(seconds(1, 3600), 10.0, "10")
+    max_unadmitted_sockets: int = _variable(whole(1, 100_000), 2000, "2000")
+    max_unadmitted_per_address: int = _variable(whole(1, 100_000), 200, "200")
     metrics_token: Secret | None = _variable(Secret, None, "$(openssl rand -hex 32)")
     broker_buffer_seconds: float = _variable(seconds(1, 600), 30.0, "30")
     broker_buffer_bytes: int = _variable(whole(2**20, 2**40), 256 * 2**20, "268435456")

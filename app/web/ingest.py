@@ -39,6 +39,7 @@ from app.errors import (
     UnknownBusiness,
 )
 from app.log import masked_url
+from app.metrics import Metrics
 from app.session.call import CallSession
 from app.session.reception import (
     EXOTEL,
@@ -92,6 +93,7 @@ class IngestDesk:
     """What the ingest routes need. `ws_base` is empty where PUBLIC_URL is not set."""
 
     policy: IngestPolicy
+    metrics: Metrics
     jwks: JwksKeys | None
     store: Store
     reception: Reception
@@ -123,6 +125,7 @@ def ingest_router(desk: IngestDesk) -> APIRouter:
         try:
             visitor = await _identify(desk, websocket, query)
         except BridgeError as error:
+            desk.metrics.refused.labels(error.reason).inc()
             log.warning("[server] ❌ Authentication failed: %s", error)
             await websocket.send_denial_response(error_response(error))
             return
@@ -201,6 +204,7 @@ async def _identify(
         connection.client.host if connection.client else "",
         tuple(connection.headers.getlist("x-forwarded-for")),
         desk.reception.ticket_holds(query),
+        tuple(connection.headers.getlist("origin")),
     )
     who = detect(shown, policy, desk.wall_clock(), lambda digest: bool(own_business))
     return Visitor(who, who.business_id if isinstance(who, OwnClient) else own_business)

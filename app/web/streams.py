@@ -9,13 +9,16 @@ from fastapi import APIRouter, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.credentials.handshake import refuse_origin
 from app.errors import BridgeError
 from app.log import masked_headers, masked_url
+from app.metrics import Metrics
 from app.session.call import CallSession, Closed
 from app.session.reception import Handshake
-from app.session.watch import LINE_EXTENSION, Line
+from app.session.watch import Line
 from app.web.errors import error_response
 from app.web.twilio_form import SIGNATURE_HEADER, TwilioRequests, signed_parts
+from app.wire.base import SOCKET_EXTENSION
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +43,9 @@ class OpenSocket:
         self._websocket = websocket
         self._open = True
         extensions = websocket.scope.get("extensions") or {}
-        self._line: Line | None = extensions.get(LINE_EXTENSION, {}).get("line")
+        lent = extensions.get(SOCKET_EXTENSION, {})
+        self._line: Line | None = lent.get("line")
+        self._note_admission: Callable[[], None] | None = lent.get("admitted")
 
     async def receive(self) -> str | bytes | Closed:
         """Give the next message, or say that there will be none."""
@@ -49,12 +54,18 @@ class OpenSocket:
             self._open = False
             # uvicorn says 1005 for a lost connection, too, but gives a reason with
             # a Close frame only.
-            return Closed(message.get("code") or NO_CODE if "reason" in message else NO_CLOSE_FRAME)
+            code = message.get("code") or NO_CODE
+            return Closed(code if "reason" in message else NO_CLOSE_FRAME, message.get("cut"))
         text: str | None = message.get("text")
         if text is not None:
             return text
         data: bytes = message["bytes"]
         return data
+
+    def admitted(self) -> None:
+        """Tell our server, if it is ours, that this socket carries an admitted stream."""
+        if self._note_admission is not None:
+            self._note_admission()
 
     async def send(self, text: str) -> None:
         """Send a text message; no effect when it is closed."""
@@ -94,7 +105,11 @@ class OpenSocket:
 
 
 def stream_router(
-    requests: TwilioRequests, new_session: Callable[[Handshake], CallSession]
+    requests: TwilioRequests,
+    metrics: Metrics,
+    new_session: Callable[[Handshake], CallSession],
+    *,
+    waive_origin: bool,
 ) -> APIRouter:
     """Make the routes of Twilio's media streams, with and without a trailing slash."""
     router = APIRouter()
@@ -117,10 +132,13 @@ def stream_router(
     async def _serve(websocket: WebSocket, business_id: str) -> None:
         log.info("[WebSocket] 🔌 Connection attempt received")
         try:
+            if not waive_origin:
+                refuse_origin(websocket.headers.getlist("origin"))
             signed = requests.check_handshake(
                 *signed_parts(websocket.scope), websocket.headers.getlist(SIGNATURE_HEADER)
             )
         except BridgeError as error:
+            metrics.refused.labels(error.reason).inc()
             log.warning("[WebSocket] ❌ Handshake refused: %s: %s", error.reason, error)
             await websocket.send_denial_response(error_response(error))
             return

@@ -36,6 +36,9 @@ from app.events import (
 )
 
 MAX_MESSAGE_BYTES: Final = 64 * 1024
+# What our server lends the application in a socket's ASGI scope: the socket's `line`,
+# and `admitted`, to be called once its stream is. Another server lends nothing.
+SOCKET_EXTENSION: Final = "bridge.socket"
 
 # What `int_of` reads, as a type for a lax decoder (`strict=False`).
 Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]

@@ -16,7 +16,7 @@ from typing import Any
 
 import uvicorn
 
-from app.server import server_config
+from app.server import NO_BUDGETS, server_config
 
 # Cases of category 9 send messages of 16 MiB.
 LARGEST_MESSAGE = 32 * 2**20
@@ -41,7 +41,7 @@ def our_config() -> uvicorn.Config:
     The cases are about the protocol. A limit has tests of its own, and here it
     would only end those cases that send megabytes, or nothing but pings.
     """
-    config = server_config(echo, "127.0.0.1", 0)
+    config = server_config(echo, "127.0.0.1", 0, rules=NO_BUDGETS)
     config.ws_max_size = LARGEST_MESSAGE
     config.lifespan = "off"
     return config

@@ -37,6 +37,10 @@ class FakeSocket:
         self._messages = list(messages)
         self.closed: tuple[int, str] | None = None
         self.aborted = False
+        self.is_admitted = False
+
+    def admitted(self) -> None:
+        self.is_admitted = True
 
     async def receive(self) -> str | bytes | Closed:
         await asyncio.sleep(0)

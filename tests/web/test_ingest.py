@@ -322,6 +322,26 @@ async def test_each_pair_of_a_rotation_admits(ingest: Service, pair: bytes) -> N
         assert socket.protocol.state.name == "OPEN"
 
 
+ORIGIN = {"Origin": "https://evil.example"}
+
+
+async def test_a_browser_is_refused_as_exotel_and_served_with_a_token(ingest: Service) -> None:
+    url = ingest.ws_url + INGEST
+    with pytest.raises(InvalidStatus) as refused:
+        async with connect(url, additional_headers={**ORIGIN, "Authorization": f"Basic {PAIR}"}):
+            pass
+    assert refused.value.response.status_code == 403
+    assert json.loads(refused.value.response.body or b"")["error"] == "origin_refused"
+    async with connect(url, additional_headers={**ORIGIN, "Authorization": token()}) as socket:
+        await socket.send(json.dumps({"event": "start", "interaction_id": "origin1"}))
+        assert json.loads(await socket.recv())["event"] == "started"
+
+
+async def test_with_unsigned_allowed_exotels_socket_opens_from_a_browser(guide: Service) -> None:
+    async with connect(guide.ws_url + INGEST, additional_headers=ORIGIN) as socket:
+        assert socket.protocol.state.name == "OPEN"
+
+
 async def test_an_address_on_the_list_needs_no_header_and_a_forged_one_does_not_help(
     tmp_path: Path, redis_url: str
 ) -> None:

@@ -70,6 +70,27 @@ async def test_a_handshake_twilio_did_not_sign_is_forbidden(
     assert refused.value.response.status_code == 403
 
 
+ORIGIN = {"Origin": "https://evil.example"}
+
+
+async def test_a_browser_is_refused_where_a_carrier_is_expected(service: Service) -> None:
+    url = service.ws_url + "/twilio-media"
+    with pytest.raises(InvalidStatus) as refused:
+        async with a_peer(service, headers={"X-Twilio-Signature": signature(url), **ORIGIN}):
+            pass
+    assert refused.value.response.status_code == 403
+    assert json.loads(refused.value.response.body or b"")["error"] == "origin_refused"
+    assert lines_with(service.logged(), "Handshake refused: origin_refused")
+
+
+async def test_with_unsigned_allowed_a_browsers_console_is_served(open_service: Service) -> None:
+    async with a_peer(open_service, QUERY, headers=ORIGIN) as peer:
+        await peer.start()
+        await peer.media(3)
+        await peer.stop()
+        assert await peer.closed() == (1000, "stop")
+
+
 async def test_with_unsigned_allowed_a_wrong_signature_is_still_refused(
     open_service: Service,
 ) -> None:

@@ -1,0 +1,193 @@
+"""uvicorn's HTTP protocol with an end to every wait."""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from app.server.config import GuardedConfig
+from app.server.rules import (
+    LINGER_SECONDS,
+    MAX_HEADER_BYTES,
+    MAX_HEADERS,
+    MAX_PIPELINED,
+    Fault,
+)
+
+# As much as is parsed before the limits are looked at again.
+PART_BYTES = 16 * 1024
+
+_ANSWERS = {
+    400: b"this is no HTTP request\n",
+    408: b"the request did not come whole in time\n",
+    431: b"the request's headers are too large or too many\n",
+}
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol, which waits for no peer without an end.
+
+    uvicorn 0.54 has no deadline but that between requests, and no limit of a
+    request's headers. Here one deadline watches the connection: for the first
+    byte, then for a whole request, then for the answer to be made and read.
+    """
+
+    def __init__(
+        self,
+        config: GuardedConfig,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._door = config.door
+        self._deadline: asyncio.TimerHandle | None = None
+        self._awaited: Fault | None = None
+        self._in_request = False
+        self._in_headers = False
+        self._header_bytes = 0
+        self._refusal = 400
+
+    # ------------------------------------------------------------ the connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, if there is room."""
+        super().connection_made(transport)
+        if not self._door.connections.add(self):
+            self._door.note(Fault.TOO_MANY, self.client)
+            transport.abort()
+            return
+        self._await(Fault.NO_REQUEST, self._door.rules.first_byte_seconds)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._leave()
+        super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection to the WebSocket protocol, which has deadlines of its own."""
+        self._leave()
+        super().handle_websocket_upgrade()
+
+    def give_way(self) -> None:
+        """Close, for a newer one."""
+        self._door.note(Fault.GAVE_WAY, self.client)
+        self._close()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the socket, and look at the limits in between."""
+        if self._awaited in (None, Fault.NO_REQUEST):
+            self._await(Fault.SLOW_REQUEST, self._door.rules.request_seconds)
+        for start in range(0, len(data), PART_BYTES):
+            part = data[start : start + PART_BYTES]
+            if self._in_headers or not self._in_request:
+                self._header_bytes += len(part)
+            super().data_received(part)
+            if self.transport.get_protocol() is not self or self.transport.is_closing():
+                return
+            if self._in_headers and self._header_bytes > MAX_HEADER_BYTES:
+                self._refusal = 431
+                self.send_400_response("")
+                return
+            if len(self.pipeline) > MAX_PIPELINED:
+                self._door.note(Fault.PIPELINING, self.client)
+                self._close()
+                return
+
+    # ---------------------------------------------------------------- the request
+
+    def on_message_begin(self) -> None:
+        """Begin to read a request."""
+        super().on_message_begin()
+        self._in_request = self._in_headers = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header."""
+        if len(self.headers) >= MAX_HEADERS:
+            self._refusal = 431
+            raise ValueError("too many headers")  # ends the parsing
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Serve the request, unless its headers are too long."""
+        if self._header_bytes > MAX_HEADER_BYTES:
+            self._refusal = 431
+            raise ValueError("too long headers")  # ends the parsing
+        self._in_headers = False
+        self._header_bytes = 0
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Note that the request has come whole."""
+        self._in_request = False
+        super().on_message_complete()
+        self._door.connections.serve(self)
+        self._await(Fault.SLOW_RESPONSE, self._door.rules.response_seconds)
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, or for the answer to one that waits already."""
+        super().on_response_complete()
+        if not self.transport.is_closing():  # else the deadline still watches that it is read
+            self._settle()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what cannot be read, or is too large."""
+        if self._refusal == 431:
+            self._door.note(Fault.TOO_LARGE, self.client)
+        self._answer_and_close(self._refusal)
+
+    # ------------------------------------------------------------------- its end
+
+    def _await(self, awaited: Fault | None, seconds: float) -> None:
+        """Set the one deadline: what it would be missed by, or None for none."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        self._awaited = awaited
+        if awaited is not None:
+            self._deadline = self.loop.call_later(seconds, self._too_late, awaited)
+
+    def _settle(self) -> None:
+        """Wait for what is next, now that an answer is made."""
+        if not self.cycle.response_complete:
+            self._await(Fault.SLOW_RESPONSE, self._door.rules.response_seconds)
+            return
+        self._door.connections.wait(self)
+        if self._in_request:
+            if self._awaited is not Fault.SLOW_REQUEST:
+                self._await(Fault.SLOW_REQUEST, self._door.rules.request_seconds)
+        elif self.transport.get_write_buffer_size():
+            self._await(Fault.SLOW_RESPONSE, self._door.rules.response_seconds)
+        else:
+            self._await(None, 0)  # uvicorn watches a connection between requests
+
+    def _too_late(self, fault: Fault) -> None:
+        is_made = self.cycle is not None and self.cycle.response_complete
+        if fault is Fault.SLOW_RESPONSE and is_made and not self.transport.get_write_buffer_size():
+            self._settle()  # it was read in the meantime
+            return
+        self._door.note(fault, self.client)
+        is_answered = self.cycle is not None and self.cycle.response_started and not is_made
+        if fault is Fault.SLOW_REQUEST and not is_answered:
+            self._answer_and_close(408)
+        else:
+            self._close()
+
+    def _answer_and_close(self, status: int) -> None:
+        body = _ANSWERS[status]
+        self.transport.write(
+            STATUS_LINE[status] + b"content-type: text/plain; charset=utf-8\r\n"
+            b"connection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+        )
+        self._close()
+
+    def _close(self) -> None:
+        """Close; cut what the peer does not read."""
+        self.transport.close()
+        self._await(None, 0)
+        self._deadline = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+
+    def _leave(self) -> None:
+        self._await(None, 0)
+        self._door.connections.remove(self)

@@ -1,0 +1,330 @@
+"""uvicorn's WebSocket protocol: it loses nothing, and bounds what carries no audio."""
+
+import asyncio
+import json
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+from websockets.frames import CloseCode, Frame
+from websockets.http11 import Request
+from websockets.protocol import OPEN
+
+from app.budget import Budget
+from app.errors import LocalError, TooManyFromAddress, TooManySockets
+from app.events import EndReason
+from app.log import masked_url
+from app.server.config import GuardedConfig
+from app.server.rules import (
+    CLOSE_SECONDS,
+    LATE_BYTES,
+    LIGHT_BYTES,
+    LINGER_SECONDS,
+    SLICE_BYTES,
+    SLICES_OF_A_FRAME,
+    Fault,
+)
+from app.server.sockets import counted_address
+from app.wire.base import SOCKET_EXTENSION
+
+log = logging.getLogger(__name__)
+
+NOTHING = memoryview(b"")
+
+
+class MediaSocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's WebSocket protocol, corrected, and fair to all sockets.
+
+    What is read is parsed a slice a turn of the event loop, and no further than
+    the application follows. What carries no audio is paid for from a budget:
+    control frames, and messages and fragments shorter than `LIGHT_BYTES`. The
+    messages before a fault reach the application, whatever the fault is. It
+    lends the application its `Line`.
+    """
+
+    answered = True
+
+    def __init__(
+        self,
+        config: GuardedConfig,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.close_timeout = CLOSE_SECONDS
+        self._door = config.door
+        self._light_frames = Budget(self._door.rules.light_frames, self.loop.time)
+        self._light_bytes = Budget(self._door.rules.light_bytes, self.loop.time)
+        self._unparsed = NOTHING
+        self._next_slice: asyncio.Handle | None = None
+        self._fragments = 0
+        self._message_bytes = 0
+        self._late_bytes = 0
+        self._is_cut = False
+        self._counted_for: str | None = None
+        self._abort_timer: asyncio.TimerHandle | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Hand on what came before the end, and forget the connection."""
+        while self._unparsed and self.handshake_complete and not self.close_sent:
+            self._parse_slice()
+        for timer in (self._next_slice, self._abort_timer):
+            if timer is not None:
+                timer.cancel()
+        self._admitted()
+        super().connection_lost(exc)
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        """Note that the application is done; a peer that reads nothing is then cut."""
+        super().on_task_complete(task)
+        if not self.disconnected:
+            seconds = self.close_timeout + LINGER_SECONDS
+            self._abort_timer = self.loop.call_later(seconds, self.transport.abort)
+
+    # ------------------------------------------------------- what it lends: a `Line`
+
+    def ask(self) -> None:
+        """Ask the peer for a sign of life, by a ping; no effect when it is closed."""
+        self.answered = False
+        if self.conn.state is OPEN and not self.transport.is_closing():
+            self.conn.send_ping(b"")
+            self.transport.write(b"".join(self.conn.data_to_send()))
+
+    def abort(self) -> None:
+        """Let go of the connection at once, with all that is still to be sent."""
+        self.transport.abort()
+
+    # ------------------------------------------------------------------- reading
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the socket: parse the first slice, keep the rest for later."""
+        self.answered = True
+        if self.close_sent:
+            self._late_bytes += len(data)
+            if self._late_bytes > LATE_BYTES:
+                self._linger()
+                return
+        if not self.handshake_initiated:
+            self._parse(data)
+        elif self._unparsed or len(data) > SLICE_BYTES or not self.handshake_complete:
+            self._unparsed = memoryview(bytes(self._unparsed) + data if self._unparsed else data)
+            self.transport.pause_reading()
+            self._read_on()
+        else:
+            self._parse(data)
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """Give the application what came next; when it has all, read on."""
+        message = await self.queue.get()
+        if self.read_paused and self.queue.empty():
+            self.read_paused = False
+            self._read_on()
+        return message
+
+    def _read_on(self) -> None:
+        """Parse the next slice in the loop's next turn; without one, read the socket."""
+        if self._is_cut or self.read_paused or not self.handshake_complete:
+            return
+        if not self._unparsed:
+            self.transport.resume_reading()
+        elif self._next_slice is None:
+            self._next_slice = self.loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._next_slice = None
+        for _ in range(SLICES_OF_A_FRAME):
+            if self._parse_slice() or not self._unparsed:
+                break
+        self._read_on()
+
+    def _parse_slice(self) -> bool:
+        part = bytes(self._unparsed[:SLICE_BYTES])
+        self._unparsed = self._unparsed[SLICE_BYTES:]
+        return self._parse(part)
+
+    def _parse(self, data: bytes) -> bool:
+        """Parse bytes; tell whether they completed a frame."""
+        # uvicorn 0.54 looks for a fault first, and drops what came before it.
+        self.conn.receive_data(data)
+        has_frame = bool(self.conn.events)
+        self.handle_events()
+        if not self.close_sent:
+            if self.conn.parser_exc is not None:
+                self.handle_parser_exception()
+            elif not self.handshake_initiated and self.conn.handshake_exc is not None:
+                self._refuse_request(self.conn.handshake_exc)
+        return has_frame
+
+    # ------------------------------------------------------------------- budgets
+
+    def handle_text(self, event: Frame) -> None:
+        """Take a text message, or its first fragment."""
+        self._fragments = self._message_bytes = 0
+        if self._is_paid(event):
+            super().handle_text(event)
+
+    def handle_bytes(self, event: Frame) -> None:
+        """Take a binary message, or its first fragment."""
+        self._fragments = self._message_bytes = 0
+        if self._is_paid(event):
+            super().handle_bytes(event)
+
+    def handle_cont(self, event: Frame) -> None:
+        """Take a further fragment."""
+        if self._is_paid(event):
+            super().handle_cont(event)
+
+    def send_receive_event_to_app(self) -> None:
+        """Hand on a message; text that is not UTF-8 fails the connection (RFC 6455, 8.1).
+
+        uvicorn 0.54 does so too, even after the peer's own close frame, and logs it
+        as an error of ours, with a traceback.
+        """
+        if self.curr_msg_data_type == "text" and not self.close_sent:
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:
+                self.frames = []
+                self.conn.fail(CloseCode.INVALID_DATA, "text is not UTF-8")
+                self.handle_parser_exception()
+                return
+        super().send_receive_event_to_app()
+
+    def handle_ping(self) -> None:
+        """Answer the pings that came together, unless the peer leaves answers unread."""
+        pongs = b"".join(self.conn.data_to_send())
+        if not self._spend(len(pongs)) or self.close_sent:
+            return
+        if self.writable.is_set():
+            self.transport.write(pongs)
+        else:
+            self._cut(Fault.NOT_READING, EndReason.NOT_READING)
+
+    def handle_pong(self, event: Frame) -> None:
+        """Take an answer to our ping, or one to none."""
+        if self._spend(len(event.data)):
+            super().handle_pong(event)
+
+    def _is_paid(self, frame: Frame) -> bool:
+        """Charge a data frame that carries no audio; False when the peer is cut for it."""
+        size = len(frame.data)
+        self._fragments += 1
+        self._message_bytes += size
+        if self._fragments > self._door.rules.max_fragments:
+            self._cut(Fault.FLOODING, EndReason.FLOODING)
+            return False
+        if (self._message_bytes if frame.fin else size) < LIGHT_BYTES:
+            return self._spend(size)
+        if frame.fin:
+            self._light_frames.earn()
+        return True
+
+    def _spend(self, size: int) -> bool:
+        if self._light_frames.spend() and self._light_bytes.spend(size):
+            return True
+        self._cut(Fault.FLOODING, EndReason.FLOODING)
+        return False
+
+    def _cut(self, fault: Fault, reason: EndReason) -> None:
+        """Close a peer over its budget; what it sent before is the application's."""
+        if self._is_cut:
+            return
+        self._door.note(fault, self.client)
+        if not self.close_sent:
+            self.conn.fail(CloseCode.POLICY_VIOLATION, reason)
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.close_sent = True
+            code = CloseCode.POLICY_VIOLATION
+            end: Any = {"type": "websocket.disconnect", "code": code, "cut": reason}
+            self.queue.put_nowait(end)
+        self._linger()
+
+    def _linger(self) -> None:
+        """Read no more, and cut the connection when our close frame may have arrived.
+
+        To close at once, with bytes unread, would be to reset the connection,
+        close frame and all.
+        """
+        self._is_cut = True
+        self._unparsed = NOTHING
+        self.transport.pause_reading()
+        if self.close_timer is not None:
+            self.close_timer.cancel()
+        self.close_timer = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+
+    # ------------------------------------------------------------------ handshake
+
+    def handle_connect(self, event: Request) -> None:
+        """Take an upgrade request, if there is room; log one that RFC 6455 refuses."""
+        door = self._door
+        address = counted_address(
+            self.client[0] if self.client else "",
+            event.headers.get_all("X-Forwarded-For"),
+            door.rules.trusted_proxies,
+        )
+        try:
+            door.unadmitted.enter(address)
+        except (TooManySockets, TooManyFromAddress) as error:
+            self._refuse_for_now(event, error)
+            return
+        self._counted_for = address
+        super().handle_connect(event)
+        if self.response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+            extensions: dict[str, Any] = self.scope["extensions"]
+            extensions[SOCKET_EXTENSION] = {"line": self, "admitted": self._admitted}
+            return
+        path, _, query = event.path.partition("?")
+        log.warning(
+            "[server] WebSocket upgrade request received { url: '%s' }", masked_url(path, query)
+        )
+        log.warning(
+            "[server] ❌ WebSocket upgrade failed: %d, %s",
+            *(self.response.status_code, self.conn.handshake_exc),
+        )
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Take the application's message; a refusal that is sent completes the handshake.
+
+        uvicorn 0.54 counts only an accept and a close, and logs each refusal as an error.
+        """
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
+            self.handshake_complete = True
+        self._read_on()
+
+    def _admitted(self) -> None:
+        """Count this socket no more: its stream is admitted, or it is gone."""
+        if self._counted_for is not None:
+            self._door.unadmitted.leave(self._counted_for)
+            self._counted_for = None
+
+    def _refuse_for_now(self, request: Request, error: LocalError) -> None:
+        self._door.note(Fault(error.reason), self.client)
+        self.request = request
+        self.handshake_initiated = True
+        body = json.dumps({"error": error.reason, "detail": str(error)})
+        response = self.conn.reject(error.http_status, body)
+        response.headers["Retry-After"] = "5"
+        del response.headers["Content-Type"]
+        response.headers["Content-Type"] = "application/json"
+        self.conn.send_response(response)
+        self._end_handshake(b"".join(self.conn.data_to_send()))
+
+    def _refuse_request(self, why: Exception) -> None:
+        """Answer a request that cannot be read, which uvicorn leaves without an answer."""
+        log.warning("[server] ❌ WebSocket upgrade failed: 431, %s", why)
+        body = b"the request's headers are too large or cannot be read\n"
+        # RFC 6585, 5
+        self._end_handshake(
+            b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\n"
+            b"Content-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+        )
+
+    def _end_handshake(self, answer: bytes) -> None:
+        self.transport.write(answer)
+        self.handshake_complete = self.close_sent = True
+        self.transport.close()

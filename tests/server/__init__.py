@@ -1,0 +1,1 @@
+"""The server: its protocols, its budgets, deadlines and caps."""
