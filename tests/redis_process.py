@@ -24,6 +24,8 @@ STOP_SECONDS = 5.0
 # Below the range from which the kernel takes ports for outgoing connections: a
 # server that is killed finds its port free again, also after a while.
 PORTS = range(12_000, 32_000)
+# What usleep(1) really takes.
+SLEEP_US = 55
 # Ends the server when we end, however we do, frozen or not.
 UNTIL_PARENT_ENDS = """
 exec 3<&0
@@ -198,6 +200,18 @@ class RedisProcess:
             raise AssertionError(f"the server on port {self.port} ended by itself")
         info = self.command("INFO")
         return bool(info["process_id"] == self.pid and not info.get("loading"))
+
+    def load_slowly(self, seconds: float) -> None:
+        """Let later starts read their data for about `seconds` (LOADING); 0: quickly again."""
+        self.options.pop("key-load-delay", None)
+        if not seconds:
+            return
+        files = (self.directory / "appendonlydir").glob("*.incr.aof")
+        commands = max(1, sum(file.read_bytes().count(b"\n*") for file in files))
+        # redis.conf, key-load-delay: µs for each command; -n: 1 µs for one of n.
+        each = seconds / commands * 1e6 - SLEEP_US
+        delay = each if each >= 1 else min(-1, -SLEEP_US * commands / seconds / 1e6)
+        self.options["key-load-delay"] = str(int(delay))
 
     # ------------------------------------------------------------ what it is told
 

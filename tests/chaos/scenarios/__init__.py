@@ -1,0 +1,1 @@
+"""What `make chaos` plays: each module adds its scenarios to the registry."""

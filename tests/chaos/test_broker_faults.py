@@ -1,0 +1,138 @@
+"""The fault suite in short: few calls, each fault once; `make chaos` has the long forms."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from app.errors import CallRefused
+from app.tools.caller import Carrier, new_call
+from tests.chaos.exactness import judge_all
+from tests.chaos.faults import BY_NAME, CUT, Fault, killed, swallowing
+from tests.chaos.load import NUMBER, live_calls
+from tests.chaos.reading import watching
+from tests.chaos.rehearsal import Outcome, Until, rehearse
+from tests.chaos.stage import Stage, staged
+from tests.service import TOKEN
+
+CALLS = 6
+SWALLOWED = 50
+WAIT_SECONDS = 30.0
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    async with staged(tmp_path_factory.mktemp("stage"), random.Random(4)) as running:
+        yield running
+
+
+async def played(
+    stage: Stage, fault: Fault, seconds: float, until: Until | None = None, *, both: bool = False
+) -> Outcome:
+    return await rehearse(
+        *(stage, fault),
+        calls=CALLS,
+        seed=4,
+        seconds=seconds,
+        until=until,
+        both=both,
+        before_seconds=0.5,
+        after_seconds=0.2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds"),
+    [
+        ("frozen", 3.0),
+        ("killed", 2.0),
+        ("clients killed", 2.0),
+        ("blackhole", 0.5),
+        ("latency 500 ms", 1.0),
+        ("64 kB/s", 1.0),
+        ("sliced", 0.5),
+        ("LOADING", 1.0),
+    ],
+)
+async def test_no_frame_is_lost_doubled_or_moved(stage: Stage, name: str, seconds: float) -> None:
+    outcome = await played(stage, BY_NAME[name], seconds)
+    assert outcome.tally.is_exact, (outcome.tally, outcome.tally.problems)
+    assert outcome.first_new is not None
+
+
+async def test_no_frame_of_two_tracks_is_lost_doubled_or_moved(stage: Stage) -> None:
+    outcome = await played(stage, BY_NAME["killed"], 1.0, both=True)
+    assert outcome.tally.is_exact, (outcome.tally, outcome.tally.problems)
+
+
+async def test_a_write_whose_reply_was_lost_is_not_written_again(stage: Stage) -> None:
+    begun = stage.proxy.injected["swallow"]
+
+    async def swallowed(stage: Stage) -> None:
+        async with asyncio.timeout(WAIT_SECONDS):
+            while stage.proxy.injected["swallow"] < begun + SWALLOWED:
+                await asyncio.sleep(0.02)
+
+    fault = Fault("half of the replies swallowed", swallowing(0.5), CUT)
+    outcome = await played(stage, fault, 0.0, swallowed)
+    assert outcome.tally.is_exact, (outcome.tally, outcome.tally.problems)
+    assert outcome.errors.keys() & CUT
+
+
+@pytest.mark.parametrize("name", ["READONLY", "OOM", "NOPERM", "MISCONF", "wrong password"])
+async def test_a_refusal_is_recognised_and_outlived(stage: Stage, name: str) -> None:
+    outcome = await played(stage, BY_NAME[name], BY_NAME[name].shown_after)
+    assert outcome.tally.is_exact, (outcome.tally, outcome.tally.problems)
+    assert outcome.errors.keys() & BY_NAME[name].kinds, outcome.errors
+    assert outcome.first_new is not None
+
+
+async def test_beyond_the_buffer_the_books_account_for_every_frame(tmp_path: Path) -> None:
+    async with (
+        staged(tmp_path, random.Random(4), BROKER_BUFFER_SECONDS="1") as stage,
+        live_calls(stage.service, CALLS, seed=4, both=True) as load,
+        watching(stage.connect, load) as watch,
+    ):
+        await asyncio.sleep(0.5)
+        async with killed(stage, 2.5):
+            await asyncio.sleep(2.5)
+        async with asyncio.timeout(WAIT_SECONDS):
+            while watch.samples[-1].total < load.sent / 4:
+                await asyncio.sleep(0.02)
+        assert not load.closed_early
+        await load.hang_up()
+        tally = await judge_all(stage.connect, load.callers)
+    assert tally.adds_up, (tally, tally.problems)
+    assert set(tally.dropped) == {"overflow"}
+    assert tally.dropped["overflow"] == tally.lost > 0
+
+
+async def test_a_call_whose_end_meets_a_broken_connection_has_its_receipt(stage: Stage) -> None:
+    async with live_calls(stage.service, CALLS, seed=4) as load:
+        await asyncio.sleep(0.5)
+        stage.proxy.reset()
+        await load.hang_up()
+        tally = await judge_all(stage.connect, load.callers)
+    assert tally.is_exact, (tally, tally.problems)
+
+
+@pytest.mark.xfail(
+    raises=CallRefused,
+    reason="uvloop raises RuntimeError for a write to a connection that was reset, "
+    "which the store does not know",
+)
+async def test_a_call_that_meets_a_broken_connection_is_answered(stage: Stage) -> None:
+    async with httpx.AsyncClient() as client:
+        carrier = Carrier(stage.service.url, TOKEN)
+        await carrier.ring(client, new_call(NUMBER))
+        stage.proxy.reset()
+        # An idle connection in the pool is reset now.
+        await asyncio.sleep(0.2)
+        await carrier.ring(client, new_call(NUMBER))
