@@ -89,7 +89,10 @@ class Bridge:
         call = admitted.call
         ended_ms = int(self.wall_clock() * 1000)
         stream.end(reason)
-        await self.calls.finish(call)
+        try:
+            await self.calls.finish(call)
+        except Exception:  # whatever becomes of its slot, a stream has its receipt
+            log.exception("The slot of call %s was not given back", call.call_sid)
         await stream.wait_until_published()
         receipt = stream.receipt(reason)
         self.outbox.close_stream(
