@@ -30,6 +30,9 @@ demo: .venv/ready ## place one simulated call and listen to it: writes demo.wav
 bench: .venv/ready ## measure the webhook and the way of a frame
 	@$(BIN)/python -m benchmarks
 
+chaos: .venv/ready ## hurt Redis, the network and the service under live calls: half an hour
+	@$(BIN)/python -m tests.chaos
+
 lint: .venv/ready ## check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -46,4 +49,4 @@ check: lint types test ## all of what CI checks
 clean: ## remove what was built; data/ and .env stay
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help run test demo bench lint types style check clean
+.PHONY: help run test demo bench chaos lint types style check clean
