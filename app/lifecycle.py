@@ -18,8 +18,10 @@ from app.web.health import Condition
 
 log = logging.getLogger(__name__)
 
-# How long the last audio may take to reach the broker when the process stops.
+# How long the last audio and the last receipts may take to reach the broker, in
+# all, when the process stops; of that, what is left for receipts and events.
 FLUSH_SECONDS = 5.0
+LAST_WORDS_SECONDS = 1.0
 LOAD_RETRY_SECONDS = 1.0
 RESTART_SECONDS = 1.0
 
@@ -47,6 +49,7 @@ class Lifecycle:
         self._directory = directory
         self._drain_seconds = drain_seconds
         self._hangups = hangups
+        self._calls_ended = False
 
     @asynccontextmanager
     async def lifespan(self, app: object) -> AsyncIterator[None]:
@@ -86,20 +89,24 @@ class Lifecycle:
         )
 
     async def _end_calls(self) -> None:
+        """End every call and write the last of it; a second time does nothing."""
+        if self._calls_ended:
+            return
         registry, outbox = self._registry, self._outbox
         registry.refuse_new_calls()
         registry.end_all(EndReason.DRAIN)
-        if not await registry.wait_until_empty(FLUSH_SECONDS):
-            outbox.give_up(EndReason.DRAIN)
-            await registry.wait_until_empty(1.0)
         try:
             async with asyncio.timeout(FLUSH_SECONDS):
+                if not await registry.wait_until_empty(FLUSH_SECONDS - LAST_WORDS_SECONDS):
+                    outbox.give_up(EndReason.DRAIN)
+                    await registry.wait_until_empty(LAST_WORDS_SECONDS)
                 await outbox.wait_until_idle()
                 await registry.let_go_of_ended()
         except TimeoutError:
             log.error("[server] The broker did not take the last events")
         except StoreUnavailable:
             pass  # the leases run out; a reaper finds their streams ended
+        self._calls_ended = True
 
     async def _check_accepting(self) -> None:
         self._registry.check_room()

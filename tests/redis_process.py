@@ -243,18 +243,22 @@ class RedisProcess:
 
     def fail_snapshots(self) -> None:
         """Let its last snapshot have failed, so that it refuses writes with MISCONF."""
-        (self.directory / "dump.rdb").mkdir(exist_ok=True)
+        (self.directory / "dump.rdb").unlink(missing_ok=True)
+        (self.directory / "dump.rdb").mkdir()
         self.configure("save", "3600 1000000")
-        self.command("BGSAVE")
+        self._begin_snapshot()
         eventually(lambda: self._snapshot() == "err", "the snapshot fails")
 
     def mend_snapshots(self) -> None:
         """Let a snapshot succeed, so that it takes writes again."""
-        with suppress(FileNotFoundError):
-            (self.directory / "dump.rdb").rmdir()
-        self.command("BGSAVE")
+        (self.directory / "dump.rdb").rmdir()
+        self._begin_snapshot()
         eventually(lambda: self._snapshot() == "ok", "the snapshot succeeds")
         self.configure("save", "")
+
+    def _begin_snapshot(self) -> None:
+        # Refused while the append-only file is being rewritten.
+        eventually(lambda: bool(self.command("BGSAVE")), "a snapshot is begun")
 
     def _snapshot(self) -> str:
         info = self.command("INFO", "persistence")

@@ -12,7 +12,7 @@ import pytest_asyncio
 from app.errors import CallRefused
 from app.tools.caller import Carrier, new_call
 from tests.chaos.exactness import judge_all
-from tests.chaos.faults import BY_NAME, CUT, Fault, killed, swallowing
+from tests.chaos.faults import BY_NAME, CUT, Fault, frozen, killed, swallowing
 from tests.chaos.load import NUMBER, live_calls
 from tests.chaos.reading import watching
 from tests.chaos.rehearsal import Outcome, Until, rehearse
@@ -136,3 +136,29 @@ async def test_a_call_that_meets_a_broken_connection_is_answered(stage: Stage) -
         # An idle connection in the pool is reset now.
         await asyncio.sleep(0.2)
         await carrier.ring(client, new_call(NUMBER))
+
+
+@pytest.mark.xfail(reason="uvloop's RuntimeError for such a connection is not known to the writer")
+async def test_a_connection_that_was_reset_is_no_surprise_to_the_writer(stage: Stage) -> None:
+    async def again_and_again(stage: Stage) -> None:
+        # Some of them meet a connection that waits, some one that is written to.
+        for _ in range(20):
+            await asyncio.sleep(0.05)
+            stage.proxy.reset()
+
+    outcome = await played(stage, BY_NAME["connections reset"], 0.1, again_and_again)
+    assert outcome.tally.is_exact, (outcome.tally, outcome.tally.problems)
+    assert set(outcome.errors) <= CUT
+
+
+@pytest.mark.xfail(reason="the gauge is set when a batch was delivered, and then only")
+async def test_audio_that_waits_is_seen_in_the_metrics(stage: Stage) -> None:
+    async with live_calls(stage.service, CALLS, seed=4) as load:
+        await asyncio.sleep(0.5)
+        async with frozen(stage, 1.0):
+            await asyncio.sleep(1.0)
+            text = await stage.metrics()
+        await load.hang_up()
+    [line] = [line for line in text.splitlines() if line.startswith("bridge_queued_bytes ")]
+    # A tenth of what has come in that second.
+    assert float(line.split()[1]) > CALLS * 1600
