@@ -36,14 +36,15 @@ def main() -> int:
     rows: list[Row] = []
     started = time.monotonic()
     for name in asked.only or scenarios:
-        rows += _play(name, scenarios[name], seeds, asked.calls)
+        rows += play(name, scenarios[name], seeds, asked.calls)
     failed = sum(not row.ok for row in rows)
     print(_table(rows))
     print(f"\nseed {first}, {time.monotonic() - started:.0f} s, {failed} of {len(rows)} failed")
     return EXIT_FAILED if failed else 0
 
 
-def _play(name: str, run: Scenario, seeds: Sequence[int], calls: int) -> Sequence[Row]:
+def play(name: str, run: Scenario, seeds: Sequence[int], calls: int) -> Sequence[Row]:
+    """Play one scenario; one that breaks is a row that failed."""
     _say(f"{name} ...")
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="media-bridge-chaos-") as directory:
@@ -52,7 +53,7 @@ def _play(name: str, run: Scenario, seeds: Sequence[int], calls: int) -> Sequenc
             played = run(context)
             # The async ones have their own loop; the others are done by now.
             rows = uvloop.run(played) if isinstance(played, Coroutine) else played
-        except Exception as error:  # one scenario that breaks leaves the others
+        except Exception as error:  # the others are to be played all the same
             traceback.print_exc()
             rows = [Row(name, "is played to its end", f"{type(error).__name__}: {error}", False)]
     for row in rows:
