@@ -1,4 +1,10 @@
-"""The scenarios of `make chaos` by name. A module in `scenarios/` adds its own."""
+"""The scenarios of `make chaos` by name. A module in `scenarios/` adds its own:
+
+    @scenario("name")
+    async def name(context: Context) -> Sequence[Row]: ...
+
+It is played in a loop of its own, or, where it is not async, as it is.
+"""
 
 import importlib
 import pkgutil

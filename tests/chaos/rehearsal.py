@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from benchmarks.host import queued_seconds
 from tests.chaos.exactness import Tally, judge_all
 from tests.chaos.faults import Fault
 from tests.chaos.load import live_calls
@@ -26,12 +27,14 @@ class Outcome:
 
     `first_new` is how many seconds after the fault's end the slowest stream had a
     new entry; None when it took too long. So is `drain` where the backlog stayed.
+    `kept_waiting` is the share of that time in which others had the service's core.
     """
 
     tally: Tally
     errors: Counter[str]
     first_new: float | None
     drain: Drain | None
+    kept_waiting: float
     caution: str
 
 
@@ -60,18 +63,20 @@ async def rehearse(
 
     A live reader follows every stream meanwhile.
     """
-    before = await stage.broker_errors()
+    before, pid = await stage.broker_errors(), stage.service.process.pid
     async with live_calls(stage.service, calls, seed=seed, both=both) as load:
         async with following(stage.connect, load) as follower:
             async with watching(stage.connect, load) as watch:
                 await asyncio.sleep(before_seconds)
                 async with fault.inject(stage, seconds):
                     await (until or lasting(seconds))(stage)
-                ended = time.perf_counter()
+                ended, queued = time.perf_counter(), queued_seconds(pid) or 0.0
                 first_new = await watch.wait_for_new(ended, RECOVERY_SECONDS)
                 drain = await watch.wait_for_drain(ended, DRAIN_SECONDS)
+                queued = (queued_seconds(pid) or 0.0) - queued
+                waited = queued / (time.perf_counter() - ended)
                 await asyncio.sleep(after_seconds)
             await load.hang_up()
         tally = await judge_all(stage.connect, load.callers, follower=follower)
         errors = await stage.broker_errors() - before
-        return Outcome(tally, errors, first_new, drain, load.caution)
+        return Outcome(tally, errors, first_new, drain, waited, load.caution)

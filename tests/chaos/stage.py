@@ -7,7 +7,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,22 +70,34 @@ async def staged(
     directory: Path, rng: random.Random, *, fsync: str | None = "everysec", **variables: str
 ) -> AsyncIterator[Stage]:
     """Run a service that is ready, with a Redis of its own behind a proxy."""
-    businesses = str(_prepare(directory))
-    variables = {"BUSINESSES_FILE": businesses, "LOG_LEVEL": "WARNING", **variables}
-    with ExitStack() as stack:
-        redis = RedisProcess(directory / "redis", fsync=fsync, password=PASSWORD)
-        await asyncio.to_thread(stack.enter_context, redis)
+    redis = RedisProcess(directory / "redis", fsync=fsync, password=PASSWORD)
+    await asyncio.to_thread(redis.start)
+    try:
         async with FaultProxy(redis.port, rng) as proxy:
             url = f"redis://:{PASSWORD}@{HOST}:{proxy.port}/0"
-            running = running_service(directory, url, **variables)
-            service = await asyncio.to_thread(stack.enter_context, running)
-            await _ready(service)
-            try:
-                yield Stage(directory, redis, proxy, service, rng)
-            finally:
-                proxy.calm()
-                # The service writes its last while the proxy still stands.
-                await asyncio.to_thread(stack.close)
+            async with serving(directory, url, **variables) as service:
+                try:
+                    yield Stage(directory, redis, proxy, service, rng)
+                finally:
+                    # The service writes its last while the proxy still stands.
+                    proxy.calm()
+    finally:
+        await asyncio.to_thread(redis.terminate)
+
+
+@asynccontextmanager
+async def serving(directory: Path, redis_url: str, **variables: str) -> AsyncIterator[Service]:
+    """Run a service that is ready, with the businesses that `live_calls` rings."""
+    businesses = str(_prepare(directory))
+    variables = {"BUSINESSES_FILE": businesses, "LOG_LEVEL": "WARNING", **variables}
+    running = running_service(directory, redis_url, **variables)
+    # In a thread: the loop serves the proxy meanwhile.
+    service = await asyncio.to_thread(running.__enter__)
+    try:
+        await _ready(service)
+        yield service
+    finally:
+        await asyncio.to_thread(running.__exit__, None, None, None)
 
 
 def _prepare(directory: Path) -> Path:

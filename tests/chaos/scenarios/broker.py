@@ -86,11 +86,14 @@ def _first_new(outcomes: Sequence[Outcome]) -> Row:
 
 
 def _drain(outcomes: Sequence[Outcome]) -> Row:
-    drains = [outcome.drain for outcome in outcomes]
-    known = [d for d in drains if d is not None and d.backlog >= SHORTEST_BACKLOG_SECONDS]
-    slowest = min((drain.speed for drain in known), default=0.0)
-    missing = drains.count(None)
-    measured = f"{slowest:.1f} x at worst of {len(known)}"
+    known = [
+        (outcome.drain.speed, outcome.kept_waiting)
+        for outcome in outcomes
+        if outcome.drain is not None and outcome.drain.backlog >= SHORTEST_BACKLOG_SECONDS
+    ]
+    slowest, waited = min(known, default=(0.0, 0.0))
+    missing = sum(outcome.drain is None for outcome in outcomes)
+    measured = f"{slowest:.1f} x at worst of {len(known)}, kept off its core {waited:.0%} of it"
     measured += f", {missing} times never" if missing else ""
     ok = bool(known) and not missing and slowest >= DRAIN_SPEED
     return Row("backlog drains", f">= {DRAIN_SPEED:g} x real time", measured, ok)
@@ -100,7 +103,8 @@ def _recovery(outcomes: Sequence[Outcome]) -> str:
     return "; ".join(
         f"first new after {outcome.first_new:.2f} s"
         + (
-            f", {outcome.drain.backlog:.1f} s of backlog at {outcome.drain.speed:.1f} x"
+            f", {outcome.drain.backlog:.1f} s of backlog at {outcome.drain.speed:.1f} x,"
+            f" kept off its core {outcome.kept_waiting:.0%} of it"
             if outcome.drain
             else ", backlog stays"
         )

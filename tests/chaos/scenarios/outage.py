@@ -87,7 +87,8 @@ async def outage(context: Context) -> Sequence[Row]:
         Row(
             "Redis away 60 s: receipts and gap entries",
             "account for every frame",
-            f"{tally}; {dict(tally.dropped)} dropped and marked{load.caution}",
+            f"{tally}; {dict(tally.dropped)} dropped and marked"
+            + (f"; {load.caution}" if load.caution else ""),
             tally.adds_up and tally.dropped.total() == tally.lost > 0,
         ),
         Row(
