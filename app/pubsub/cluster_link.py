@@ -11,7 +11,7 @@ from app.errors import BrokerError, BrokerLost, BrokerRefused, BrokerReplaced
 from app.pubsub.redis_errors import error_kind
 from app.pubsub.redis_link import Command, Part, connected, discard, exchange, last_replies
 from app.redis_url import RedisUrl
-from app.topology import Address, SlotMap, redirection, slot_of
+from app.topology import CONNECTION_ERRORS, Address, SlotMap, redirection, slot_of
 
 MAX_REDIRECTIONS = 4
 
@@ -118,7 +118,7 @@ class ClusterLink:
         except BrokerRefused as refused:
             self._slots.doubt()
             error = refused
-        except (RedisError, OSError) as failure:
+        except CONNECTION_ERRORS as failure:
             self._slots.doubt()
             await self._drop(address)
             error = BrokerLost(error_kind(failure), str(failure))

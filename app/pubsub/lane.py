@@ -17,7 +17,7 @@ from app.errors import BrokerError, BrokerRefused, BrokerReplaced
 from app.events import AudioEntry, EndEntry
 from app.metrics import Metrics
 from app.pubsub.base import Announce, Append, CloseStream, OpenStream, Outcome, PubSub, Write
-from app.pubsub.queue import ByteBudget, StreamQueue
+from app.pubsub.queue import StreamQueue
 from app.pubsub.recent import Recent
 from app.pubsub.restore import BROKER_LOST, appends_by_stream, restoration
 
@@ -66,7 +66,6 @@ class Lane:
         clock: Callable[[], float],
         jitter: Callable[[], float],
         limits: OutboxLimits,
-        budget: ByteBudget,
         on_settled: Callable[[Write], None],
     ) -> None:
         self._number = number
@@ -75,7 +74,6 @@ class Lane:
         self._clock = clock
         self._jitter = jitter
         self._limits = limits
-        self._budget = budget
         self._on_settled = on_settled
         self._control: deque[Write] = deque()
         self._dirty: deque[StreamQueue] = deque()
@@ -146,7 +144,6 @@ class Lane:
                 self._idle.set()
                 continue
             await self._deliver(batch)
-            self._metrics.queued_bytes.set(self._budget.used)
 
     async def _watch_over_recent(self) -> None:
         """While nothing is to be written, see that what was confirmed lately still stands.
@@ -337,7 +334,6 @@ class Lane:
             log.error("[Broker] A write failed as it never should", exc_info=error)
         kind = error.kind if isinstance(error, BrokerError) else "unexpected"
         self._metrics.broker_errors.labels(kind).inc()
-        self._metrics.queued_bytes.set(self._budget.used)
         if self._failing_since is None:
             self._failing_since = self._clock()
             log.warning("[Broker] Not publishing: %s. Audio is buffered.", error)

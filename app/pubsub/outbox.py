@@ -25,6 +25,7 @@ from app.pubsub.lane import Lane, OutboxLimits
 from app.pubsub.queue import ByteBudget, StreamQueue
 
 DEFAULT_LIMITS = OutboxLimits()
+SHOW_SECONDS = 0.5
 
 
 class Outbox:
@@ -46,6 +47,7 @@ class Outbox:
         self._pubsub = pubsub
         self._limits = limits
         self._budget = ByteBudget(limits.buffer_bytes)
+        self._queued_bytes = metrics.queued_bytes
         self._lanes = [
             Lane(
                 number,
@@ -54,7 +56,6 @@ class Outbox:
                 clock=clock,
                 jitter=jitter,
                 limits=limits,
-                budget=self._budget,
                 on_settled=self._note_settled,
             )
             for number in range(pubsub.lanes)
@@ -142,6 +143,12 @@ class Outbox:
         async with asyncio.TaskGroup() as tasks:
             for lane in self._lanes:
                 tasks.create_task(lane.run())
+            tasks.create_task(self._show_what_waits())
+
+    async def _show_what_waits(self) -> None:
+        while True:
+            self._queued_bytes.set(self._budget.used)
+            await asyncio.sleep(SHOW_SECONDS)
 
     def _lane_of(self, stream: str) -> Lane:
         return self._lanes[self._pubsub.lane_of(audio_key(stream))]

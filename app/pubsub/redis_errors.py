@@ -30,7 +30,7 @@ _KINDS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str],
     (TryAgainError, "tryagain"),
     (ClusterDownError, "clusterdown"),
     ((TimeoutError, asyncio.TimeoutError), "timeout"),
-    ((ConnectionError, OSError), "connection"),
+    ((ConnectionError, OSError, RuntimeError), "connection"),
 )
 # Words that begin a server's refusal, for which the client has no class.
 _WORDS = frozenset({"misconf", "noauth", "noreplicas", "busy"})

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 from app.errors import BrokerLost, BrokerRefused, BrokerReplaced
 from app.pubsub.redis_errors import error_kind
 from app.redis_url import RedisUrl, Topology
-from app.topology import Address, Sentinels, connection
+from app.topology import CONNECTION_ERRORS, Address, Sentinels, connection
 
 Command = tuple[Any, ...]
 
@@ -65,7 +65,7 @@ async def exchange(
     two entries would take the second and not the first.
 
     Raises:
-        RedisError, OSError: the connection is in doubt.
+        CONNECTION_ERRORS: the connection is in doubt.
     """
     packed: list[bytes] = []
     for commands in transactions:
@@ -108,7 +108,7 @@ async def connected(where: RedisUrl, address: Address | None) -> tuple[AbstractC
         async with asyncio.timeout(CONNECT_SECONDS + REPLY_SECONDS):
             await made.connect()  # type: ignore[no-untyped-call]
             return made, await _identity(made)
-    except (RedisError, OSError) as error:
+    except CONNECTION_ERRORS as error:
         await discard(made)
         raise BrokerRefused(error_kind(error), str(error)) from error
     except BaseException:
@@ -129,7 +129,7 @@ async def _identity(link: AbstractConnection) -> object:
 
 async def discard(link: AbstractConnection) -> None:
     """Close a connection without a word."""
-    with suppress(RedisError, OSError):
+    with suppress(*CONNECTION_ERRORS):
         await link.disconnect(nowait=True)
 
 
@@ -159,7 +159,7 @@ class PrimaryLink:
         commands = [command for part in parts for command in part.commands]
         try:
             [answer] = await exchange(link, [commands])
-        except (RedisError, OSError) as error:
+        except CONNECTION_ERRORS as error:
             # asyncio.TimeoutError is an OSError since Python 3.11.
             await self._drop()
             raise BrokerLost(error_kind(error), str(error)) from error

@@ -4,14 +4,21 @@ import asyncio
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from app.errors import BrokerRefused
 from app.pubsub.cluster_link import ClusterLink
 from app.pubsub.redis_errors import error_kind, lost
 from app.pubsub.redis_link import CONNECT_SECONDS, REPLY_SECONDS, Link, PrimaryLink
 from app.redis_url import RedisUrl, Topology
-from app.topology import AnyRedis, ClusterClient, close, connect, listening_client, slot_of
+from app.topology import (
+    CONNECTION_ERRORS,
+    AnyRedis,
+    ClusterClient,
+    close,
+    connect,
+    listening_client,
+    slot_of,
+)
 
 # How long a write may be lost after it was confirmed. A server that starts again
 # has its file of a second ago; a replica that is promoted may lag, and sentinels
@@ -77,7 +84,7 @@ class Ways:
         try:
             async with asyncio.timeout(REPLY_SECONDS):
                 return await self.client.execute_command(*command)
-        except (RedisError, OSError) as error:
+        except CONNECTION_ERRORS as error:
             raise lost(error) from error
 
     async def ping(self) -> None:
@@ -85,7 +92,7 @@ class Ways:
         try:
             async with asyncio.timeout(REPLY_SECONDS):
                 await self.client.execute_command("PING")
-        except (RedisError, OSError) as error:
+        except CONNECTION_ERRORS as error:
             raise BrokerRefused(error_kind(error), str(error)) from error
 
     async def close(self) -> None:

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Self
 
-from redis.exceptions import ReadOnlyError, RedisError
+from redis.exceptions import ReadOnlyError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.errors import StoreUnavailable
 from app.redis_url import parse_redis_url
-from app.topology import AnyRedis, close, connect, forget_connections
+from app.topology import CONNECTION_ERRORS, AnyRedis, close, connect, forget_connections
 
 TIMEOUT_SECONDS = 0.25
 # After a silence, calls are decided without Redis for so long.
@@ -66,7 +66,7 @@ class RedisReach:
     async def close(self) -> None:
         """Let go of every connection that is ours."""
         if self._own_client:
-            with suppress(RedisError, OSError):
+            with suppress(*CONNECTION_ERRORS):
                 await close(self._client)
 
     async def check(self) -> None:
@@ -96,7 +96,7 @@ class RedisReach:
             # After a failover the name may lead elsewhere: connect anew.
             await forget_connections(self._client)
             raise StoreUnavailable("Redis is a read-only replica") from error
-        except (RedisError, OSError) as error:
+        except CONNECTION_ERRORS as error:
             # An error's text may hold what was sent; its class may not.
             raise StoreUnavailable(f"Redis failed: {type(error).__name__}") from error
 

@@ -17,9 +17,17 @@ from app.topology.clients import (
     forget_connections,
     listening_client,
 )
-from app.topology.cluster import Address, ClusterClient, SlotMap, redirection, slot_of
+from app.topology.cluster import (
+    CONNECTION_ERRORS,
+    Address,
+    ClusterClient,
+    SlotMap,
+    redirection,
+    slot_of,
+)
 
 __all__ = [
+    "CONNECTION_ERRORS",
     "Address",
     "AnyRedis",
     "ClusterClient",

@@ -8,10 +8,9 @@ from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from app.redis_url import RedisUrl, Topology
-from app.topology.cluster import Address, ClusterClient
+from app.topology.cluster import CONNECTION_ERRORS, Address, ClusterClient
 
 # One that does not answer is passed over; the next knows the same.
 SENTINEL_SECONDS = 0.5
@@ -39,7 +38,7 @@ class Sentinels(Sentinel):
             try:
                 async with asyncio.timeout(2 * SENTINEL_SECONDS):
                     groups: Any = await sentinel.sentinel_masters()
-            except (RedisError, OSError):
+            except CONNECTION_ERRORS:
                 continue
             state = groups.get(service_name)
             if state and self.check_master_state(state, service_name):

@@ -16,6 +16,9 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError,
 
 Address = tuple[str, int]
 
+# What a broken connection raises; uvloop's transports raise RuntimeError once closed.
+CONNECTION_ERRORS = (RedisError, OSError, RuntimeError)
+
 # A key may be on its way from one node to another, and a node may have failed.
 MAX_REDIRECTIONS = 5
 TRY_AGAIN_SECONDS = 0.02
@@ -91,7 +94,7 @@ class SlotMap:
             try:
                 async with asyncio.timeout(NODE_SECONDS):
                     answer = await self._ask(address)
-            except (RedisError, OSError):
+            except CONNECTION_ERRORS:
                 # The next time another is asked first.
                 self._nodes.remove(address)
                 self._nodes.append(address)
@@ -134,7 +137,7 @@ class ClusterClient:
                 self.slots.doubt()
             except TryAgainError:
                 await asyncio.sleep(TRY_AGAIN_SECONDS)
-            except (RedisError, OSError):
+            except CONNECTION_ERRORS:
                 self.slots.doubt()
                 raise
         raise ClusterDownError(f"slot {slot} is sent from node to node")

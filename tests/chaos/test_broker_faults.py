@@ -9,7 +9,6 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from app.errors import CallRefused
 from app.tools.caller import Carrier, new_call
 from tests.chaos.exactness import judge_all
 from tests.chaos.faults import BY_NAME, CUT, Fault, frozen, killed, swallowing
@@ -123,11 +122,6 @@ async def test_a_call_whose_end_meets_a_broken_connection_has_its_receipt(stage:
     assert tally.is_exact, (tally, tally.problems)
 
 
-@pytest.mark.xfail(
-    raises=CallRefused,
-    reason="uvloop raises RuntimeError for a write to a connection that was reset, "
-    "which the store does not know",
-)
 async def test_a_call_that_meets_a_broken_connection_is_answered(stage: Stage) -> None:
     async with httpx.AsyncClient() as client:
         carrier = Carrier(stage.service.url, TOKEN)
@@ -138,7 +132,6 @@ async def test_a_call_that_meets_a_broken_connection_is_answered(stage: Stage) -
         await carrier.ring(client, new_call(NUMBER))
 
 
-@pytest.mark.xfail(reason="uvloop's RuntimeError for such a connection is not known to the writer")
 async def test_a_connection_that_was_reset_is_no_surprise_to_the_writer(stage: Stage) -> None:
     async def again_and_again(stage: Stage) -> None:
         # Some of them meet a connection that waits, some one that is written to.
@@ -151,7 +144,6 @@ async def test_a_connection_that_was_reset_is_no_surprise_to_the_writer(stage: S
     assert set(outcome.errors) <= CUT
 
 
-@pytest.mark.xfail(reason="the gauge is set when a batch was delivered, and then only")
 async def test_audio_that_waits_is_seen_in_the_metrics(stage: Stage) -> None:
     async with live_calls(stage.service, CALLS, seed=4) as load:
         await asyncio.sleep(0.5)
