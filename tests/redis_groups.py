@@ -144,6 +144,17 @@ class Cluster:
                         return next(one for one in self.nodes if one.port == owner[1])
         raise AssertionError(f"nobody owns slot {slot}")
 
+    def wait_for_failover(self, dead: RedisProcess, seconds: float = START_SECONDS) -> None:
+        """Wait until the slots of a node that was killed have another owner."""
+        alive = next(node for node in self.nodes if node is not dead)
+
+        def replaced() -> bool:
+            owners = {owner[1] for _, _, owner, *_ in alive.command("CLUSTER", "SLOTS")}
+            state = alive.command("CLUSTER", "INFO").split()
+            return dead.port not in owners and b"cluster_state:ok" in state
+
+        eventually(replaced, "a replica takes over", seconds)
+
     def migrate(
         self, slots: Sequence[int], target: RedisProcess, *, pause_seconds: float = 0.0
     ) -> None:

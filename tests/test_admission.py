@@ -3,7 +3,7 @@
 import random
 from pathlib import Path
 
-from tests.chaos_admission import storm, without_redis
+from tests.chaos.admission import storm, without_redis
 
 
 async def test_two_replicas_under_three_times_the_limit_use_all_of_it_and_no_more(

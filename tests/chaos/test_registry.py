@@ -13,6 +13,8 @@ ROW = Row("what", "held", "measured", True)
 def test_every_scenario_is_known_by_its_name() -> None:
     names = set(known())
     assert {"broker", "outage", "random", "webhook", "sigterm", "paused", "vanished"} <= names
+    assert {"sentinel", "cluster", "admission", "replica-killed"} <= names
+    assert {"hostile", "autobahn", "secrets"} <= names
 
 
 def sync(context: Context) -> Sequence[Row]:
