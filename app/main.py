@@ -23,7 +23,7 @@ from app.lifecycle import Lifecycle
 from app.metrics import Metrics
 from app.plans import Directory, parse_directory
 from app.pubsub.base import PubSub
-from app.pubsub.lane import OutboxLimits
+from app.pubsub.limits import OutboxLimits
 from app.pubsub.memory import MemoryPubSub
 from app.pubsub.outbox import Outbox
 from app.pubsub.redis_pubsub import RedisPubSub

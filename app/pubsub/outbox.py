@@ -21,7 +21,8 @@ from app.pubsub.base import (
     Write,
     audio_key,
 )
-from app.pubsub.lane import Lane, OutboxLimits
+from app.pubsub.lane import Lane
+from app.pubsub.limits import OutboxLimits
 from app.pubsub.queue import ByteBudget, StreamQueue
 
 DEFAULT_LIMITS = OutboxLimits()

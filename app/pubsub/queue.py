@@ -137,6 +137,12 @@ class StreamQueue:
 
     # -------------------------------------------------------- the writer's side
 
+    def begin(self) -> None:
+        """Let it be written from now on: its stream is open."""
+        self.opened = True
+        if self._waiting:
+            self._on_dirty(self)
+
     @property
     def has_waiting(self) -> bool:
         """Tell whether there is something to take."""

@@ -13,7 +13,7 @@ from app.events import AudioEntry, EndEntry, Entry, GapEntry
 from app.media import Track
 from app.metrics import Metrics
 from app.pubsub.base import Append, Field, Outcome, PubSub, Write, audio_key
-from app.pubsub.lane import OutboxLimits
+from app.pubsub.limits import OutboxLimits
 from app.pubsub.memory import MemoryPubSub
 from app.pubsub.outbox import Outbox
 from app.pubsub.queue import StreamQueue

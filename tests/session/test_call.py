@@ -12,8 +12,9 @@ from app.auth import TicketOffice
 from app.events import EndReason, HeldStream, LifecycleEvent
 from app.metrics import Metrics
 from app.plans import Business, Directory, Plan
+from app.pubsub.limits import OutboxLimits
 from app.pubsub.memory import MemoryPubSub
-from app.pubsub.outbox import DEFAULT_LIMITS, Outbox, OutboxLimits
+from app.pubsub.outbox import DEFAULT_LIMITS, Outbox
 from app.registry import Registry
 from app.session.call import Bridge, CallSession, Closed
 from app.session.herald import Herald
