@@ -70,13 +70,15 @@ class MediaSocketProtocol(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Hand on what came before the end, and forget the connection."""
-        while self._unparsed and self.handshake_complete and not self.close_sent:
-            self._parse_slice()
-        for timer in (self._next_slice, self._abort_timer):
-            if timer is not None:
-                timer.cancel()
-        self._admitted()
-        super().connection_lost(exc)
+        try:
+            while self._unparsed and self.handshake_complete and not self.close_sent:
+                self._parse_slice()
+        finally:
+            for timer in (self._next_slice, self._abort_timer):
+                if timer is not None:
+                    timer.cancel()
+            self._admitted()
+            super().connection_lost(exc)
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         """Note that the application is done; a peer that reads nothing is then cut."""
@@ -136,9 +138,15 @@ class MediaSocketProtocol(WebSocketsSansIOProtocol):
 
     def _take_turn(self) -> None:
         self._next_slice = None
-        for _ in range(SLICES_OF_A_FRAME):
-            if self._parse_slice() or not self._unparsed:
-                break
+        try:
+            for _ in range(SLICES_OF_A_FRAME):
+                if self._parse_slice() or not self._unparsed:
+                    break
+        except Exception:
+            # What the event loop does when data_received fails.
+            log.exception("[server] A socket's bytes could not be parsed")
+            self.transport.abort()
+            return
         self._read_on()
 
     def _parse_slice(self) -> bool:

@@ -241,6 +241,22 @@ async def test_what_was_read_before_the_connection_died_is_handed_on() -> None:
     assert app.received == ["a" * 400] * 50
 
 
+async def test_a_fault_of_ours_ends_one_connection_and_no_other() -> None:
+    def broken(data: bytes) -> None:
+        raise RuntimeError("broken")
+
+    async with serving() as server, a_raw_peer(server.port) as other:
+        (healthy,) = server.connections
+        async with a_raw_peer(server.port) as peer:
+            (socket,) = server.connections - {healthy}
+            socket.conn.receive_data = broken
+            await peer.send(AUDIO * 50)
+            assert await peer.gone() == b""
+        await until(lambda: len(server.app.ended) == 1)
+        await other.send(AUDIO + END)
+        assert (await other.closed())[0] == 1000
+
+
 async def test_text_that_is_not_utf8_before_the_peers_own_close_frame(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
