@@ -79,9 +79,12 @@ class Drive:
 
     async def _socket(self, path: str, messages: list[str | bytes], headers: dict[str, str]) -> str:
         try:
-            async with connect(
-                self.service.ws_url + path, additional_headers=headers, compression=None
-            ) as socket:
+            async with (
+                asyncio.timeout(WAIT_SECONDS),
+                connect(
+                    self.service.ws_url + path, additional_headers=headers, compression=None
+                ) as socket,
+            ):
                 for message in messages:
                     await socket.send(message)
                 while True:

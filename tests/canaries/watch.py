@@ -94,4 +94,6 @@ def _values(redis: Any, key: bytes) -> Iterable[bytes]:
         case b"stream":
             entries = redis.xrange(key)
             return [part for _, entry in entries for pair in entry.items() for part in pair]
+        case b"none":
+            return []  # it has expired since it was named
     raise AssertionError(f"{key!r} is of a type that nobody reads here")
