@@ -54,8 +54,8 @@ async def played(
         ("killed", 2.0),
         ("clients killed", 2.0),
         ("blackhole", 0.5),
-        ("latency 500 ms", 1.0),
-        ("64 kB/s", 1.0),
+        ("latency 500 ms", 0.6),
+        ("64 kB/s", 0.6),
         ("sliced", 0.5),
         ("LOADING", 1.0),
     ],
@@ -87,7 +87,7 @@ async def test_a_write_whose_reply_was_lost_is_not_written_again(stage: Stage) -
 
 @pytest.mark.parametrize("name", ["READONLY", "OOM", "NOPERM", "MISCONF", "wrong password"])
 async def test_a_refusal_is_recognised_and_outlived(stage: Stage, name: str) -> None:
-    outcome = await played(stage, BY_NAME[name], BY_NAME[name].shown_after)
+    outcome = await played(stage, BY_NAME[name], 0.5)
     assert outcome.tally.is_exact, (outcome.tally, outcome.tally.problems)
     assert outcome.errors.keys() & BY_NAME[name].kinds, outcome.errors
     assert outcome.first_new is not None
@@ -100,8 +100,8 @@ async def test_beyond_the_buffer_the_books_account_for_every_frame(tmp_path: Pat
         watching(stage.connect, load) as watch,
     ):
         await asyncio.sleep(0.5)
-        async with killed(stage, 2.5):
-            await asyncio.sleep(2.5)
+        async with killed(stage, 2.0):
+            await asyncio.sleep(2.0)
         async with asyncio.timeout(WAIT_SECONDS):
             while watch.samples[-1].total < load.sent / 4:
                 await asyncio.sleep(0.02)
