@@ -100,6 +100,7 @@ class Delivery:
         """
         attempt = 0
         conflicts: list[Write] = []
+        met_conflicts = False
         while batch:
             chunk = batch[: self._batch_limit]
             try:
@@ -117,9 +118,13 @@ class Delivery:
                 continue
             unsettled, conflicts = self._settle(chunk, outcomes)
             batch = unsettled + batch[len(chunk) :]
-            attempt = attempt + 1 if unsettled else 0
-            if attempt > 1:
+            # A conflict is expected after a lost reply, and settled at once; not so the next.
+            if Outcome.RETRY in outcomes or (conflicts and met_conflicts):
                 await self._back_off(attempt)
+                attempt += 1
+            else:
+                attempt = 0
+            met_conflicts = bool(conflicts)
 
     def _settle(
         self, batch: Sequence[Write], outcomes: Sequence[Outcome]
@@ -157,19 +162,27 @@ class Delivery:
             elif outcome is Outcome.FAILED:
                 self._metrics.broker_errors.labels("write_rejected").inc()
                 log.error("The broker rejects a %s for good", type(write).__name__)
-        self._recent.add(written, now)
+        self._note_written(written, now)
         self._note_outcomes(outcomes)
         return unsettled, conflicts
 
     def _settle_entry(self, append: Append, now: float, *, failed: bool = False) -> None:
         queue, _ = self._live[append.stream]
         queue.settle(append, now, failed=BROKER_REJECTED if failed else "")
-        entry = append.entry
-        if isinstance(entry, EndEntry):
+        if isinstance(append.entry, EndEntry):
             del self._live[append.stream]
-        elif isinstance(entry, AudioEntry) and not failed:
-            self._metrics.published.inc(entry.frames)
-            self._metrics.lag.observe(now - entry.received_at)
+
+    def _note_written(self, writes: Sequence[Write], now: float) -> None:
+        """Keep what was confirmed for a while, and count its audio."""
+        self._recent.add(writes, now)
+        audio = [
+            write.entry
+            for write in writes
+            if isinstance(write, Append) and isinstance(write.entry, AudioEntry)
+        ]
+        if audio:
+            self._metrics.published.inc(sum(entry.frames for entry in audio))
+            self._metrics.lag.observe(now - min(entry.received_at for entry in audio))
 
     def _settle_control(self, write: OpenStream | CloseStream | Announce) -> None:
         # One that is opened again, after another's end of it, may have ended since.
@@ -196,6 +209,7 @@ class Delivery:
             now = self._clock()
             for append in appends[:written]:
                 self._settle_entry(append, now)
+            self._note_written(appends[:written], now)
             if appends[written:]:
                 first = appends[written]
                 if standing.last >= (first.id_ms, first.n):

@@ -47,6 +47,7 @@ class Lane:
         )
         self._control: deque[Write] = deque()
         self._dirty: deque[StreamQueue] = deque()
+        self._has_backlog = False
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -95,8 +96,10 @@ class Lane:
         """Write batches until cancelled."""
         while True:
             await self._wait_for_work()
-            await asyncio.sleep(self._limits.flush_seconds)
+            # What more than fills a batch need not be waited for.
+            await asyncio.sleep(0 if self._has_backlog else self._limits.flush_seconds)
             batch = self._next_batch()
+            self._has_backlog = bool(self._dirty)
             if batch:
                 await self._delivery.deliver(batch)
             else:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.errors import BrokerReplaced
+from app.errors import BrokerLost, BrokerReplaced
 from app.events import AudioEntry, EndEntry, GapEntry
 from app.media import Track
 from app.pubsub.base import CALLS_KEY, Announce, Append, OpenStream, Outcome, Write, audio_key
@@ -64,6 +64,34 @@ async def test_what_a_replaced_broker_lacks_is_written_again_in_order(forgets: i
         await flushed(queue)
     assert seqs_of(await entries(pubsub, "MZ1")) == list(range(40))
     assert (queue.published, dict(queue.dropped)) == (40, {})
+
+
+async def test_what_was_found_standing_after_a_lost_reply_is_kept_as_well() -> None:
+    class Silent(Forgetful):
+        lost = 0
+
+        async def write(self, batch: Sequence[Write]) -> Sequence[Outcome]:
+            outcomes = await super().write(batch)
+            if self.lost:
+                self.lost -= 1
+                raise BrokerLost("timeout")
+            return outcomes
+
+    pubsub = Silent()
+    async with running(pubsub) as outbox:
+        queue = opened(outbox, "MZ1")
+        put(queue, range(5))
+        await flushed(queue)
+        pubsub.lost = 1
+        put(queue, range(5, 10))
+        await flushed(queue)
+        put(queue, range(10, 15))
+        await flushed(queue)
+        pubsub.replace(10)
+        put(queue, [15])
+        queue.put_end("stop")
+        await flushed(queue)
+    assert seqs_of(await entries(pubsub, "MZ1")) == list(range(16))
 
 
 async def test_a_stream_that_has_ended_is_made_whole_though_nothing_more_is_written() -> None:
