@@ -13,6 +13,7 @@ from tests.redis_process import HOST
 
 KILL_EVERY_SECONDS = 0.1
 NOBODY = 1
+FORGOTTEN_BYTES = 20_000
 TINY_BYTES = "1"
 
 Injection = Callable[[Stage, float], AbstractAsyncContextManager[None]]
@@ -50,6 +51,17 @@ async def frozen(stage: Stage, seconds: float) -> AsyncIterator[None]:
 async def killed(stage: Stage, seconds: float) -> AsyncIterator[None]:
     """Redis crashes, and is started again: on return it answers PING."""
     await asyncio.to_thread(stage.redis.kill)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(stage.redis.restart)
+
+
+@asynccontextmanager
+async def killed_and_forgetful(stage: Stage, seconds: float) -> AsyncIterator[None]:
+    """Redis crashes, and has lost the last of what it had said was written."""
+    await asyncio.to_thread(stage.redis.kill)
+    await asyncio.to_thread(stage.redis.forget, FORGOTTEN_BYTES)
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from app.tools.caller import Carrier, new_call
 from tests.chaos.exactness import judge_all
-from tests.chaos.faults import BY_NAME, CUT, Fault, frozen, killed, swallowing
+from tests.chaos.faults import BY_NAME, CUT, Fault, frozen, killed, killed_and_forgetful, swallowing
 from tests.chaos.load import NUMBER, live_calls
 from tests.chaos.reading import watching
 from tests.chaos.rehearsal import Outcome, Until, rehearse
@@ -28,7 +28,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
-    async with staged(tmp_path_factory.mktemp("stage"), random.Random(4)) as running:
+    # With `everysec`, a busy disk lets a killed Redis forget what it had confirmed.
+    directory = tmp_path_factory.mktemp("stage")
+    async with staged(directory, random.Random(4), fsync="always") as running:
         yield running
 
 
@@ -95,7 +97,7 @@ async def test_a_refusal_is_recognised_and_outlived(stage: Stage, name: str) -> 
 
 async def test_beyond_the_buffer_the_books_account_for_every_frame(tmp_path: Path) -> None:
     async with (
-        staged(tmp_path, random.Random(4), BROKER_BUFFER_SECONDS="1") as stage,
+        staged(tmp_path, random.Random(4), fsync="always", BROKER_BUFFER_SECONDS="1") as stage,
         live_calls(stage.service, CALLS, seed=4, both=True) as load,
         watching(stage.connect, load) as watch,
     ):
@@ -154,3 +156,11 @@ async def test_audio_that_waits_is_seen_in_the_metrics(stage: Stage) -> None:
     [line] = [line for line in text.splitlines() if line.startswith("bridge_queued_bytes ")]
     # A tenth of what has come in that second.
     assert float(line.split()[1]) > CALLS * 1600
+
+
+@pytest.mark.xfail(reason="what the broker had confirmed and then lost is not written again")
+async def test_what_a_crash_took_with_it_is_written_again(stage: Stage) -> None:
+    fault = Fault("killed, and forgetful", killed_and_forgetful, CUT)
+    outcome = await played(stage, fault, 0.5)
+    tally = outcome.tally
+    assert (tally.lost, tally.duplicated, tally.reordered, tally.corrupted) == (0, 0, 0, 0)
