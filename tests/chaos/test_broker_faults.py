@@ -158,7 +158,6 @@ async def test_audio_that_waits_is_seen_in_the_metrics(stage: Stage) -> None:
     assert float(line.split()[1]) > CALLS * 1600
 
 
-@pytest.mark.xfail(reason="what the broker had confirmed and then lost is not written again")
 async def test_what_a_crash_took_with_it_is_written_again(stage: Stage) -> None:
     fault = Fault("killed, and forgetful", killed_and_forgetful, CUT)
     outcome = await played(stage, fault, 0.5)
