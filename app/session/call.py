@@ -40,6 +40,7 @@ NORMAL_CLOSURE = 1000
 GOING_AWAY = 1001
 POLICY_VIOLATION = 1008
 NO_CODE = 1005
+INVALID_TEXT = 1007
 MESSAGE_TOO_BIG = 1009
 INTERNAL_ERROR = 1011
 
@@ -49,6 +50,7 @@ _CLOSE_CODES = {
     EndReason.BAD_MESSAGES: POLICY_VIOLATION,
     EndReason.FLOODING: POLICY_VIOLATION,
 }
+_REFUSED = {INVALID_TEXT: "not_utf8", MESSAGE_TOO_BIG: "message_too_big"}
 # What a peer that has no more to say closes with.
 _GOOD_ORDER = frozenset({NORMAL_CLOSURE, GOING_AWAY, NO_CODE})
 
@@ -216,11 +218,11 @@ class CallSession:
             return closed.cut
         if closed.code in _GOOD_ORDER:
             return EndReason.CLOSED
-        if closed.code != MESSAGE_TOO_BIG:
-            return EndReason.DISCONNECTED
-        # The WebSocket layer refused a message that it never handed on.
-        self._take(Unreadable("message_too_big"))
-        return EndReason.MESSAGE_TOO_BIG
+        if closed.code in _REFUSED:
+            # The WebSocket layer refused a message that it never handed on.
+            self._take(Unreadable(_REFUSED[closed.code]))
+        too_big = closed.code == MESSAGE_TOO_BIG
+        return EndReason.MESSAGE_TOO_BIG if too_big else EndReason.DISCONNECTED
 
     def _gives_up_on(self, event: WireEvent) -> EndReason | None:
         """Tell whether, and why, a peer is heard no more; raises before its `start`."""

@@ -361,6 +361,21 @@ async def test_one_bad_message_of_each_kind_does_not_end_a_call(open_service: Se
     }
 
 
+async def test_text_that_is_not_utf8_closes_with_1007_and_stands_in_the_receipt(
+    open_service: Service,
+) -> None:
+    async with a_peer(open_service, QUERY, headers={}) as peer:
+        await peer.start()
+        await peer.media(3)
+        await peer.socket.send(b"\xff" * 100, text=True)
+        code, _ = await peer.closed()
+        assert code == 1007
+    receipt = await receipt_of(open_service, peer.stream_sid)
+    assert (receipt["end_reason"], receipt["rejected"]) == ("disconnected", {"not_utf8": 1})
+    assert receipt["published"] == 3
+    assert adds_up(receipt)
+
+
 async def test_a_message_over_64_kib_closes_with_1009_and_a_receipt(
     open_service: Service,
 ) -> None:
