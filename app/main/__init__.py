@@ -1,0 +1,112 @@
+"""The composition root: every part is made here, once, from the settings."""
+
+import logging
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+
+from app import log as logs
+from app.lifecycle import Lifecycle
+from app.main.parts import VERSION, directory_of, make_bridge, make_hangups, make_pubsub, make_store
+from app.main.routes import add_routes
+from app.metrics import Metrics
+from app.pubsub.base import PubSub
+from app.pubsub.limits import OutboxLimits
+from app.pubsub.outbox import Outbox
+from app.reaper import Reaper
+from app.registry import Registry
+from app.settings import Settings
+from app.store.base import Store
+from app.web import documented
+from app.web.errors import install_error_handlers
+from app.web.streams import RequestLog
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The application, and what its server must call when it is told to stop."""
+
+    app: FastAPI
+    metrics: Metrics
+    refuse_new_calls: Callable[[], None]
+    drain: Callable[[], Awaitable[None]]
+
+
+def create_app(
+    settings: Settings | None = None,
+    *,
+    pubsub: PubSub | None = None,
+    store: Store | None = None,
+) -> FastAPI:
+    """Make the application; without settings, from the environment.
+
+    Also serves `uvicorn app.main:create_app --factory`, which cannot drain:
+    uvicorn itself ends every socket at the first signal.
+
+    Raises:
+        SettingsError: a variable is missing or unusable.
+        ConfigurationError: the businesses file is unusable.
+    """
+    if settings is None:
+        settings = Settings.load(os.environ)
+        logs.configure(settings.log_format, settings.log_level)
+    return compose(settings, pubsub=pubsub, store=store).app
+
+
+def compose(
+    settings: Settings,
+    *,
+    pubsub: PubSub | None = None,
+    store: Store | None = None,
+    metrics: Metrics | None = None,
+) -> Service:
+    """Make every part from `settings` and join them; nothing is connected yet."""
+    if settings.waives_signatures:
+        log.warning(
+            "[server] ⚠️ ALLOW_UNSIGNED: requests without a signature are served, and stream "
+            "tickets are ignored"
+        )
+    metrics = metrics or Metrics()
+    pubsub = pubsub or make_pubsub(settings)
+    store = store or make_store(settings)
+    registry = Registry(store, metrics, max_calls=settings.max_calls, clock=time.monotonic)
+    outbox = Outbox(
+        pubsub,
+        metrics,
+        clock=time.monotonic,
+        jitter=random.random,
+        limits=OutboxLimits(
+            buffer_seconds=settings.broker_buffer_seconds,
+            buffer_bytes=settings.broker_buffer_bytes,
+        ),
+    )
+    bridge = make_bridge(settings, store, registry, outbox, metrics)
+    hangups = make_hangups(settings, metrics)
+    lifecycle = Lifecycle(
+        store,
+        pubsub,
+        outbox,
+        registry,
+        Reaper(store, pubsub, metrics, is_ours=registry.holds),
+        directory_of(settings),
+        drain_seconds=settings.drain_seconds,
+        hangups=hangups,
+    )
+    app = FastAPI(
+        title="twilio-media-bridge",
+        version=VERSION,
+        description=documented.DESCRIPTION,
+        openapi_tags=documented.TAGS,
+        lifespan=lifecycle.lifespan,
+    )
+    documented.complete(app)
+    install_error_handlers(app)
+    app.add_middleware(RequestLog)
+    add_routes(app, settings, bridge, registry, lifecycle, store, hangups)
+    return Service(app, metrics, registry.refuse_new_calls, lifecycle.drain)

@@ -1,0 +1,129 @@
+"""The parts of the service, each made from what the settings say of it."""
+
+import logging
+import random
+import secrets
+import time
+import uuid
+from pathlib import Path
+
+from app import twilio_api
+from app.auth import TicketOffice
+from app.credentials.tokens import JwtRules, rules_from
+from app.errors import ConfigurationError, SettingsError
+from app.metrics import Metrics
+from app.plans import Directory, parse_directory
+from app.pubsub.base import PubSub
+from app.pubsub.memory import MemoryPubSub
+from app.pubsub.outbox import Outbox
+from app.pubsub.redis_pubsub import RedisPubSub
+from app.pubsub.redis_streams import RedisStreams
+from app.registry import Registry
+from app.session.bridge import Bridge
+from app.session.hangups import Hangups
+from app.session.herald import Herald
+from app.session.reception import Reception
+from app.settings import Settings
+from app.store.base import Store
+from app.store.memory import MemoryStore
+from app.store.redis import RedisStore
+
+log = logging.getLogger(__name__)
+
+VERSION = "0.1.0"
+
+
+def make_hangups(settings: Settings, metrics: Metrics) -> Hangups:
+    """Make what ends calls, by the account's current token."""
+    token = settings.twilio_auth_token[0].reveal() if settings.twilio_auth_token else ""
+    api = twilio_api.TwilioApi(
+        twilio_api.client(),
+        settings.twilio_api_url,
+        twilio_api.credentials_of_one_account(settings.twilio_account_sid, token),
+        metrics,
+        jitter=random.random,
+    )
+    return Hangups(api)
+
+
+def jwt_rules_of(settings: Settings) -> JwtRules | None:
+    """Read the keys of own clients' tokens; those of JWT_JWKS_URL are fetched when needed.
+
+    Raises:
+        SettingsError: they cannot be used.
+    """
+    audience, issuer = settings.jwt_audience, settings.jwt_issuer
+    leeway = settings.jwt_leeway_seconds
+    if settings.jwt_jwks_url:
+        return JwtRules("RS256", {}, audience or None, issuer or None, leeway)
+    secret = settings.jwt_secret.reveal() if settings.jwt_secret else ""
+    try:
+        return rules_from(settings.jwt_public_key, secret, audience, issuer, leeway)
+    except ValueError as error:
+        name, _, problem = str(error).partition(" ")
+        raise SettingsError(name, problem, "see .env.example") from None
+
+
+def make_pubsub(settings: Settings) -> PubSub:
+    """Make the adapter that PUBSUB_ADAPTER names, for REDIS_URL."""
+    if settings.redis_url is None or settings.pubsub_adapter == "memory":
+        return MemoryPubSub(time.monotonic)
+    url = settings.redis_url.reveal()
+    return RedisStreams(url) if settings.pubsub_adapter == "redis_streams" else RedisPubSub(url)
+
+
+def make_store(settings: Settings) -> Store:
+    """Make the store: in Redis where there is one."""
+    if settings.redis_url is None:
+        return MemoryStore(time.monotonic)
+    return RedisStore.from_url(settings.redis_url.reveal())
+
+
+def directory_of(settings: Settings) -> Directory | None:
+    """Read BUSINESSES_FILE, where it is set."""
+    if settings.businesses_file is None:
+        return None
+    path = Path(settings.businesses_file)
+    try:
+        return parse_directory(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"BUSINESSES_FILE {path} cannot be read: {error}") from error
+
+
+def secret_key_of(settings: Settings) -> str:
+    """Give SECRET_KEY, or one that is good for this process only."""
+    if settings.secret_key is not None:
+        return settings.secret_key.reveal()
+    log.warning(
+        "[server] SECRET_KEY is not set: tickets are good for this process only, "
+        "and not for another replica"
+    )
+    return secrets.token_urlsafe(32)
+
+
+def make_bridge(
+    settings: Settings, store: Store, registry: Registry, outbox: Outbox, metrics: Metrics
+) -> Bridge:
+    """Make what all sessions share."""
+    herald = Herald(outbox.announce, time.time, lambda: uuid.uuid4().hex)
+    reception = Reception(
+        store,
+        registry,
+        TicketOffice(secret_key_of(settings), time.time, lambda: secrets.token_urlsafe(16)),
+        herald,
+        metrics,
+        takes_events=lambda: outbox.takes_events,
+        waive_tickets=settings.waives_signatures,
+        default_business=settings.exotel_default_business,
+        wall_clock=time.time,
+    )
+    return Bridge(
+        reception,
+        registry,
+        outbox,
+        herald,
+        metrics,
+        clock=time.monotonic,
+        wall_clock=time.time,
+        start_timeout_seconds=settings.stream_start_timeout_seconds,
+    )

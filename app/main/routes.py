@@ -1,0 +1,146 @@
+"""The routes of the service, each with what it needs."""
+
+import logging
+import time
+import uuid
+
+from fastapi import FastAPI
+
+from app import log as logs
+from app.auth import TwilioSignatures
+from app.credentials.handshake import IngestPolicy
+from app.credentials.jwks import JwksKeys, fetch_jwks
+from app.lifecycle import Lifecycle
+from app.main.parts import VERSION, jwt_rules_of
+from app.registry import Registry
+from app.session.bridge import Bridge
+from app.session.call import CallSession
+from app.session.hangups import Hangups
+from app.session.reception import Handshake
+from app.settings import PublicUrl, Settings
+from app.store.base import Store
+from app.web.health import health_router
+from app.web.ingest import IngestDesk, ingest_router
+from app.web.off import off_router
+from app.web.streams import stream_router
+from app.web.twilio_form import TwilioRequests
+from app.web.voice import VoiceDesk, voice_router
+from app.wire.twilio import TwilioWire
+
+log = logging.getLogger(__name__)
+
+TWILIO_PATHS = (
+    "/twilio-voice",
+    "/twilio-dial",
+    "/twilio-status",
+    "/twilio-stream-status",
+    "/twilio-media",
+)
+
+
+def add_routes(
+    app: FastAPI,
+    settings: Settings,
+    bridge: Bridge,
+    registry: Registry,
+    lifecycle: Lifecycle,
+    store: Store,
+    hangups: Hangups,
+) -> None:
+    """Add every route that the settings allow; the others answer 503."""
+    _add_ingest(app, settings, bridge, store)
+    if settings.serves_twilio and settings.public_url is not None:
+        _add_twilio(app, settings, settings.public_url, bridge, registry, hangups)
+    else:
+        missing = "PUBLIC_URL" if settings.public_url is None else "TWILIO_AUTH_TOKEN"
+        log.warning("[server] The Twilio routes are off: %s is not set", missing)
+        app.include_router(off_router(TWILIO_PATHS, f"{missing} is not set"))
+    app.include_router(
+        health_router(
+            lifecycle.conditions(),
+            bridge.metrics,
+            metrics_token=settings.metrics_token.reveal() if settings.metrics_token else "",
+            version=VERSION,
+            live_streams=bridge.metrics.live_total,
+        )
+    )
+
+
+def _add_twilio(
+    app: FastAPI,
+    settings: Settings,
+    public: PublicUrl,
+    bridge: Bridge,
+    registry: Registry,
+    hangups: Hangups,
+) -> None:
+    if missing := settings.twilio_api_lacks:
+        log.warning(
+            "[server] ⚠️ %s is not set: Twilio's REST API cannot be asked to end a call that is "
+            "over its plan's max_call_seconds; its TwiML alone will",
+            missing,
+        )
+    tokens = [token.reveal() for token in settings.twilio_auth_token]
+    requests = TwilioRequests(
+        TwilioSignatures(tokens, public.http_base, public.ws_base),
+        bridge.metrics,
+        waive_unsigned=settings.waives_signatures,
+    )
+    desk = VoiceDesk(
+        requests,
+        bridge.reception,
+        registry,
+        bridge.herald,
+        hangups,
+        http_base=public.http_base,
+        ws_base=public.ws_base,
+        mask_phone=logs.phone_mask(settings.log_phone_numbers),
+    )
+    app.include_router(voice_router(desk))
+
+    def new_session(handshake: Handshake) -> CallSession:
+        if handshake.unsigned:
+            # Typed or pasted by hand: it may pause, and names calls that are not its own.
+            return CallSession(bridge, TwilioWire(), handshake)
+        return CallSession(
+            bridge,
+            TwilioWire(),
+            handshake,
+            idle_seconds=settings.media_idle_seconds,
+            at_limit=hangups.outlived,
+        )
+
+    app.include_router(
+        stream_router(
+            requests, bridge.metrics, new_session, waive_origin=settings.waives_signatures
+        )
+    )
+
+
+def _add_ingest(app: FastAPI, settings: Settings, bridge: Bridge, store: Store) -> None:
+    log.info("[server] supportExotel: %s", str(settings.support_exotel).lower())
+    policy = IngestPolicy(
+        support_exotel=settings.support_exotel,
+        exotel_pairs=settings.exotel_pairs,
+        exotel_networks=settings.exotel_allowed_ips,
+        trusted_proxies=settings.trusted_proxies,
+        waive=settings.waives_signatures,
+        jwt=jwt_rules_of(settings),
+    )
+    url = settings.jwt_jwks_url
+    desk = IngestDesk(
+        policy,
+        bridge.metrics,
+        JwksKeys(url, fetch=fetch_jwks, clock=time.monotonic) if url else None,
+        store,
+        bridge.reception,
+        lambda wire, handshake: CallSession(
+            bridge, wire, handshake, idle_seconds=settings.ingest_idle_seconds
+        ),
+        new_id=lambda: uuid.uuid4().hex,
+        wall_clock=time.time,
+        ack_interval=settings.ack_interval,
+        default_sample_rate=settings.ingest_default_sample_rate,
+        ws_base=settings.public_url.ws_base if settings.public_url else "",
+    )
+    app.include_router(ingest_router(desk))
