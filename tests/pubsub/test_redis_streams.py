@@ -1,17 +1,21 @@
 """The Redis contract, version 1, to the letter, read by a client of its own."""
 
+import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
 
 from app.errors import BrokerRefused
-from app.events import AudioEntry, EndEntry, GapEntry
+from app.events import AudioEntry, EndEntry, GapEntry, HeldStream
 from app.media import Track
+from app.metrics import Metrics
 from app.pubsub.base import Announce, Append, CloseStream, OpenStream
+from app.pubsub.outbox import Outbox
 from app.pubsub.redis_streams import RedisStreams
-from tests.samples import a_receipt, a_record, an_event
+from tests.samples import CALL, a_receipt, a_record, an_event
 
 START = 1_700_000_000_000
 
@@ -158,6 +162,44 @@ async def test_opening_again_what_is_open_leaves_its_audio_alone(
     await streams.write([Append("MZ1", START, 1, EndEntry(1, "stop"), 100)])
     await streams.write([opened])
     assert await redis.xlen("audio:{MZ1}") == 1
+
+
+async def test_a_stream_without_an_entry_expires_too(redis: Redis, streams: RedisStreams) -> None:
+    # Its writer may be killed at any moment.
+    await streams.write([OpenStream("MZ1", a_record(START), 7200)])
+    assert 7190 < await redis.ttl("audio:{MZ1}") <= 7200
+    assert await redis.xlen("audio:{MZ1}") == 0
+
+
+async def test_a_holder_that_was_taken_for_dead_takes_its_stream_back(
+    redis: Redis, streams: RedisStreams
+) -> None:
+    outbox = Outbox(streams, Metrics(), clock=time.monotonic, jitter=lambda: 0.0)
+    writer = asyncio.create_task(outbox.run())
+    queue = outbox.queue("MZ1", START, bytes_per_second=16000, tracks=1, retained=100)
+    outbox.open_stream(queue, a_record(START), 7200)
+    queue.put_audio(1, 0, Track.INBOUND, b"a", 1, time.monotonic())
+    await queue.wait_until_flushed()
+    assert await streams.end_lost(HeldStream(CALL, START, 60))
+    assert await redis.ttl("audio:{MZ1}") <= 60
+    assert await redis.hexists("stream:{MZ1}", "endedAt")
+    queue.put_audio(2, 20, Track.INBOUND, b"b", 1, time.monotonic())
+    await queue.wait_until_flushed()
+    assert await redis.ttl("audio:{MZ1}") > 7000
+    assert await redis.ttl("stream:{MZ1}") > 7000
+    assert not await redis.hexists("stream:{MZ1}", "endedAt")
+    assert not await redis.hexists("stream:{MZ1}", "receipt")
+    writer.cancel()
+    await asyncio.gather(writer, return_exceptions=True)
+
+
+async def test_opening_again_leaves_a_true_receipt_alone(
+    redis: Redis, streams: RedisStreams
+) -> None:
+    opened = OpenStream("MZ1", a_record(START), 7200)
+    await streams.write([opened, CloseStream("MZ1", START + 60, a_receipt(), 3600)])
+    await streams.write([opened])
+    assert await redis.hexists("stream:{MZ1}", "receipt")
 
 
 async def test_a_batch_that_the_server_refuses_is_refused_whole(
