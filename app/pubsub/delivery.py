@@ -100,7 +100,7 @@ class Delivery:
         """
         attempt = 0
         conflicts: list[Write] = []
-        met_conflicts = False
+        met_conflicts = was_replaced = False
         while batch:
             chunk = batch[: self._batch_limit]
             try:
@@ -112,9 +112,12 @@ class Delivery:
                 outcomes = await self._pubsub.write(chunk)
             except Exception as error:  # the writer outlives whatever a write meets
                 self._note_failure(error)
-                if attempt or not isinstance(error, BrokerReplaced):
+                # One that is new has just answered; one that changes at each try has not.
+                is_new = isinstance(error, BrokerReplaced) and not was_replaced
+                was_replaced = isinstance(error, BrokerReplaced)
+                if not is_new:
                     await self._back_off(attempt)
-                attempt += 1
+                    attempt += 1
                 continue
             unsettled, conflicts = self._settle(chunk, outcomes)
             batch = unsettled + batch[len(chunk) :]

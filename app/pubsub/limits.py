@@ -19,6 +19,6 @@ class OutboxLimits:
     # 5 ms of collecting halves the writes, and costs 3 ms of median latency.
     flush_seconds: float = 0.005
     retry_first_seconds: float = 0.05
-    retry_longest_seconds: float = 0.5
+    retry_longest_seconds: float = 0.25
     # The shortest frame any carrier is known to send is 10 ms: 100 entries a second.
     entries_per_second: int = 100

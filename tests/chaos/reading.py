@@ -101,12 +101,15 @@ class Watch:
         """Tell how fast the backlog went; None when it has not gone.
 
         It runs from the first look that shows anything new to the first that
-        shows no more than `behind_seconds` of audio missing.
+        shows no more than `behind_seconds` of audio missing. New is what the first
+        look after the fault did not show: what a server has when it is back may be
+        more than was seen before it went.
         """
         enough = self._load.frames_per_second * behind_seconds
         first: Sample | None = None
-        before = sum(self._last_before(since))
-        for sample in self._after(since):
+        looks = self._after(since)
+        before = looks[0].total if looks else 0
+        for sample in looks:
             if first is None and sample.total > before:
                 first = sample
             if first is not None and sample.sent - sample.total <= enough:
