@@ -11,7 +11,7 @@ from tests.chaos.exactness import Tally, judge_all
 from tests.chaos.faults import Fault
 from tests.chaos.load import live_calls
 from tests.chaos.reading import Drain, following, watching
-from tests.chaos.stage import Stage
+from tests.chaos.stage import Stage, ready
 
 BEFORE_SECONDS = 1.5
 AFTER_SECONDS = 1.0
@@ -63,6 +63,8 @@ async def rehearse(
 
     A live reader follows every stream meanwhile.
     """
+    # After an earlier fault the service calls its store away for a second more.
+    await ready(stage.service)
     before, pid = await stage.broker_errors(), stage.service.process.pid
     async with live_calls(stage.service, calls, seed=seed, both=both) as load:
         async with following(stage.connect, load) as follower:

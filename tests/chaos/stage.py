@@ -94,7 +94,7 @@ async def serving(directory: Path, redis_url: str, **variables: str) -> AsyncIte
     # In a thread: the loop serves the proxy meanwhile.
     service = await asyncio.to_thread(running.__enter__)
     try:
-        await _ready(service)
+        await ready(service)
         yield service
     finally:
         await asyncio.to_thread(running.__exit__, None, None, None)
@@ -107,7 +107,8 @@ def _prepare(directory: Path) -> Path:
     return businesses
 
 
-async def _ready(service: Service) -> None:
+async def ready(service: Service) -> None:
+    """Wait until the service would take a call."""
     deadline = time.monotonic() + READY_SECONDS
     async with httpx.AsyncClient() as client:
         while time.monotonic() < deadline:
