@@ -47,6 +47,7 @@ class Lifecycle:
         self._registry = registry
         self._reaper = reaper
         self._directory = directory
+        self._has_businesses = directory is None
         self._drain_seconds = drain_seconds
         self._hangups = hangups
         self._calls_ended = False
@@ -86,6 +87,7 @@ class Lifecycle:
             Condition("accepting", self._check_accepting),
             Condition("broker", self._check_broker),
             Condition("store", self._store.check),
+            Condition("businesses", self._check_businesses),
         )
 
     async def _end_calls(self) -> None:
@@ -118,6 +120,10 @@ class Lifecycle:
             raise BrokerRefused("failing", f"no write for {self._outbox.failing_seconds:.1f} s")
         await self._pubsub.check()
 
+    async def _check_businesses(self) -> None:
+        if not self._has_businesses:
+            raise StoreUnavailable("the businesses file is not in the store yet")
+
     async def _load_businesses(self) -> None:
         """Give the store the businesses file, as soon as the store can be reached."""
         while self._directory is not None:
@@ -126,6 +132,7 @@ class Lifecycle:
             except StoreUnavailable:
                 await asyncio.sleep(LOAD_RETRY_SECONDS)
                 continue
+            self._has_businesses = True
             if loaded:
                 log.info("[server] Loaded %d businesses", len(self._directory.businesses))
             else:

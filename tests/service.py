@@ -28,6 +28,7 @@ from app.wire import twilio
 TOKEN = "12345"
 NUMBER = "+15005550006"
 WAIT_SECONDS = 15.0
+LOAD_SECONDS = 1.0
 FRAME = b"\xff" * 160
 BUSINESSES = """
 [plans.premium]
@@ -165,12 +166,23 @@ def _wait_until_up(url: str, process: "subprocess.Popen[bytes]", log: Path) -> N
     while time.monotonic() < deadline:
         try:
             if httpx.get(f"{url}/health").status_code == httpx.codes.OK:
+                _wait_for_businesses(url)
                 return
         except httpx.HTTPError:
             if process.poll() is not None:
                 break
         time.sleep(0.05)
     raise AssertionError(f"the service did not start: {log.read_text()}")
+
+
+def _wait_for_businesses(url: str) -> None:
+    """Wait until the businesses file is loaded, unless the test has no store to load it into."""
+    deadline = time.monotonic() + LOAD_SECONDS
+    while time.monotonic() < deadline:
+        checks = httpx.get(f"{url}/health/ready").json()["checks"]
+        if checks["businesses"] == "ok":
+            return
+        time.sleep(0.02)
 
 
 def signature(url: str, form: Mapping[str, str] | None = None, token: str = TOKEN) -> str:

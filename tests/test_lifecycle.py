@@ -3,14 +3,18 @@
 import asyncio
 import time
 
+import httpx
+
 from app.errors import StoreUnavailable
 from app.lifecycle import Lifecycle
+from app.main import create_app
 from app.metrics import Metrics
 from app.plans import Business, Directory, Plan
 from app.pubsub.memory import MemoryPubSub
 from app.pubsub.outbox import Outbox
 from app.reaper import Reaper
 from app.registry import Registry
+from app.settings import Settings
 from app.store.memory import MemoryStore
 
 DIRECTORY = Directory((Plan("plan"),), (Business("b", "B", "plan"),))
@@ -42,3 +46,28 @@ async def test_a_task_that_fails_is_begun_again_and_nothing_else_notices() -> No
                 await asyncio.sleep(0.05)
         for condition in lifecycle.conditions():
             await condition.check()
+
+
+async def test_a_service_is_not_ready_before_it_has_its_businesses() -> None:
+    class Slow(MemoryStore):
+        async def load_if_empty(self, directory: Directory) -> bool:
+            await may_load.wait()
+            return await super().load_if_empty(directory)
+
+    may_load = asyncio.Event()
+    settings = Settings.load(
+        {"ALLOW_UNSIGNED": "true", "PUBSUB_ADAPTER": "memory", "BUSINESSES_FILE": "businesses.toml"}
+    )
+    app = create_app(settings, store=Slow(time.monotonic))
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://bridge") as client,
+    ):
+        answer = await client.get("/health/ready")
+        assert answer.status_code == 503
+        assert answer.json()["checks"]["businesses"].startswith("store_unavailable")
+        may_load.set()
+        async with asyncio.timeout(10):
+            while (await client.get("/health/ready")).status_code != 200:
+                await asyncio.sleep(0.01)
