@@ -24,6 +24,7 @@ STOP_SECONDS = 5.0
 # Below the range from which the kernel takes ports for outgoing connections: a
 # server that is killed finds its port free again, also after a while.
 PORTS = range(12_000, 32_000)
+_GIVEN: set[int] = set()
 # What usleep(1) really takes.
 SLEEP_US = 55
 # Ends the server when we end, however we do, frozen or not.
@@ -37,9 +38,13 @@ exec "$@" </dev/null 3<&-
 def fixed_port() -> int:
     """Find a loopback port that stays ours while nobody listens on it."""
     for port in random.SystemRandom().sample(PORTS, 100):
+        # A server may take a while until it listens on the port it was given.
+        if port in _GIVEN:
+            continue
         with socket.socket() as probe, suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((HOST, port))
+            _GIVEN.add(port)
             return port
     raise AssertionError("no port is free")
 
