@@ -236,7 +236,9 @@ async def test_a_peer_that_reads_no_answers_is_given_up_on(frames: int, reason: 
     socket = UnreadSocket(start, *[b"\x00\x01" * 160] * frames, *goodbye)
     await parts.run(socket, wire=PcmWire("b", "i", 1, 8000))
     receipt = parts.told[-1].data["receipt"]
-    assert (receipt["published"], receipt["end_reason"]) == (frames, reason)
+    # How many more came before the answers to the first were too many, timing decides.
+    assert min(frames, 1000) <= receipt["published"] == receipt["received"] <= frames
+    assert receipt["end_reason"] == reason
     assert asyncio.all_tasks() == before
 
 
