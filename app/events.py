@@ -14,7 +14,8 @@ import msgspec
 from app.media import MediaFormat, Track
 
 # ---------------------------------------------------------------- wire events
-# msgspec structs, not dataclasses: one is made for every frame of every call.
+# msgspec structs, not dataclasses: one is made for every frame of every call. Those that
+# hold no containers are of no interest to the garbage collector.
 
 
 class Connected(msgspec.Struct, frozen=True):
@@ -43,7 +44,7 @@ class StreamStarted(msgspec.Struct, frozen=True):
     to_number: str = ""
 
 
-class MediaReceived(msgspec.Struct, frozen=True):
+class MediaReceived(msgspec.Struct, frozen=True, gc=False):
     """One carrier frame: `payload` in the carrier's own encoding.
 
     `ts` is the carrier's media time in ms, None where missing or unreadable.
@@ -113,7 +114,7 @@ WireEvent = (
 # `n` is the entry's number in its stream: the id is `START_MS-n`.
 
 
-class AudioEntry(msgspec.Struct, frozen=True):
+class AudioEntry(msgspec.Struct, frozen=True, gc=False):
     """Published audio: `frames` carrier frames of one track.
 
     `seq` is the last frame's; `ts` the media time in ms of the first sample.

@@ -53,7 +53,7 @@ class OpenStream(msgspec.Struct, frozen=True):
     expire_seconds: int
 
 
-class Append(msgspec.Struct, frozen=True):
+class Append(msgspec.Struct, frozen=True, gc=False):
     """Append `entry` to its stream under the id `id_ms-n`."""
 
     stream: str

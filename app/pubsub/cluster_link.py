@@ -9,7 +9,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from app.errors import BrokerError, BrokerLost, BrokerRefused, BrokerReplaced
 from app.pubsub.redis_errors import error_kind
-from app.pubsub.redis_link import Command, Part, connected, discard, exchange, last_replies
+from app.pubsub.redis_link import PING, Part, connected, discard, exchange, last_replies
 from app.redis_url import RedisUrl
 from app.topology import CONNECTION_ERRORS, Address, SlotMap, redirection, slot_of
 
@@ -63,7 +63,7 @@ class ClusterLink:
         pending = await self._targets(self._served_by)
         await self._check_identities(pending)
         for address in {address for address, _ in pending.values()}:
-            for reply in await self._to_node(address, False, [[Part("", [("PING",)])]]):
+            for reply in await self._to_node(address, False, [[Part("", (PING,))]]):
                 if isinstance(reply, BrokerError):
                     raise reply
 
@@ -108,7 +108,7 @@ class ClusterLink:
         self, address: Address, asking: bool, groups: Sequence[Sequence[Part]]
     ) -> Iterable[list[Any] | BrokerError]:
         """Send each group as a transaction; give each one's last replies, or its error."""
-        transactions: list[list[Command]] = [
+        transactions = [
             [command for part in parts for command in part.commands] for parts in groups
         ]
         error: BrokerError

@@ -138,6 +138,15 @@ class Delivery:
         that was taken.
         """
         now = self._clock()
+        if outcomes.count(Outcome.WRITTEN) == len(batch):
+            for write in batch:
+                if isinstance(write, Append):
+                    self._settle_entry(write, now)
+                else:
+                    self._settle_control(write)
+            self._note_written(batch, now)
+            self._note_outcomes(outcomes)
+            return [], []
         unsettled: list[Write] = []
         conflicts: list[Write] = []
         written: list[Write] = []
@@ -177,15 +186,15 @@ class Delivery:
 
     def _note_written(self, writes: Sequence[Write], now: float) -> None:
         """Keep what was confirmed for a while, and count its audio."""
-        self._recent.add(writes, now)
         audio = [
             write.entry
             for write in writes
             if isinstance(write, Append) and isinstance(write.entry, AudioEntry)
         ]
+        self._recent.add(writes, sum([len(entry.audio) for entry in audio]), now)
         if audio:
-            self._metrics.published.inc(sum(entry.frames for entry in audio))
-            self._metrics.lag.observe(now - min(entry.received_at for entry in audio))
+            self._metrics.published.inc(sum([entry.frames for entry in audio]))
+            self._metrics.lag.observe(now - min([entry.received_at for entry in audio]))
 
     def _settle_control(self, write: OpenStream | CloseStream | Announce) -> None:
         # One that is opened again, after another's end of it, may have ended since.

@@ -6,11 +6,9 @@ in turn. Order within a stream is that of queueing.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 
-from app.metrics import Metrics
-from app.pubsub.base import OpenStream, PubSub, Write
+from app.pubsub.base import OpenStream, Write
 from app.pubsub.delivery import Delivery
 from app.pubsub.limits import OutboxLimits
 from app.pubsub.queue import StreamQueue
@@ -19,32 +17,11 @@ WATCH_SECONDS = 0.5
 
 
 class Lane:
-    """Own the queues of some streams and write them, one batch at a time.
+    """Own the queues of some streams and write them, one batch at a time."""
 
-    The arguments are those of `Delivery`.
-    """
-
-    def __init__(
-        self,
-        number: int,
-        pubsub: PubSub,
-        metrics: Metrics,
-        *,
-        clock: Callable[[], float],
-        jitter: Callable[[], float],
-        limits: OutboxLimits,
-        on_settled: Callable[[Write], None],
-    ) -> None:
+    def __init__(self, delivery: Delivery, limits: OutboxLimits) -> None:
+        self._delivery = delivery
         self._limits = limits
-        self._delivery = Delivery(
-            number,
-            pubsub,
-            metrics,
-            clock=clock,
-            jitter=jitter,
-            limits=limits,
-            on_settled=on_settled,
-        )
         self._control: deque[Write] = deque()
         self._dirty: deque[StreamQueue] = deque()
         self._has_backlog = False

@@ -21,6 +21,7 @@ from app.pubsub.base import (
     Write,
     audio_key,
 )
+from app.pubsub.delivery import Delivery
 from app.pubsub.lane import Lane
 from app.pubsub.limits import OutboxLimits
 from app.pubsub.queue import ByteBudget, StreamQueue
@@ -49,8 +50,9 @@ class Outbox:
         self._limits = limits
         self._budget = ByteBudget(limits.buffer_bytes)
         self._queued_bytes = metrics.queued_bytes
-        self._lanes = [
-            Lane(
+
+        def lane(number: int) -> Lane:
+            delivery = Delivery(
                 number,
                 pubsub,
                 metrics,
@@ -59,8 +61,9 @@ class Outbox:
                 limits=limits,
                 on_settled=self._note_settled,
             )
-            for number in range(pubsub.lanes)
-        ]
+            return Lane(delivery, limits)
+
+        self._lanes = [lane(number) for number in range(pubsub.lanes)]
         self._calls = self._lanes[pubsub.lane_of(CALLS_KEY)]
         # Writes to a stream's own keys that are not settled, and what waits for them.
         self._unsettled: Counter[str] = Counter()

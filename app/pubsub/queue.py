@@ -38,7 +38,7 @@ class StreamQueue:
     `published`, `dropped` (reason → carrier frames) and `max_lag` (seconds)
     are what a receipt needs; `confirmed` is the last entry that the broker has.
     `on_published` is told of audio that the broker has confirmed; it must not
-    raise.
+    raise. `is_full` tells that the next frame may push an older one out.
     """
 
     def __init__(
@@ -72,10 +72,9 @@ class StreamQueue:
         self._in_flight: deque[Entry] = deque()
         self._bytes = 0
         self._audio_waiting = 0
+        self.is_full = False
         self._room = asyncio.Event()
-        self._flushed = asyncio.Event()
-        self._room.set()
-        self._flushed.set()
+        self._flushed: asyncio.Event | None = None
 
     # ------------------------------------------------------- the session's side
 
@@ -83,12 +82,19 @@ class StreamQueue:
         self, seq: int, ts: int, track: Track, audio: bytes, frames: int, received_at: float
     ) -> None:
         """Queue audio; when there is no room, drop the oldest instead of waiting."""
-        self._bytes += len(audio)
-        self._budget.used += len(audio)
+        size = len(audio)
+        self._bytes += size
+        self._budget.used += size
         self._audio_waiting += 1
         self._put(AudioEntry(next(self._numbers), seq, ts, track, audio, frames, received_at))
-        while self._audio_waiting and self._is_over_limit:
-            self._drop_oldest(OVERFLOW)
+        if (
+            self._bytes >= self._max_bytes
+            or self._audio_waiting >= self._max_waiting
+            or self._budget.used >= self._budget.limit
+        ):
+            self.is_full = True
+            while self._audio_waiting and self._is_over_limit:
+                self._drop_oldest(OVERFLOW)
 
     def put_gap(
         self, track: Track | None, frames: int, first_seq: int, last_seq: int, ts: int, reason: str
@@ -113,17 +119,8 @@ class StreamQueue:
                 self.dropped[reason] += entry.frames
                 self._release(entry)
         self._in_flight.clear()
-        self._room.set()
-        self._flushed.set()
-
-    @property
-    def is_full(self) -> bool:
-        """Tell whether the next frame may push an older one out."""
-        return (
-            self._bytes >= self._max_bytes
-            or self._audio_waiting >= self._max_waiting
-            or self._budget.spent
-        )
+        self._look_for_room()
+        self._look_whether_flushed()
 
     async def wait_for_room(self) -> None:
         """Wait until the queue is not full: for peers that can be slowed."""
@@ -132,7 +129,10 @@ class StreamQueue:
             await self._room.wait()
 
     async def wait_until_flushed(self) -> None:
-        """Wait until the broker has every entry."""
+        """Wait until the broker has every entry; for one who puts no more."""
+        if self._flushed is None or self._flushed.is_set():
+            self._flushed = asyncio.Event()
+        self._look_whether_flushed()
         await self._flushed.wait()
 
     # -------------------------------------------------------- the writer's side
@@ -150,10 +150,14 @@ class StreamQueue:
 
     def take(self, limit: int) -> list[Append]:
         """Take up to `limit` entries in order; they are in flight until settled."""
-        taken = [self._waiting.popleft() for _ in range(min(limit, len(self._waiting)))]
-        self._audio_waiting -= sum(isinstance(entry, AudioEntry) for entry in taken)
-        self._in_flight.extend(taken)
-        return [self._append(entry) for entry in taken]
+        taken = []
+        for _ in range(min(limit, len(self._waiting))):
+            entry = self._waiting.popleft()
+            if type(entry) is AudioEntry:
+                self._audio_waiting -= 1
+            self._in_flight.append(entry)
+            taken.append(self._append(entry))
+        return taken
 
     def settle(self, append: Append, now: float, *, failed: str = "") -> None:
         """Note the oldest entry in flight as written, or as failed for good.
@@ -165,19 +169,21 @@ class StreamQueue:
         entry = self._in_flight.popleft()
         if not failed:
             self.confirmed = append
-        if isinstance(entry, AudioEntry):
+        if type(entry) is AudioEntry:
             self._release(entry)
             if failed:
                 self.dropped[failed] += entry.frames
             else:
                 self.published += entry.frames
-                self.max_lag = max(self.max_lag, now - entry.received_at)
+                lag = now - entry.received_at
+                if lag > self.max_lag:
+                    self.max_lag = lag
                 if self.on_published is not None:
                     self.on_published(entry)
-        if not self.is_full:
-            self._room.set()
-        if not self._waiting and not self._in_flight:
-            self._flushed.set()
+            if self.is_full:
+                self._look_for_room()
+        if self._flushed is not None:
+            self._look_whether_flushed()
 
     def lose(self, frames: int, reason: str) -> None:
         """Count frames as dropped that the broker had confirmed, and has no more."""
@@ -200,6 +206,20 @@ class StreamQueue:
 
     # ------------------------------------------------------------------ inside
 
+    def _look_for_room(self) -> None:
+        self.is_full = (
+            self._bytes >= self._max_bytes
+            or self._audio_waiting >= self._max_waiting
+            # Its own share only: others' audio is not for it to wait for.
+            or (self._bytes > 0 and self._budget.spent)
+        )
+        if not self.is_full:
+            self._room.set()
+
+    def _look_whether_flushed(self) -> None:
+        if self._flushed is not None and not self._waiting and not self._in_flight:
+            self._flushed.set()
+
     @property
     def _is_over_limit(self) -> bool:
         return (
@@ -217,8 +237,8 @@ class StreamQueue:
         self._waiting.append(entry)
         if len(self._waiting) > 2 * self._max_waiting:
             self._join_oldest_gaps()
-        self._flushed.clear()
-        self._on_dirty(self)
+        if not self.scheduled:
+            self._on_dirty(self)
 
     def _release(self, entry: AudioEntry) -> None:
         self._bytes -= len(entry.audio)

@@ -7,8 +7,7 @@ last may be missing (Redis, "Replication", and "Sentinel", "Consistency").
 from collections import deque
 from collections.abc import Sequence
 
-from app.events import AudioEntry
-from app.pubsub.base import Append, Write
+from app.pubsub.base import Write
 
 KEPT_BYTES = 64 * 1024 * 1024
 
@@ -22,10 +21,12 @@ class Recent:
         self._batches: deque[tuple[float, int, Sequence[Write]]] = deque()
         self._bytes = 0
 
-    def add(self, writes: Sequence[Write], now: float) -> None:
-        """Keep a batch that was confirmed `now` (monotonic seconds); forget what is old."""
+    def add(self, writes: Sequence[Write], size: int, now: float) -> None:
+        """Keep a batch that was confirmed `now` (monotonic seconds); forget what is old.
+
+        `size` is of its audio, in bytes.
+        """
         if self._seconds:
-            size = sum(map(_size, writes))
             self._batches.append((now, size, writes))
             self._bytes += size
         self.forget_old(now)
@@ -43,9 +44,3 @@ class Recent:
     def writes(self) -> list[Write]:
         """Give all that is kept, the oldest first."""
         return [write for _, _, writes in self._batches for write in writes]
-
-
-def _size(write: Write) -> int:
-    if isinstance(write, Append) and isinstance(write.entry, AudioEntry):
-        return len(write.entry.audio)
-    return 0

@@ -1,20 +1,20 @@
 """One connection for writing to the one server that takes writes."""
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import hiredis
+import msgspec
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
 from app.errors import BrokerLost, BrokerRefused, BrokerReplaced
 from app.pubsub.redis_errors import error_kind
 from app.redis_url import RedisUrl, Topology
-from app.topology import CONNECTION_ERRORS, Address, Sentinels, connection
-
-Command = tuple[Any, ...]
+from app.topology import CONNECTION_ERRORS, Address, Sentinels, connection, read_replies
 
 CONNECT_SECONDS = 1.0
 # Longer than a broker's pause for a fork, shorter than anyone waits for a call.
@@ -22,11 +22,20 @@ REPLY_SECONDS = 2.0
 SENTINEL_POLL_SECONDS = 0.5
 
 
-class Part(NamedTuple):
-    """The commands of one write, all about keys of the slot that `key` is in."""
+def packed(*command: str | int | bytes) -> bytes:
+    """Write one command as it goes over the wire (RESP, "Sending commands")."""
+    written: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]
+    return written
+
+
+MULTI, EXEC, ASKING, PING = (packed(name) for name in ("MULTI", "EXEC", "ASKING", "PING"))
+
+
+class Part(msgspec.Struct, frozen=True, gc=False):
+    """The packed commands of one write, all about keys of the slot that `key` is in."""
 
     key: str
-    commands: Sequence[Command]
+    commands: Sequence[bytes]
 
 
 class Link(Protocol):
@@ -57,7 +66,7 @@ class Link(Protocol):
 
 
 async def exchange(
-    link: AbstractConnection, transactions: Sequence[Sequence[Command]], *, asking: bool = False
+    link: AbstractConnection, transactions: Sequence[Sequence[bytes]], *, asking: bool = False
 ) -> list[list[Any] | ResponseError]:
     """Send transactions at once; give each one's replies, or why none of it ran.
 
@@ -67,34 +76,24 @@ async def exchange(
     Raises:
         CONNECTION_ERRORS: the connection is in doubt.
     """
-    packed: list[bytes] = []
-    for commands in transactions:
-        if asking:
-            # It holds for the next command, and for all of a transaction.
-            packed.append(hiredis.pack_command(("ASKING",)))
-        packed.append(hiredis.pack_command(("MULTI",)))
-        packed += [hiredis.pack_command(command) for command in commands]
-        packed.append(hiredis.pack_command(("EXEC",)))
+    # ASKING holds for the next command, and for all of a transaction.
+    before = [ASKING, MULTI] if asking else [MULTI]
+    sent = b"".join([b"".join([*before, *commands, EXEC]) for commands in transactions])
+    counts = [len(before) + len(commands) + 1 for commands in transactions]
     async with asyncio.timeout(REPLY_SECONDS):
-        await link.send_packed_command(packed, check_health=False)
-        return [
-            await _answer(link, len(commands) + (2 if asking else 1)) for commands in transactions
-        ]
+        await link.send_packed_command(sent, check_health=False)
+        replies = await read_replies(link, sum(counts))
+    ends = itertools.accumulate(counts)
+    return [_answer(replies[end - count : end]) for count, end in zip(counts, ends, strict=True)]
 
 
-async def _answer(link: AbstractConnection, queued: int) -> list[Any] | ResponseError:
-    refusal: ResponseError | None = None
-    for _ in range(queued):
-        try:
-            await link.read_response(disable_decoding=True)
-        except ResponseError as error:
-            refusal = refusal or error
-    try:
-        replies = await link.read_response(disable_decoding=True)
-    except ResponseError as error:
-        return refusal or error
-    assert isinstance(replies, list)
-    return replies
+def _answer(replies: Sequence[Any]) -> list[Any] | ResponseError:
+    """Give EXEC's replies; where it has none, what was refused first says why."""
+    executed = replies[-1]
+    if isinstance(executed, list):
+        return executed
+    refusals = (reply for reply in replies if isinstance(reply, ResponseError))
+    return next(refusals, ResponseError("the transaction was not run"))
 
 
 async def connected(where: RedisUrl, address: Address | None) -> tuple[AbstractConnection, object]:
@@ -173,7 +172,7 @@ class PrimaryLink:
 
     async def still_there(self) -> None:
         """Ask the primary for a sign of life; see `Link.still_there`."""
-        await self.transact([Part("", [("PING",)])])
+        await self.transact([Part("", (PING,))])
 
     async def keep_to_primary(self) -> None:
         """Leave a server that the sentinels have replaced; run until cancelled.
@@ -214,8 +213,10 @@ class PrimaryLink:
             await discard(link)
 
 
-def last_replies(parts: Sequence[Part], replies: Sequence[Any]) -> list[Any]:
+def last_replies(parts: Sequence[Part], replies: list[Any]) -> list[Any]:
     """Give of each part's replies the last."""
+    if len(replies) == len(parts):
+        return replies
     ends = 0
     found = []
     for part in parts:

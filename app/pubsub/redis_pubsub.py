@@ -29,13 +29,15 @@ from app.pubsub.base import (
     record_key,
 )
 from app.pubsub.lost import LOST_RECEIPT_JSON, lost_event
-from app.pubsub.redis_link import Part
+from app.pubsub.redis_link import Part, packed
 from app.pubsub.redis_ways import Ways
 from app.redis_url import parse_redis_url
 
 POLL_SECONDS = 1.0
 # With a key, so that a cluster knows whom to ask.
 _TIME = "return redis.call('TIME')"
+
+Message = tuple[str, str, bytes]
 
 
 class RedisPubSub:
@@ -66,7 +68,8 @@ class RedisPubSub:
 
     async def write(self, batch: Sequence[Write]) -> Sequence[Outcome]:
         """Publish a batch as one transaction; see `PubSub.write`."""
-        await self._ways.link_of(CALLS_KEY).transact([_publish(write) for write in batch])
+        parts = [Part(CALLS_KEY, (packed(*_publish(write)),)) for write in batch]
+        await self._ways.link_of(CALLS_KEY).transact(parts)
         return [Outcome.WRITTEN] * len(batch)
 
     async def standing(self, stream: str, appends: Sequence[Append]) -> Standing:
@@ -89,8 +92,7 @@ class RedisPubSub:
             _message(record_key(stream), closing),
             _publish(Announce(lost_event(held, ended_at))),
         ):
-            for command in message.commands:
-                await self._ways.ask(*command)
+            await self._ways.ask(*message)
         return True
 
     async def entries(self, stream: str) -> AsyncIterator[tuple[str, Entry]]:
@@ -125,7 +127,7 @@ class RedisPubSub:
             await listener.aclose()  # type: ignore[no-untyped-call]
 
 
-def _publish(write: Write) -> Part:
+def _publish(write: Write) -> Message:
     match write:
         case Append():
             fields = entry_fields(write.entry)
@@ -138,5 +140,5 @@ def _publish(write: Write) -> Part:
             return _message(record_key(write.stream), closing_fields(write))
 
 
-def _message(channel: str, fields: dict[str, Field]) -> Part:
-    return Part(CALLS_KEY, [("PUBLISH", channel, msgspec.msgpack.encode(fields))])
+def _message(channel: str, fields: dict[str, Field]) -> Message:
+    return "PUBLISH", channel, msgspec.msgpack.encode(fields)

@@ -30,8 +30,9 @@ from app.pubsub.base import (
     record_key,
 )
 from app.pubsub.lost import END_LOST, LOST_RECEIPT_JSON, lost_event
+from app.pubsub.redis_append import pack_append
 from app.pubsub.redis_errors import error_kind
-from app.pubsub.redis_link import Command, Part
+from app.pubsub.redis_link import Part, packed
 from app.pubsub.redis_ways import Ways
 from app.redis_url import parse_redis_url
 from app.topology import AnyRedis, close
@@ -91,6 +92,8 @@ class RedisStreams:
         """Write a batch, one transaction a slot; see `PubSub.write`."""
         parts = [_part(write) for write in batch]
         replies = await self._ways.link_of(parts[0].key).transact(parts)
+        if set(map(type, replies)) == {bytes}:  # ids, and nothing else
+            return [Outcome.WRITTEN] * len(replies)
         return [_outcome(reply) for reply in replies]
 
     async def standing(self, stream: str, appends: Sequence[Append]) -> Standing:
@@ -98,8 +101,8 @@ class RedisStreams:
         key = audio_key(stream)
         ids = [f"{append.id_ms}-{append.n}" for append in appends] or ["0-0"]
         asked = [
-            Part(key, [("XRANGE", key, ids[0], ids[-1])]),
-            Part(key, [("XINFO", "STREAM", key)]),
+            Part(key, (packed("XRANGE", key, ids[0], ids[-1]),)),
+            Part(key, (packed("XINFO", "STREAM", key),)),
         ]
         found, about = await self._ways.link_of(key).transact(asked)
         for reply in (found, about):
@@ -124,8 +127,7 @@ class RedisStreams:
         ended_at = await self._ways.ask("EVAL", END_LOST, len(keys), *keys, *said)
         if ended_at is None:
             return False
-        [announcement] = _commands(Announce(lost_event(held, int(ended_at))))
-        await self._ways.ask(*announcement)
+        await self._ways.ask(*_announcement(lost_event(held, int(ended_at))))
         return True
 
     async def record(self, stream: str) -> dict[str, Field]:
@@ -165,32 +167,30 @@ class RedisStreams:
 
 
 def _part(write: Write) -> Part:
-    key = CALLS_KEY if isinstance(write, Announce) else audio_key(write.stream)
-    return Part(key, _commands(write))
-
-
-def _commands(write: Write) -> list[Command]:
     match write:
         case Append():
-            entry_id = f"{write.id_ms}-{write.n}"
-            trim = ("MAXLEN", "~", write.max_entries)
-            fields = _flat(entry_fields(write.entry))
-            return [("XADD", audio_key(write.stream), *trim, entry_id, *fields)]
+            return Part(audio_key(write.stream), (pack_append(write),))
         case Announce():
-            trim = ("MAXLEN", "~", CALLS_MAX_ENTRIES)
-            return [("XADD", CALLS_KEY, *trim, "*", *_flat(lifecycle_fields(write.event)))]
+            return Part(CALLS_KEY, (packed(*_announcement(write.event)),))
         case OpenStream():
             keys = _keys(write.stream)
             fields = _flat(record_fields(write.record))
             token = write.record.started_at
-            return [("EVAL", _OPEN, len(keys), *keys, token, write.expire_seconds, *fields)]
+            opening = packed("EVAL", _OPEN, len(keys), *keys, token, write.expire_seconds, *fields)
+            return Part(keys[0], (opening,))
         case CloseStream():
             keys = _keys(write.stream)
-            return [
+            closing = (
                 *(("EXPIRE", key, write.expire_seconds) for key in keys[:2]),
                 ("HSET", keys[2], *_flat(closing_fields(write))),
                 ("EXPIRE", keys[2], write.expire_seconds),
-            ]
+            )
+            return Part(keys[0], tuple(packed(*command) for command in closing))
+
+
+def _announcement(event: LifecycleEvent) -> tuple[Field, ...]:
+    trim = ("MAXLEN", "~", CALLS_MAX_ENTRIES)
+    return ("XADD", CALLS_KEY, *trim, "*", *_flat(lifecycle_fields(event)))
 
 
 def _keys(stream: str) -> tuple[str, str, str]:

@@ -1,13 +1,14 @@
 """The ways to Redis: a link for each lane's writes, and clients to read by."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio import Redis
 
-from app.errors import BrokerRefused
+from app.errors import BrokerLost, BrokerRefused
 from app.pubsub.cluster_link import ClusterLink
-from app.pubsub.redis_errors import error_kind, lost
+from app.pubsub.redis_errors import lost
 from app.pubsub.redis_link import CONNECT_SECONDS, REPLY_SECONDS, Link, PrimaryLink
 from app.redis_url import RedisUrl, Topology
 from app.topology import (
@@ -36,19 +37,21 @@ class Ways:
     def __init__(self, where: RedisUrl, lanes: int = CLUSTER_LANES) -> None:
         self._where = where
         self.client = self._connect(max_connections=8)
-        self._primary = PrimaryLink(where)
         self._watcher: asyncio.Task[None] | None = None
-        self._links: list[Link] = [self._primary]
+        self._links: Sequence[PrimaryLink] | Sequence[ClusterLink]
         if isinstance(self.client, ClusterClient):
             slots = self.client.slots
             self._links = [ClusterLink(where, slots) for _ in range(lanes)]
+        else:
+            self._links = [PrimaryLink(where)]
         self.lanes = len(self._links)
         self.promise_seconds = PROMISE_SECONDS[where.topology]
 
     def open(self) -> None:
         """Begin to watch what can change; called once, in a running loop."""
-        if self._where.topology is Topology.SENTINEL:
-            self._watcher = asyncio.create_task(self._primary.keep_to_primary())
+        [first, *_] = self._links
+        if self._where.topology is Topology.SENTINEL and isinstance(first, PrimaryLink):
+            self._watcher = asyncio.create_task(first.keep_to_primary())
 
     def lane_of(self, key: str) -> int:
         """Give the lane that writes a key."""
@@ -90,10 +93,9 @@ class Ways:
     async def ping(self) -> None:
         """Raise BrokerRefused unless the server answers."""
         try:
-            async with asyncio.timeout(REPLY_SECONDS):
-                await self.client.execute_command("PING")
-        except CONNECTION_ERRORS as error:
-            raise BrokerRefused(error_kind(error), str(error)) from error
+            await self.ask("PING")
+        except BrokerLost as error:
+            raise BrokerRefused(error.kind, str(error.__cause__)) from error
 
     async def close(self) -> None:
         """Close every connection."""

@@ -25,6 +25,7 @@ from app.topology.cluster import (
     redirection,
     slot_of,
 )
+from app.topology.replies import read_replies
 
 __all__ = [
     "CONNECTION_ERRORS",
@@ -38,6 +39,7 @@ __all__ = [
     "connection",
     "forget_connections",
     "listening_client",
+    "read_replies",
     "redirection",
     "slot_of",
 ]

@@ -11,6 +11,7 @@ from redis.backoff import NoBackoff
 
 from app.redis_url import RedisUrl, Topology
 from app.topology.cluster import CONNECTION_ERRORS, Address, ClusterClient
+from app.topology.replies import BulkParser
 
 # One that does not answer is passed over; the next knows the same.
 SENTINEL_SECONDS = 0.5
@@ -95,7 +96,9 @@ def connection(
 ) -> AbstractConnection:
     """Make one connection, not yet connected: to `address`, or to the one server."""
     pool = _pool_at(where.nodes[0], address, _options(connect_seconds))
-    return cast("AbstractConnection", pool.make_connection())  # type: ignore[no-untyped-call]
+    made = cast("AbstractConnection", pool.make_connection())  # type: ignore[no-untyped-call]
+    made.set_parser(BulkParser)
+    return made
 
 
 def _pool_at(url: str, address: Address | None, options: dict[str, Any]) -> ConnectionPool:
