@@ -3,6 +3,7 @@
 PCM16 is 16-bit signed little-endian throughout, mono.
 """
 
+import warnings
 from typing import Final
 
 import numpy as np
@@ -10,46 +11,23 @@ import numpy.typing as npt
 import soxr
 
 from app.errors import UnsupportedFormat
-from app.media import Encoding, MediaFormat
+from app.media import PCM16_BYTES_PER_SAMPLE, Encoding, MediaFormat
+
+with warnings.catch_warnings():
+    # It left the standard library with Python 3.13; from then on it is the package
+    # audioop-lts. A tenth of numpy's time for a frame: docs/decisions/0007.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import audioop
 
 # Why this one: docs/decisions/0001-resampling-quality.md.
 RESAMPLING_QUALITY: Final = "LQ"
-
-# ITU-T G.711, table 2a, is about 14-bit magnitudes. The bias of 33 makes each of the
-# eight segments start at a power of two: 32, 64, 128 and so on to 4,096.
-_BIAS: Final = 33
-_LARGEST: Final = 8191 - _BIAS
-_SEGMENT_STARTS: Final = 64 << np.arange(7)
-
-
-def _decoding_table() -> npt.NDArray[np.int16]:
-    # "all bits inverted" on the line: sign, three bits of segment, four of step.
-    code = ~np.arange(256) & 0xFF
-    segment, step = code >> 4 & 7, code & 15
-    magnitude = ((2 * step + _BIAS) << segment) - _BIAS
-    return np.where(code & 0x80, -4 * magnitude, 4 * magnitude).astype("<i2")
-
-
-def _encoding_table() -> npt.NDArray[np.uint8]:
-    # Indexed by the sample's 16 bits read as unsigned, so that no sign needs care.
-    sample = np.arange(65536).astype(np.uint16).view(np.int16).astype(np.int32) >> 2
-    magnitude = np.minimum(np.abs(sample), _LARGEST) + _BIAS
-    segment = np.searchsorted(_SEGMENT_STARTS, magnitude, side="right")
-    step = magnitude >> (segment + 1) & 15
-    code = ~(np.where(sample < 0, 0x80, 0) | segment << 4 | step) & 0xFF
-    return np.asarray(code, np.uint8)
-
-
-_DECODED: Final = _decoding_table()
-_ENCODED: Final = _encoding_table()
-
 
 def mulaw_to_pcm16(audio: bytes) -> bytes:
     """Decode G.711 mu-law; the result has twice the bytes.
 
     Source: ITU-T G.711, table 2a. Any byte is a code.
     """
-    return _DECODED.take(np.frombuffer(audio, np.uint8)).tobytes()
+    return audioop.ulaw2lin(audio, PCM16_BYTES_PER_SAMPLE)
 
 
 def pcm16_to_mulaw(audio: bytes) -> bytes:
@@ -61,7 +39,21 @@ def pcm16_to_mulaw(audio: bytes) -> bytes:
     Raises:
         ValueError: the last sample is not whole.
     """
-    return _ENCODED.take(np.frombuffer(audio, "<u2")).tobytes()
+    if len(audio) % PCM16_BYTES_PER_SAMPLE:
+        raise ValueError("the last sample is not whole")
+    return audioop.lin2ulaw(audio, PCM16_BYTES_PER_SAMPLE)
+
+
+def _unchanged(audio: bytes) -> bytes:
+    return audio
+
+
+_RECODERS: Final = {
+    (Encoding.MULAW, Encoding.MULAW): _unchanged,
+    (Encoding.MULAW, Encoding.PCM16): mulaw_to_pcm16,
+    (Encoding.PCM16, Encoding.MULAW): pcm16_to_mulaw,
+    (Encoding.PCM16, Encoding.PCM16): _unchanged,
+}
 
 
 class Converter:
@@ -80,6 +72,7 @@ class Converter:
             raise UnsupportedFormat("only mono audio is converted")
         self._source = source
         self._target = target
+        self._recode = _RECODERS[source.encoding, target.encoding]
         # float32, since soxr dithers what it writes as int16: silence must stay silence.
         self._resampler = (
             None
@@ -99,8 +92,8 @@ class Converter:
         Raises:
             ValueError: the last sample is not whole.
         """
-        if self._resampler is None and self._source.encoding is self._target.encoding:
-            return audio
+        if self._resampler is None:
+            return self._recode(audio)
         if self._source.encoding is Encoding.MULAW:
             audio = mulaw_to_pcm16(audio)
         return self._finish(self._resample(audio, last=False))
@@ -114,8 +107,7 @@ class Converter:
         return self._finish(rest)
 
     def _resample(self, audio: bytes, *, last: bool) -> bytes:
-        if self._resampler is None:
-            return audio
+        assert self._resampler is not None
         samples = np.frombuffer(audio, "<i2").astype(np.float32)
         resampled: npt.NDArray[np.float32] = self._resampler.resample_chunk(samples, last=last)
         # A peak between two samples may be higher than either, hence the clipping.

@@ -2,8 +2,6 @@
 
 import bisect
 import struct
-import sys
-import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -88,15 +86,6 @@ def test_each_sample_encodes_to_the_code_in_the_table() -> None:
     assert pcm16_to_mulaw(ALL_SAMPLES) == expected
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 13), reason="audioop left the standard library")
-def test_both_directions_agree_with_audioop() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        import audioop
-    assert mulaw_to_pcm16(ALL_CODES) == audioop.ulaw2lin(ALL_CODES, 2)
-    assert pcm16_to_mulaw(ALL_SAMPLES) == audioop.lin2ulaw(ALL_SAMPLES, 2)
-
-
 def test_a_code_survives_the_round_trip_but_for_negative_zero() -> None:
     assert pcm16_to_mulaw(mulaw_to_pcm16(ALL_CODES)) == ALL_CODES.replace(b"\x7f", b"\xff")
 
@@ -107,7 +96,7 @@ def test_no_audio_gives_no_audio(convert: Callable[[bytes], bytes]) -> None:
 
 
 def test_half_a_sample_is_refused() -> None:
-    with pytest.raises(ValueError, match="multiple of element size"):
+    with pytest.raises(ValueError, match="not whole"):
         pcm16_to_mulaw(b"\x00\x00\x00")
 
 

@@ -14,17 +14,15 @@ class Ledger:
         self.rejected: Counter[str] = Counter()
         self.duplicates = 0
         self.bytes = 0
-        self.audio_ms = 0.0
         self.format_mismatch = 0
         self.first_seq: int | None = None
         self.last_seq: int | None = None
         self._metrics = metrics
 
-    def accept(self, seq: int, size: int, duration_ms: float) -> None:
+    def accept(self, seq: int, size: int) -> None:
         """Count a media message that will be published."""
         self.received += 1
         self.bytes += size
-        self.audio_ms += duration_ms
         if self.first_seq is None:
             self.first_seq = seq
         self.last_seq = seq
@@ -55,6 +53,7 @@ class Ledger:
         dropped: Counter[str],
         missing: int,
         resets: int,
+        audio_ms: float,
         wall_ms: int,
         max_lag_ms: int,
         end_reason: str,
@@ -79,7 +78,7 @@ class Ledger:
             seq_resets=resets,
             format_mismatch=self.format_mismatch,
             bytes=self.bytes,
-            audio_ms=round(self.audio_ms),
+            audio_ms=round(audio_ms),
             wall_ms=wall_ms,
             first_seq=self.first_seq,
             last_seq=self.last_seq,

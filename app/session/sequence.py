@@ -38,6 +38,20 @@ class Sequence:
         """Remember a message whose number could not be read."""
         self._unreadable += 1
 
+    def follows(self, carried: int | None, payload: bytes) -> int | None:
+        """Give the published number of a media message that is simply the next one.
+
+        Nearly every message is. None where there is more to say; ask `place` then.
+        """
+        if carried is None or self._carried is None or self._unreadable:
+            return None
+        if carried != self._carried + 1:
+            return None
+        self._carried = carried
+        self._payload = payload
+        self._seq += 1
+        return self._seq
+
     def place(self, carried: int | None, payload: bytes | None = None) -> Place:
         """Place the next message: its carried number, and its payload when it is media.
 

@@ -64,8 +64,7 @@ class MediaStream:
         self._ended = started
         self._has_ended = False
         self._sequence = Sequence()
-        self._check = FormatCheck(carried)
-        self._media_ms = dict.fromkeys(Track, 0.0)
+        self._check: FormatCheck | None = FormatCheck(carried)
         self._tracks = {
             track: TrackAudio(track, carried, plan.published_format, plan.frame_ms, queue.put_audio)
             for track in plan.published_tracks
@@ -131,32 +130,37 @@ class MediaStream:
             dropped=self._queue.dropped,
             missing=self._sequence.missing,
             resets=self._sequence.resets,
+            audio_ms=self._carried.duration_ms(self._ledger.bytes),
             wall_ms=round((self._ended - self._started) * 1000),
             max_lag_ms=round(self._queue.max_lag * 1000),
             end_reason=reason,
         )
 
     def _take_media(self, event: MediaReceived, received_at: float) -> None:
-        place = self._sequence.place(event.seq, event.payload)
-        if place.duplicate:
-            self._ledger.repeat()
-            return
+        seq = self._sequence.follows(event.seq, event.payload)
+        if seq is None:
+            place = self._sequence.place(event.seq, event.payload)
+            if place.duplicate:
+                self._ledger.repeat()
+                return
+            if place.missing or place.unreadable:
+                self._put_gaps(place, event.track)
+            seq = place.seq
         audio = self._tracks.get(event.track)
-        if place.missing or place.unreadable:
-            self._put_gaps(place, event.track)
         if audio is None:
             self._ledger.reject("track_not_in_plan")
             return
-        size = len(event.payload)
-        duration = self._carried.duration_ms(size)
-        self._media_ms[event.track] += duration
-        self._ledger.accept(place.seq, size, duration)
-        audio.push(event.payload, place.seq, event.ts, received_at)
-        if not self._check.done and event.track is Track.INBOUND:
-            self._compare_with_declared(event, received_at)
+        self._ledger.accept(seq, len(event.payload))
+        audio.push(event.payload, seq, event.ts, received_at)
+        if self._check is not None and event.track is Track.INBOUND:
+            self._compare_with_declared(self._check, event, received_at)
 
-    def _compare_with_declared(self, event: MediaReceived, received_at: float) -> None:
-        mismatch = self._check.add(event.payload, event.ts, received_at)
+    def _compare_with_declared(
+        self, check: FormatCheck, event: MediaReceived, received_at: float
+    ) -> None:
+        mismatch = check.add(event.payload, event.ts, received_at)
+        if check.done:
+            self._check = None
         if mismatch is not None:
             self._ledger.mismatch()
             log.warning(
@@ -199,4 +203,4 @@ class MediaStream:
     @property
     def _is_ahead(self) -> bool:
         elapsed_ms = (self._clock() - self._started) * 1000
-        return max(self._media_ms.values()) - elapsed_ms > AHEAD_MS
+        return max(audio.pushed_ms for audio in self._tracks.values()) - elapsed_ms > AHEAD_MS

@@ -44,18 +44,21 @@ class TrackAudio:
         new_converter: Callable[[MediaFormat, MediaFormat], Converter] = Converter,
     ) -> None:
         self._track = track
-        self._source = source
         self._target = target
         self._frame_ms = frame_ms
         self._put = put
         self._converter = new_converter(source, target)
         self._converted_at_once = source.sample_rate == target.sample_rate
+        self._bytes_per_ms = source.bytes_per_second / 1000
+        self._pushed_bytes = 0
         self._next_ts = 0.0
         self._restart()
 
     def push(self, payload: bytes, seq: int, ts: int | None, received_at: float) -> None:
         """Take one carrier frame; `ts` None continues from the audio so far."""
-        duration = self._source.duration_ms(len(payload))
+        size = len(payload)
+        self._pushed_bytes += size
+        duration = size / self._bytes_per_ms
         start_ts = self._next_ts if ts is None else ts
         self._next_ts = start_ts + duration
         audio = self._converter.convert(payload)
@@ -77,6 +80,11 @@ class TrackAudio:
         self._held += self._converter.flush()
         self._put_held(last=True)
         self._restart()
+
+    @property
+    def pushed_ms(self) -> float:
+        """Give the length in ms of all audio that came."""
+        return self._pushed_bytes / self._bytes_per_ms
 
     @property
     def next_ts(self) -> int:

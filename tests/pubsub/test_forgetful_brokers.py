@@ -239,12 +239,12 @@ def test_what_is_recent_is_kept_for_its_time_and_within_its_bound() -> None:
 
     recent = Recent(2.0, max_bytes=250)
     opening = OpenStream("MZ1", a_record(START), 60)
-    recent.add([opening], 0.0)
-    recent.add([audio(1)], 1.0)
+    recent.add([opening], 0, 0.0)
+    recent.add([audio(1)], 100, 1.0)
     assert recent.writes() == [opening, audio(1)]
-    recent.add([audio(2)], 2.5)
+    recent.add([audio(2)], 100, 2.5)
     assert recent.writes() == [audio(1), audio(2)]
-    recent.add([audio(3)], 2.6)
+    recent.add([audio(3)], 100, 2.6)
     assert recent.writes() == [audio(2), audio(3)]
     recent.forget_old(10.0)
     assert not recent
