@@ -22,6 +22,7 @@ with warnings.catch_warnings():
 # Why this one: docs/decisions/0001-resampling-quality.md.
 RESAMPLING_QUALITY: Final = "LQ"
 
+
 def mulaw_to_pcm16(audio: bytes) -> bytes:
     """Decode G.711 mu-law; the result has twice the bytes.
 

@@ -129,7 +129,9 @@ def closure(dependencies: list[str]) -> set[str]:
     while waiting:
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)
-        if name not in seen:
+        if name not in seen and (
+            not requirement.marker or requirement.marker.evaluate({"extra": ""})
+        ):
             seen.add(name)
             further = [Requirement(text) for text in requires(name) or ()]
             extras = ["", *requirement.extras]
