@@ -1,23 +1,19 @@
 """uvicorn's WebSocket protocol: it loses nothing, and bounds what carries no audio."""
 
 import asyncio
-import json
 import logging
-from http import HTTPStatus
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.frames import CloseCode, Frame
-from websockets.http11 import Request
 from websockets.protocol import OPEN
 
 from app.budget import Budget
-from app.errors import LocalError, TooManyFromAddress, TooManySockets
 from app.events import EndReason
-from app.log import masked_url
 from app.server.config import GuardedConfig
+from app.server.frames import whole_message, wire_bytes
 from app.server.rules import (
     CLOSE_SECONDS,
     LATE_BYTES,
@@ -27,22 +23,28 @@ from app.server.rules import (
     SLICES_OF_A_FRAME,
     Fault,
 )
-from app.server.sockets import counted_address
+from app.server.upgrade import UpgradeProtocol
 from app.wire.base import SOCKET_EXTENSION
 
 log = logging.getLogger(__name__)
 
 NOTHING = memoryview(b"")
 
+Take = Callable[[str | bytes], None]
 
-class MediaSocketProtocol(WebSocketsSansIOProtocol):
+
+class MediaSocketProtocol(UpgradeProtocol):
     """uvicorn's WebSocket protocol, corrected, and fair to all sockets.
 
     What is read is parsed a slice a turn of the event loop, and no further than
     the application follows. What carries no audio is paid for from a budget:
     control frames, and messages and fragments shorter than `LIGHT_BYTES`. The
-    messages before a fault reach the application, whatever the fault is. It
-    lends the application its `Line`.
+    messages before a fault reach the application, whatever the fault is.
+
+    It lends the application its `Line`. Once a stream is admitted, its messages
+    go to what the application gave for them, one call each, past ASGI's queue
+    (docs/decisions/0007): in the order in which they came, since none does while
+    another waits in the queue.
     """
 
     answered = True
@@ -56,16 +58,20 @@ class MediaSocketProtocol(WebSocketsSansIOProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.close_timeout = CLOSE_SECONDS
-        self._door = config.door
         self._light_frames = Budget(self._door.rules.light_frames, self.loop.time)
         self._light_bytes = Budget(self._door.rules.light_bytes, self.loop.time)
+        # What takes the messages of an admitted stream; `_take` only while it does.
+        self._taker: Take | None = None
+        self._take: Take | None = None
+        self._is_held = False
         self._unparsed = NOTHING
         self._next_slice: asyncio.Handle | None = None
+        self._frame_bytes = 0
+        self._whole_messages = 0
         self._fragments = 0
         self._message_bytes = 0
         self._late_bytes = 0
         self._is_cut = False
-        self._counted_for: str | None = None
         self._abort_timer: asyncio.TimerHandle | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -77,7 +83,6 @@ class MediaSocketProtocol(WebSocketsSansIOProtocol):
             for timer in (self._next_slice, self._abort_timer):
                 if timer is not None:
                     timer.cancel()
-            self._admitted()
             super().connection_lost(exc)
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
@@ -88,6 +93,10 @@ class MediaSocketProtocol(WebSocketsSansIOProtocol):
             self._abort_timer = self.loop.call_later(seconds, self.transport.abort)
 
     # ------------------------------------------------------- what it lends: a `Line`
+
+    def lend(self, extensions: dict[str, Any]) -> None:
+        """Lend the application this line, and the way past the queue."""
+        extensions[SOCKET_EXTENSION] = {"line": self, "admitted": self._admitted}
 
     def ask(self) -> None:
         """Ask the peer for a sign of life, by a ping; no effect when it is closed."""
@@ -100,6 +109,30 @@ class MediaSocketProtocol(WebSocketsSansIOProtocol):
         """Let go of the connection at once, with all that is still to be sent."""
         self.transport.abort()
 
+    def pause(self) -> None:
+        """Hand over no more messages until `resume`."""
+        self._is_held = True
+        self._take = None
+        self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Hand over messages again."""
+        self._is_held = False
+        self._go_on()
+
+    def _admitted(self, take: Take) -> None:
+        """Count this socket no more, and give its messages to `take`: its stream is admitted."""
+        self._leave_unadmitted()
+        self._taker = take
+        waiting: list[Any] = [self.queue.get_nowait() for _ in range(self.queue.qsize())]
+        for event in waiting:
+            if event["type"] == "websocket.receive":
+                take(event["text"] if "text" in event else event["bytes"])
+            else:
+                self.queue.put_nowait(event)
+        self.read_paused = False
+        self._go_on()
+
     # ------------------------------------------------------------------- reading
 
     def data_received(self, data: bytes) -> None:
@@ -110,9 +143,14 @@ class MediaSocketProtocol(WebSocketsSansIOProtocol):
             if self._late_bytes > LATE_BYTES:
                 self._linger()
                 return
+        elif self._take is not None and not self._unparsed:
+            taken = self._hand_over_whole(data)
+            if taken == len(data):
+                return
+            data = data[taken:]
         if not self.handshake_initiated:
             self._parse(data)
-        elif self._unparsed or len(data) > SLICE_BYTES or not self.handshake_complete:
+        elif self._unparsed or self._is_waiting or len(data) > SLICE_BYTES:
             self._unparsed = memoryview(bytes(self._unparsed) + data if self._unparsed else data)
             self.transport.pause_reading()
             self._read_on()
@@ -124,12 +162,28 @@ class MediaSocketProtocol(WebSocketsSansIOProtocol):
         message = await self.queue.get()
         if self.read_paused and self.queue.empty():
             self.read_paused = False
-            self._read_on()
+            self._go_on()
         return message
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Take the application's message, and read on: it may be what reading waited for."""
+        await super().send(message)
+        self._read_on()
+
+    @property
+    def _is_waiting(self) -> bool:
+        """Tell whether the application has to act before more is read."""
+        return self.read_paused or self._is_held or not self.handshake_complete
+
+    def _go_on(self) -> None:
+        """Read on, past the queue again where nothing waits in it."""
+        if not self._is_waiting and self.queue.empty():
+            self._take = self._taker
+        self._read_on()
 
     def _read_on(self) -> None:
         """Parse the next slice in the loop's next turn; without one, read the socket."""
-        if self._is_cut or self.read_paused or not self.handshake_complete:
+        if self._is_cut or self._is_waiting:
             return
         if not self._unparsed:
             self.transport.resume_reading()
@@ -150,15 +204,41 @@ class MediaSocketProtocol(WebSocketsSansIOProtocol):
         self._read_on()
 
     def _parse_slice(self) -> bool:
+        """Parse some of what waits; tell whether that completed a frame."""
+        taken = 0 if self._take is None else self._hand_over_whole(self._unparsed)
+        if taken:
+            self._unparsed = self._unparsed[taken:]
+            return True
         part = bytes(self._unparsed[:SLICE_BYTES])
         self._unparsed = self._unparsed[SLICE_BYTES:]
         return self._parse(part)
 
+    def _hand_over_whole(self, data: bytes | memoryview) -> int:
+        """Hand over the messages that lie whole at the beginning; tell how many bytes they took.
+
+        About `SLICE_BYTES` at most. All else is left to the parser of `websockets`:
+        control frames, fragments, faults, and what is short or has come in part.
+        """
+        at = 0
+        if self._frame_bytes or self.conn.current_size is not None:
+            return at  # the parser is within a frame, or a message
+        while at < SLICE_BYTES and self._take is not None:
+            found = whole_message(data, at)
+            if found is None:
+                break
+            message, at = found
+            self._whole_messages += 1
+            self._take(message)
+        return at
+
     def _parse(self, data: bytes) -> bool:
         """Parse bytes; tell whether they completed a frame."""
+        if self.handshake_initiated:
+            self._frame_bytes += len(data)
         # uvicorn 0.54 looks for a fault first, and drops what came before it.
         self.conn.receive_data(data)
         has_frame = bool(self.conn.events)
+        self._frame_bytes -= sum(map(wire_bytes, self.conn.events))
         self.handle_events()
         if not self.close_sent:
             if self.conn.parser_exc is not None:
@@ -200,7 +280,11 @@ class MediaSocketProtocol(WebSocketsSansIOProtocol):
                 self.conn.fail(CloseCode.INVALID_DATA, "text is not UTF-8")
                 self.handle_parser_exception()
                 return
-        super().send_receive_event_to_app()
+        if self._take is None or self.close_sent:
+            super().send_receive_event_to_app()
+            return
+        data, self.frames = b"".join(self.frames), []
+        self._take(data.decode() if self.curr_msg_data_type == "text" else data)
 
     def handle_ping(self) -> None:
         """Answer the pings that came together, unless the peer leaves answers unread."""
@@ -232,6 +316,8 @@ class MediaSocketProtocol(WebSocketsSansIOProtocol):
         return True
 
     def _spend(self, size: int) -> bool:
+        self._light_frames.earn(self._whole_messages)
+        self._whole_messages = 0
         if self._light_frames.spend() and self._light_bytes.spend(size):
             return True
         self._cut(Fault.FLOODING, EndReason.FLOODING)
@@ -263,76 +349,3 @@ class MediaSocketProtocol(WebSocketsSansIOProtocol):
         if self.close_timer is not None:
             self.close_timer.cancel()
         self.close_timer = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
-
-    # ------------------------------------------------------------------ handshake
-
-    def handle_connect(self, event: Request) -> None:
-        """Take an upgrade request, if there is room; log one that RFC 6455 refuses."""
-        door = self._door
-        address = counted_address(
-            self.client[0] if self.client else "",
-            event.headers.get_all("X-Forwarded-For"),
-            door.rules.trusted_proxies,
-        )
-        try:
-            door.unadmitted.enter(address)
-        except (TooManySockets, TooManyFromAddress) as error:
-            self._refuse_for_now(event, error)
-            return
-        self._counted_for = address
-        super().handle_connect(event)
-        if self.response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
-            extensions: dict[str, Any] = self.scope["extensions"]
-            extensions[SOCKET_EXTENSION] = {"line": self, "admitted": self._admitted}
-            return
-        path, _, query = event.path.partition("?")
-        log.warning(
-            "[server] WebSocket upgrade request received { url: '%s' }", masked_url(path, query)
-        )
-        log.warning(
-            "[server] ❌ WebSocket upgrade failed: %d, %s",
-            *(self.response.status_code, self.conn.handshake_exc),
-        )
-
-    async def send(self, message: ASGISendEvent) -> None:
-        """Take the application's message; a refusal that is sent completes the handshake.
-
-        uvicorn 0.54 counts only an accept and a close, and logs each refusal as an error.
-        """
-        await super().send(message)
-        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
-            self.handshake_complete = True
-        self._read_on()
-
-    def _admitted(self) -> None:
-        """Count this socket no more: its stream is admitted, or it is gone."""
-        if self._counted_for is not None:
-            self._door.unadmitted.leave(self._counted_for)
-            self._counted_for = None
-
-    def _refuse_for_now(self, request: Request, error: LocalError) -> None:
-        self._door.note(Fault(error.reason), self.client)
-        self.request = request
-        self.handshake_initiated = True
-        body = json.dumps({"error": error.reason, "detail": str(error)})
-        response = self.conn.reject(error.http_status, body)
-        response.headers["Retry-After"] = "5"
-        del response.headers["Content-Type"]
-        response.headers["Content-Type"] = "application/json"
-        self.conn.send_response(response)
-        self._end_handshake(b"".join(self.conn.data_to_send()))
-
-    def _refuse_request(self, why: Exception) -> None:
-        """Answer a request that cannot be read, which uvicorn leaves without an answer."""
-        log.warning("[server] ❌ WebSocket upgrade failed: 431, %s", why)
-        body = b"the request's headers are too large or cannot be read\n"
-        # RFC 6585, 5
-        self._end_handshake(
-            b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\n"
-            b"Content-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
-        )
-
-    def _end_handshake(self, answer: bytes) -> None:
-        self.transport.write(answer)
-        self.handshake_complete = self.close_sent = True
-        self.transport.close()

@@ -55,7 +55,7 @@ class Bridge:
         *,
         started: float,
         started_ms: int,
-        on_published: Callable[[AudioEntry], None],
+        on_published: Callable[[AudioEntry], None] | None,
     ) -> MediaStream:
         """Open an admitted stream with the writer, and tell of it.
 

@@ -55,6 +55,10 @@ _REFUSED = {INVALID_TEXT: "not_utf8", MESSAGE_TOO_BIG: "message_too_big"}
 _GOOD_ORDER = frozenset({NORMAL_CLOSURE, GOING_AWAY, NO_CODE})
 
 
+# What a server calls for each message of an admitted stream.
+Take = Callable[[str | bytes], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Closed:
     """The peer's socket is gone, with this close code (RFC 6455, 7.4).
@@ -73,8 +77,12 @@ class Socket(Line, Protocol):
     async def receive(self) -> str | bytes | Closed:
         """Give the next message, or say that there will be none."""
 
-    def admitted(self) -> None:
-        """Take note that the socket's stream is admitted."""
+    def admitted(self, take: Take) -> None:
+        """Take note that the socket's stream is admitted.
+
+        From now on its messages may go to `take`, in order and at once, while
+        `receive` gives only its end; or all to `receive` as before.
+        """
 
     async def send(self, text: str) -> None:
         """Send a text message; no effect when it is closed."""
@@ -86,7 +94,9 @@ class Socket(Line, Protocol):
 class CallSession:
     """Run one media socket: admit its stream, publish it, end it exactly once.
 
-    The reader never waits for the broker. One deadline watches the session:
+    The reader never waits for the broker. What a live stream's peer sends comes by
+    `receive` of the socket or, from a server that can, by a call for each message:
+    docs/decisions/0007. One deadline watches the session:
     first for `start`, then for the admission, then for the plan's longest call.
     Once the stream is live, a peer that falls silent is watched as well: for
     `idle_seconds`, or only for being there where that is None. `at_limit` is
@@ -103,6 +113,7 @@ class CallSession:
         at_limit: Callable[[Admitted], None] | None = None,
     ) -> None:
         self._bridge = bridge
+        self._clock = bridge.clock
         self._wire = wire
         self._handshake = handshake
         self._at_limit = at_limit
@@ -112,6 +123,9 @@ class CallSession:
         self._ledger = Ledger(bridge.metrics)
         self._early: list[tuple[WireEvent, float]] = []
         self._patience = Patience(bridge.clock)
+        self._over: EndReason | None = None
+        self._is_deaf = False
+        self._holding: asyncio.Task[None] | None = None
         self._admission: asyncio.Task[None] | None = None
         self._admitted: Admitted | None = None
         self._stream: MediaStream | None = None
@@ -164,8 +178,10 @@ class CallSession:
                 try:
                     return await self._read(socket, tasks)
                 finally:
-                    for task in beside:
-                        task.cancel()
+                    self._is_deaf = True
+                    for task in (*beside, self._holding):
+                        if task is not None:
+                            task.cancel()
         except TimeoutError:
             return self._deadline.due
         except ExceptionGroup as group:
@@ -180,34 +196,77 @@ class CallSession:
             message = await socket.receive()
             if isinstance(message, Closed):
                 return self._closed(message)
-            self._watch.hear()
-            if self._admission is None:
-                implied = self._wire.implied_start(message)
-                if implied is not None:
-                    self._begin_admission(socket, implied, tasks, implied=True)
-            event = self._wire.receive(message)
-            if isinstance(event, StreamStarted):
-                self._begin_admission(socket, event, tasks)
-            elif not isinstance(event, Connected):
-                self._take(event)
-            if isinstance(event, StreamStopped):
-                return EndReason.STOP
-            given_up = self._gives_up_on(event)
-            if given_up is not None:
-                return given_up
+            if self._stream is None:
+                self._hear_before_admission(message, socket, tasks)
+            else:
+                self._hear(message, self._stream)
+            if self._over is not None:
+                return self._over
             if self._stream is not None:
                 if self._stream.must_wait:
-                    with self._watch.suspended():
-                        await self._stream.wait_for_room()
+                    await self._wait_for_room(self._stream)
             elif self._admission and len(self._early) >= MAX_EARLY_MESSAGES:
                 await asyncio.wait([self._admission])
 
-    def _take(self, event: WireEvent) -> None:
-        now = self._bridge.clock()
-        if self._stream is not None:
-            self._stream.take(event, now)
-        else:
-            self._early.append((event, now))
+    def _hear_before_admission(
+        self, message: str | bytes, socket: Socket, tasks: asyncio.TaskGroup
+    ) -> None:
+        self._watch.hear()
+        if self._admission is None:
+            implied = self._wire.implied_start(message)
+            if implied is not None:
+                self._begin_admission(socket, implied, tasks, implied=True)
+        event = self._wire.receive(message)
+        if isinstance(event, StreamStarted):
+            self._begin_admission(socket, event, tasks)
+        elif not isinstance(event, Connected):
+            self._early.append((event, self._clock()))
+        self._weigh(event)
+
+    def _hear(self, message: str | bytes, stream: MediaStream) -> None:
+        """Take one message of an admitted stream."""
+        self._watch.hear()
+        event = self._wire.receive(message)
+        stream.take(event, self._clock())
+        self._weigh(event)
+
+    def _weigh(self, event: WireEvent) -> None:
+        """Judge whether more is heard; raises where a peer is given up on before its `start`."""
+        reason = self._patience.lost_by(event)
+        if reason is EndReason.BAD_MESSAGES and self._admission is None:
+            raise TooManyBadMessages(f"more than {MAX_BAD_IN_A_ROW} bad messages in a row")
+        self._over = EndReason.STOP if isinstance(event, StreamStopped) else reason
+
+    async def _wait_for_room(self, stream: MediaStream) -> None:
+        with self._watch.suspended():
+            await stream.wait_for_room()
+
+    # ------------------------------------------------------- what the server hands over
+
+    def _listen(self, socket: Socket, stream: MediaStream, tasks: asyncio.TaskGroup) -> None:
+        """Let the server call for each message from now on, if it can."""
+
+        def take(message: str | bytes) -> None:
+            if self._is_deaf:
+                return
+            try:
+                self._hear(message, stream)
+            except Exception:  # the session ends by it, and not the server
+                log.exception("A session failed")
+                self._over = EndReason.ERROR
+            if self._over is not None:
+                self._is_deaf = True
+                self.end(self._over)
+            elif stream.must_wait and self._holding is None:
+                socket.pause()
+                self._holding = tasks.create_task(hold())
+
+        async def hold() -> None:
+            await self._wait_for_room(stream)
+            self._holding = None
+            socket.resume()
+
+        socket.admitted(take)
 
     async def _end_when_silent(self, socket: Socket) -> None:
         await self._live.wait()
@@ -220,16 +279,13 @@ class CallSession:
             return EndReason.CLOSED
         if closed.code in _REFUSED:
             # The WebSocket layer refused a message that it never handed on.
-            self._take(Unreadable(_REFUSED[closed.code]))
+            refused = Unreadable(_REFUSED[closed.code])
+            if self._stream is not None:
+                self._stream.take(refused, self._clock())
+            else:
+                self._early.append((refused, self._clock()))
         too_big = closed.code == MESSAGE_TOO_BIG
         return EndReason.MESSAGE_TOO_BIG if too_big else EndReason.DISCONNECTED
-
-    def _gives_up_on(self, event: WireEvent) -> EndReason | None:
-        """Tell whether, and why, a peer is heard no more; raises before its `start`."""
-        reason = self._patience.lost_by(event)
-        if reason is EndReason.BAD_MESSAGES and self._admission is None:
-            raise TooManyBadMessages(f"more than {MAX_BAD_IN_A_ROW} bad messages in a row")
-        return reason
 
     # ---------------------------------------------------------------- admission
 
@@ -245,13 +301,14 @@ class CallSession:
         too_late = StoreUnavailable("the stream could not be admitted in time")
         self._deadline.move(ADMISSION_SECONDS, too_late)
         self._admission = tasks.create_task(
-            self._admit(socket, start, self._bridge.clock(), int(self._bridge.wall_clock() * 1000))
+            self._admit(socket, start, tasks, int(self._bridge.wall_clock() * 1000))
         )
 
     async def _admit(
-        self, socket: Socket, start: StreamStarted, started: float, started_ms: int
+        self, socket: Socket, start: StreamStarted, tasks: asyncio.TaskGroup, started_ms: int
     ) -> None:
         bridge = self._bridge
+        started = self._clock()
         self._admitted = admitted = await bridge.reception.admit(start, self._handshake)
         held = HeldStream(admitted.call, started_ms, admitted.plan.retention_seconds)
         await bridge.calls.begin(held, self.end)
@@ -261,19 +318,23 @@ class CallSession:
             self._ledger,
             started=started,
             started_ms=started_ms,
-            on_published=self._on_published,
+            on_published=self._on_published if self._tells_of_frames else None,
         )
         stream.begin(start.seq)
         for event, received_at in self._early:
             stream.take(event, received_at)
         self._early.clear()
         self._stream = stream
-        socket.admitted()
+        self._listen(socket, stream, tasks)
         greeting = self._wire.started_reply()
         if greeting is not None:
             self._replies.put(greeting)
         self._deadline.move(admitted.plan.max_call_seconds, EndReason.MAX_CALL_SECONDS)
         self._live.set()
+
+    @property
+    def _tells_of_frames(self) -> bool:
+        return self._narration.tells_of_frames or self._wire.started_reply() is not None
 
     def _on_published(self, entry: AudioEntry) -> None:
         self._narration.published(entry.frames)

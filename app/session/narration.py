@@ -36,6 +36,11 @@ class Narration:
                 *(start.stream_sid, start.call_sid),
             )
 
+    @property
+    def tells_of_frames(self) -> bool:
+        """Tell whether `published` would say anything, now and then."""
+        return self._carrier == EXOTEL or log.isEnabledFor(logging.DEBUG)
+
     def published(self, frames: int) -> None:
         """Tell that the broker has `frames` more."""
         for number in range(self._published + 1, self._published + frames + 1):

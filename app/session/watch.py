@@ -29,6 +29,12 @@ class Line(Protocol):
     def abort(self) -> None:
         """Let go of the connection at once, without a word to the peer."""
 
+    def pause(self) -> None:
+        """Give no more messages until `resume`."""
+
+    def resume(self) -> None:
+        """Give messages again."""
+
 
 class Deadline:
     """The moment at which a session ends unless its peer ends it before, and why.

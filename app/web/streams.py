@@ -13,7 +13,7 @@ from app.credentials.handshake import refuse_origin
 from app.errors import BridgeError
 from app.log import masked_headers, masked_url
 from app.metrics import Metrics
-from app.session.call import CallSession, Closed
+from app.session.call import CallSession, Closed, Take
 from app.session.reception import Handshake
 from app.session.watch import Line
 from app.web.errors import error_response
@@ -45,7 +45,7 @@ class OpenSocket:
         extensions = websocket.scope.get("extensions") or {}
         lent = extensions.get(SOCKET_EXTENSION, {})
         self._line: Line | None = lent.get("line")
-        self._note_admission: Callable[[], None] | None = lent.get("admitted")
+        self._note_admission: Callable[[Take], None] | None = lent.get("admitted")
 
     async def receive(self) -> str | bytes | Closed:
         """Give the next message, or say that there will be none."""
@@ -62,10 +62,14 @@ class OpenSocket:
         data: bytes = message["bytes"]
         return data
 
-    def admitted(self) -> None:
-        """Tell our server, if it is ours, that this socket carries an admitted stream."""
+    def admitted(self, take: Take) -> None:
+        """Tell our server, if it is ours, that this socket's stream is admitted.
+
+        It calls `take` for each message from now on; another server gives them to
+        `receive`.
+        """
         if self._note_admission is not None:
-            self._note_admission()
+            self._note_admission(take)
 
     async def send(self, text: str) -> None:
         """Send a text message; no effect when it is closed."""
@@ -96,6 +100,16 @@ class OpenSocket:
     def answered(self) -> bool:
         """Tell whether anything came from the peer since it was asked, or that none can tell."""
         return self._line is None or self._line.answered
+
+    def pause(self) -> None:
+        """Have no more messages handed over until `resume`."""
+        if self._line is not None:
+            self._line.pause()
+
+    def resume(self) -> None:
+        """Have messages handed over again."""
+        if self._line is not None:
+            self._line.resume()
 
     def abort(self) -> None:
         """Let go of the connection at once, without a word to the peer."""

@@ -37,7 +37,8 @@ from app.events import (
 
 MAX_MESSAGE_BYTES: Final = 64 * 1024
 # What our server lends the application in a socket's ASGI scope: the socket's `line`,
-# and `admitted`, to be called once its stream is. Another server lends nothing.
+# and `admitted`, to be called once its stream is, with what takes its messages from
+# then on. Another server lends nothing.
 SOCKET_EXTENSION: Final = "bridge.socket"
 
 # What `int_of` reads, as a type for a lax decoder (`strict=False`).

@@ -20,8 +20,9 @@ class Listener:
 
     `holds` keeps an accepted socket from reading, and a request from an answer,
     until it is set; `accepts` keeps a socket from being accepted. A text message
-    `admit` is told to the server, as a session tells of its stream; `close`
-    closes the socket, `shout` does after more than any buffer holds.
+    `admit` is told to the server, as a session tells of its stream, and what comes
+    after it is noted past the queue; `close` closes the socket, `shout` does after
+    more than any buffer holds.
     """
 
     received: list[Any] = field(default_factory=list)
@@ -64,7 +65,7 @@ class Listener:
             said = message.get("text", message.get("bytes"))
             self.received.append(said)
             if said == "admit":
-                scope["extensions"][SOCKET_EXTENSION]["admitted"]()
+                scope["extensions"][SOCKET_EXTENSION]["admitted"](self.received.append)
             elif said == "shout":
                 await send({"type": "websocket.send", "bytes": bytes(20_000_000)})
                 return

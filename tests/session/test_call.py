@@ -16,7 +16,7 @@ from app.pubsub.limits import OutboxLimits
 from app.pubsub.memory import MemoryPubSub
 from app.pubsub.outbox import DEFAULT_LIMITS, Outbox
 from app.registry import Registry
-from app.session.call import Bridge, CallSession, Closed
+from app.session.call import Bridge, CallSession, Closed, Take
 from app.session.herald import Herald
 from app.session.reception import Handshake, Reception
 from app.store.memory import MemoryStore
@@ -40,8 +40,14 @@ class FakeSocket:
         self.aborted = False
         self.is_admitted = False
 
-    def admitted(self) -> None:
+    def admitted(self, take: Take) -> None:
         self.is_admitted = True
+
+    def pause(self) -> None:
+        pass
+
+    def resume(self) -> None:
+        pass
 
     async def receive(self) -> str | bytes | Closed:
         await asyncio.sleep(0)
