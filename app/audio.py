@@ -4,6 +4,7 @@ PCM16 is 16-bit signed little-endian throughout, mono.
 """
 
 import warnings
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -66,14 +67,16 @@ class Converter:
 
     Raises:
         UnsupportedFormat: a format has more than one channel.
+        ValueError: from `convert`: the last sample is not whole.
     """
+
+    convert: Callable[[bytes], bytes]
 
     def __init__(self, source: MediaFormat, target: MediaFormat) -> None:
         if source.channels != 1 or target.channels != 1:
             raise UnsupportedFormat("only mono audio is converted")
         self._source = source
         self._target = target
-        self._recode = _RECODERS[source.encoding, target.encoding]
         # float32, since soxr dithers what it writes as int16: silence must stay silence.
         self._resampler = (
             None
@@ -86,15 +89,12 @@ class Converter:
                 quality=RESAMPLING_QUALITY,
             )
         )
-
-    def convert(self, audio: bytes) -> bytes:
-        """Take the next audio in the source's format, give what is ready in the target's.
-
-        Raises:
-            ValueError: the last sample is not whole.
-        """
         if self._resampler is None:
-            return self._recode(audio)
+            self.convert = _RECODERS[source.encoding, target.encoding]
+        else:
+            self.convert = self._resample_next
+
+    def _resample_next(self, audio: bytes) -> bytes:
         if self._source.encoding is Encoding.MULAW:
             audio = mulaw_to_pcm16(audio)
         return self._finish(self._resample(audio, last=False))

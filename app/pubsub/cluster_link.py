@@ -63,7 +63,7 @@ class ClusterLink:
         pending = await self._targets(self._served_by)
         await self._check_identities(pending)
         for address in {address for address, _ in pending.values()}:
-            for reply in await self._to_node(address, False, [[Part("", (PING,))]]):
+            for reply in await self._to_node(address, False, [[Part("", PING)]]):
                 if isinstance(reply, BrokerError):
                     raise reply
 
@@ -108,13 +108,10 @@ class ClusterLink:
         self, address: Address, asking: bool, groups: Sequence[Sequence[Part]]
     ) -> Iterable[list[Any] | BrokerError]:
         """Send each group as a transaction; give each one's last replies, or its error."""
-        transactions = [
-            [command for part in parts for command in part.commands] for parts in groups
-        ]
         error: BrokerError
         try:
             link, _ = await self._connected(address)
-            answers = await exchange(link, transactions, asking=asking)
+            answers = await exchange(link, groups, asking=asking)
         except BrokerRefused as refused:
             self._slots.doubt()
             error = refused

@@ -43,8 +43,9 @@ class Lane:
         """Note that a queue has something to take."""
         if queue.opened and not queue.scheduled:
             queue.scheduled = True
+            if not self._dirty:
+                self._rouse()
             self._dirty.append(queue)
-            self._rouse()
 
     @property
     def waiting(self) -> int:
@@ -110,7 +111,7 @@ class Lane:
             if room <= 0:
                 break
             queue = self._dirty.popleft()
-            batch.extend(queue.take(min(room, limits.entries_per_stream)))
+            batch += queue.take(min(room, limits.entries_per_stream))
             if queue.has_waiting:
                 self._dirty.append(queue)
             else:

@@ -86,15 +86,17 @@ class StreamQueue:
         self._bytes += size
         self._budget.used += size
         self._audio_waiting += 1
-        self._put(AudioEntry(next(self._numbers), seq, ts, track, audio, frames, received_at))
+        self._waiting.append(
+            AudioEntry(next(self._numbers), seq, ts, track, audio, frames, received_at)
+        )
+        if not self.scheduled:
+            self._on_dirty(self)
         if (
             self._bytes >= self._max_bytes
             or self._audio_waiting >= self._max_waiting
             or self._budget.used >= self._budget.limit
         ):
-            self.is_full = True
-            while self._audio_waiting and self._is_over_limit:
-                self._drop_oldest(OVERFLOW)
+            self._make_room()
 
     def put_gap(
         self, track: Track | None, frames: int, first_seq: int, last_seq: int, ts: int, reason: str
@@ -150,13 +152,15 @@ class StreamQueue:
 
     def take(self, limit: int) -> list[Append]:
         """Take up to `limit` entries in order; they are in flight until settled."""
-        taken = []
-        for _ in range(min(limit, len(self._waiting))):
-            entry = self._waiting.popleft()
+        waiting = self._waiting
+        stream, id_ms, kept = self.stream, self._id_ms, self._retained_entries
+        taken: list[Append] = []
+        while waiting and len(taken) < limit:
+            entry = waiting.popleft()
             if type(entry) is AudioEntry:
                 self._audio_waiting -= 1
             self._in_flight.append(entry)
-            taken.append(self._append(entry))
+            taken.append(Append(stream, id_ms, entry.n + self._shift, entry, kept))
         return taken
 
     def settle(self, append: Append, now: float, *, failed: str = "") -> None:
@@ -170,7 +174,9 @@ class StreamQueue:
         if not failed:
             self.confirmed = append
         if type(entry) is AudioEntry:
-            self._release(entry)
+            size = len(entry.audio)
+            self._bytes -= size
+            self._budget.used -= size
             if failed:
                 self.dropped[failed] += entry.frames
             else:
@@ -205,6 +211,13 @@ class StreamQueue:
         return [self._append(entry) for entry in self._in_flight]
 
     # ------------------------------------------------------------------ inside
+
+    def _make_room(self) -> None:
+        self.is_full = True
+        while self._audio_waiting and self._is_over_limit:
+            self._drop_oldest(OVERFLOW)
+        if len(self._waiting) > 2 * self._max_waiting:
+            self._join_oldest_gaps()
 
     def _look_for_room(self) -> None:
         self.is_full = (

@@ -32,10 +32,14 @@ MULTI, EXEC, ASKING, PING = (packed(name) for name in ("MULTI", "EXEC", "ASKING"
 
 
 class Part(msgspec.Struct, frozen=True, gc=False):
-    """The packed commands of one write, all about keys of the slot that `key` is in."""
+    """What one write sends: `count` packed commands, all about keys of `key`'s slot.
+
+    `key` may be a key, or what is in its braces (Redis Cluster, "Hash tags").
+    """
 
     key: str
-    commands: Sequence[bytes]
+    packed: bytes
+    count: int = 1
 
 
 class Link(Protocol):
@@ -66,7 +70,7 @@ class Link(Protocol):
 
 
 async def exchange(
-    link: AbstractConnection, transactions: Sequence[Sequence[bytes]], *, asking: bool = False
+    link: AbstractConnection, transactions: Sequence[Sequence[Part]], *, asking: bool = False
 ) -> list[list[Any] | ResponseError]:
     """Send transactions at once; give each one's replies, or why none of it ran.
 
@@ -78,10 +82,13 @@ async def exchange(
     """
     # ASKING holds for the next command, and for all of a transaction.
     before = [ASKING, MULTI] if asking else [MULTI]
-    sent = b"".join([b"".join([*before, *commands, EXEC]) for commands in transactions])
-    counts = [len(before) + len(commands) + 1 for commands in transactions]
+    sent: list[bytes] = []
+    counts: list[int] = []
+    for parts in transactions:
+        sent += [*before, *[part.packed for part in parts], EXEC]
+        counts.append(len(before) + sum([part.count for part in parts]) + 1)
     async with asyncio.timeout(REPLY_SECONDS):
-        await link.send_packed_command(sent, check_health=False)
+        await link.send_packed_command(b"".join(sent), check_health=False)
         replies = await read_replies(link, sum(counts))
     ends = itertools.accumulate(counts)
     return [_answer(replies[end - count : end]) for count, end in zip(counts, ends, strict=True)]
@@ -155,9 +162,8 @@ class PrimaryLink:
     async def transact(self, parts: Sequence[Part]) -> list[Any]:
         """Run all parts as one transaction; see `Link.transact`."""
         link = await self._connected()
-        commands = [command for part in parts for command in part.commands]
         try:
-            [answer] = await exchange(link, [commands])
+            [answer] = await exchange(link, [parts])
         except CONNECTION_ERRORS as error:
             # asyncio.TimeoutError is an OSError since Python 3.11.
             await self._drop()
@@ -172,7 +178,7 @@ class PrimaryLink:
 
     async def still_there(self) -> None:
         """Ask the primary for a sign of life; see `Link.still_there`."""
-        await self.transact([Part("", (PING,))])
+        await self.transact([Part("", PING)])
 
     async def keep_to_primary(self) -> None:
         """Leave a server that the sentinels have replaced; run until cancelled.
@@ -220,6 +226,6 @@ def last_replies(parts: Sequence[Part], replies: list[Any]) -> list[Any]:
     ends = 0
     found = []
     for part in parts:
-        ends += len(part.commands)
+        ends += part.count
         found.append(replies[ends - 1])
     return found

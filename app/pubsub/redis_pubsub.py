@@ -68,7 +68,7 @@ class RedisPubSub:
 
     async def write(self, batch: Sequence[Write]) -> Sequence[Outcome]:
         """Publish a batch as one transaction; see `PubSub.write`."""
-        parts = [Part(CALLS_KEY, (packed(*_publish(write)),)) for write in batch]
+        parts = [Part(CALLS_KEY, packed(*_publish(write))) for write in batch]
         await self._ways.link_of(CALLS_KEY).transact(parts)
         return [Outcome.WRITTEN] * len(batch)
 

@@ -101,8 +101,8 @@ class RedisStreams:
         key = audio_key(stream)
         ids = [f"{append.id_ms}-{append.n}" for append in appends] or ["0-0"]
         asked = [
-            Part(key, (packed("XRANGE", key, ids[0], ids[-1]),)),
-            Part(key, (packed("XINFO", "STREAM", key),)),
+            Part(key, packed("XRANGE", key, ids[0], ids[-1])),
+            Part(key, packed("XINFO", "STREAM", key)),
         ]
         found, about = await self._ways.link_of(key).transact(asked)
         for reply in (found, about):
@@ -169,15 +169,15 @@ class RedisStreams:
 def _part(write: Write) -> Part:
     match write:
         case Append():
-            return Part(audio_key(write.stream), (pack_append(write),))
+            return Part(write.stream, pack_append(write))
         case Announce():
-            return Part(CALLS_KEY, (packed(*_announcement(write.event)),))
+            return Part(CALLS_KEY, packed(*_announcement(write.event)))
         case OpenStream():
             keys = _keys(write.stream)
             fields = _flat(record_fields(write.record))
             token = write.record.started_at
             opening = packed("EVAL", _OPEN, len(keys), *keys, token, write.expire_seconds, *fields)
-            return Part(keys[0], (opening,))
+            return Part(write.stream, opening)
         case CloseStream():
             keys = _keys(write.stream)
             closing = (
@@ -185,7 +185,7 @@ def _part(write: Write) -> Part:
                 ("HSET", keys[2], *_flat(closing_fields(write))),
                 ("EXPIRE", keys[2], write.expire_seconds),
             )
-            return Part(keys[0], tuple(packed(*command) for command in closing))
+            return Part(write.stream, b"".join(packed(*one) for one in closing), len(closing))
 
 
 def _announcement(event: LifecycleEvent) -> tuple[Field, ...]:

@@ -211,7 +211,7 @@ class CallSession:
     def _hear_before_admission(
         self, message: str | bytes, socket: Socket, tasks: asyncio.TaskGroup
     ) -> None:
-        self._watch.hear()
+        self._watch.heard = True
         if self._admission is None:
             implied = self._wire.implied_start(message)
             if implied is not None:
@@ -225,7 +225,7 @@ class CallSession:
 
     def _hear(self, message: str | bytes, stream: MediaStream) -> None:
         """Take one message of an admitted stream."""
-        self._watch.hear()
+        self._watch.heard = True
         event = self._wire.receive(message)
         stream.take(event, self._clock())
         self._weigh(event)

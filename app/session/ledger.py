@@ -7,34 +7,20 @@ from app.metrics import Metrics
 
 
 class Ledger:
-    """Count what one stream received, and draw up its receipt."""
+    """Count what one stream received and could not use, and draw up its receipt."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self.received = 0
         self.rejected: Counter[str] = Counter()
         self.duplicates = 0
-        self.bytes = 0
         self.format_mismatch = 0
-        self.first_seq: int | None = None
-        self.last_seq: int | None = None
         self._metrics = metrics
-
-    def accept(self, seq: int, size: int) -> None:
-        """Count a media message that will be published."""
-        self.received += 1
-        self.bytes += size
-        if self.first_seq is None:
-            self.first_seq = seq
-        self.last_seq = seq
 
     def reject(self, reason: str) -> None:
         """Count a media message that cannot be used."""
-        self.received += 1
         self.rejected[reason] += 1
 
     def repeat(self) -> None:
         """Count a media message that came before."""
-        self.received += 1
         self.duplicates += 1
 
     def mismatch(self) -> None:
@@ -49,6 +35,10 @@ class Ledger:
     def receipt(
         self,
         *,
+        accepted: int,
+        size: int,
+        first_seq: int | None,
+        last_seq: int | None,
         published: int,
         dropped: Counter[str],
         missing: int,
@@ -58,9 +48,14 @@ class Ledger:
         max_lag_ms: int,
         end_reason: str,
     ) -> AudioReceipt:
-        """Draw up the receipt, and add the stream's sums to the process's."""
+        """Draw up the receipt, and add the stream's sums to the process's.
+
+        `accepted` messages of `size` bytes were to be published, and have these
+        first and last numbers.
+        """
         metrics = self._metrics
-        metrics.received.inc(self.received)
+        received = accepted + self.rejected.total() + self.duplicates
+        metrics.received.inc(received)
         metrics.duplicates.inc(self.duplicates)
         metrics.carrier_gaps.inc(missing)
         for reason, count in self.rejected.items():
@@ -69,7 +64,7 @@ class Ledger:
             metrics.dropped.labels(reason).inc(count)
         metrics.streams.labels(end_reason).inc()
         return AudioReceipt(
-            received=self.received,
+            received=received,
             published=published,
             dropped=dict(dropped),
             rejected=dict(self.rejected),
@@ -77,11 +72,11 @@ class Ledger:
             carrier_gaps=missing,
             seq_resets=resets,
             format_mismatch=self.format_mismatch,
-            bytes=self.bytes,
+            bytes=size,
             audio_ms=round(audio_ms),
             wall_ms=wall_ms,
-            first_seq=self.first_seq,
-            last_seq=self.last_seq,
+            first_seq=first_seq,
+            last_seq=last_seq,
             max_lag_ms=max_lag_ms,
             end_reason=end_reason,
         )

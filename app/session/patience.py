@@ -28,17 +28,17 @@ class Patience:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._bad_in_a_row = 0
-        self._audio = 0
+        self.frames = 0
         self._without_audio = Budget(WITHOUT_AUDIO, clock)
 
     def lost_by(self, event: WireEvent) -> EndReason | None:
         """Take the next event; tell why the peer is given up on, if it is."""
-        if type(event) is MediaReceived and len(event.payload) >= MIN_FRAME_BYTES:
-            self._bad_in_a_row = 0
-            self._audio += 1
+        if isinstance(event, MediaReceived) and len(event.payload) >= MIN_FRAME_BYTES:
+            self.frames += 1
             return None
-        self._without_audio.earn(self._audio)
-        self._audio = 0
+        if self.frames:
+            self._without_audio.earn(self.frames)
+            self.frames = self._bad_in_a_row = 0
         self._bad_in_a_row = self._bad_in_a_row + 1 if isinstance(event, _BAD) else 0
         if self._bad_in_a_row > MAX_BAD_IN_A_ROW:
             return EndReason.BAD_MESSAGES

@@ -63,6 +63,8 @@ class MediaStream:
         self._started = started
         self._ended = started
         self._has_ended = False
+        self._first_seq: int | None = None
+        self._last_seq: int | None = None
         self._sequence = Sequence()
         self._check: FormatCheck | None = FormatCheck(carried)
         self._tracks = {
@@ -125,12 +127,17 @@ class MediaStream:
 
     def receipt(self, reason: EndReason) -> AudioReceipt:
         """Draw up the receipt; call it once, when all is published."""
+        size = sum(audio.pushed_bytes for audio in self._tracks.values())
         return self._ledger.receipt(
+            accepted=sum(audio.pushed for audio in self._tracks.values()),
+            size=size,
+            first_seq=self._first_seq,
+            last_seq=self._last_seq,
             published=self._queue.published,
             dropped=self._queue.dropped,
             missing=self._sequence.missing,
             resets=self._sequence.resets,
-            audio_ms=self._carried.duration_ms(self._ledger.bytes),
+            audio_ms=self._carried.duration_ms(size),
             wall_ms=round((self._ended - self._started) * 1000),
             max_lag_ms=round(self._queue.max_lag * 1000),
             end_reason=reason,
@@ -150,7 +157,9 @@ class MediaStream:
         if audio is None:
             self._ledger.reject("track_not_in_plan")
             return
-        self._ledger.accept(seq, len(event.payload))
+        if self._first_seq is None:
+            self._first_seq = seq
+        self._last_seq = seq
         audio.push(event.payload, seq, event.ts, received_at)
         if self._check is not None and event.track is Track.INBOUND:
             self._compare_with_declared(self._check, event, received_at)

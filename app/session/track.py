@@ -1,5 +1,6 @@
 """One track's way from carrier frames to published audio: converted and joined."""
 
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -32,6 +33,8 @@ class TrackAudio:
     converter that answers late never makes an entry without a frame. An entry
     holds at least one frame, and never a part of one unless the converter
     splits it.
+
+    `pushed` counts the frames that came, and `pushed_bytes` theirs.
     """
 
     def __init__(
@@ -47,22 +50,27 @@ class TrackAudio:
         self._target = target
         self._frame_ms = frame_ms
         self._put = put
-        self._converter = new_converter(source, target)
-        self._converted_at_once = source.sample_rate == target.sample_rate
+        self._converter = converter = new_converter(source, target)
+        self._convert = converter.convert
         self._bytes_per_ms = source.bytes_per_second / 1000
-        self._pushed_bytes = 0
+        # The shortest frame that makes an entry of its own; with a resampler none does.
+        at_once = source.sample_rate == target.sample_rate
+        self._entry_bytes = frame_ms * self._bytes_per_ms if at_once else math.inf
         self._next_ts = 0.0
+        self.pushed = 0
+        self.pushed_bytes = 0
         self._restart()
 
     def push(self, payload: bytes, seq: int, ts: int | None, received_at: float) -> None:
         """Take one carrier frame; `ts` None continues from the audio so far."""
         size = len(payload)
-        self._pushed_bytes += size
+        self.pushed += 1
+        self.pushed_bytes += size
         duration = size / self._bytes_per_ms
         start_ts = self._next_ts if ts is None else ts
         self._next_ts = start_ts + duration
-        audio = self._converter.convert(payload)
-        if self._converted_at_once and duration >= self._frame_ms and not self._pending:
+        audio = self._convert(payload)
+        if size >= self._entry_bytes and not self._pending:
             self._put(seq, round(start_ts), self._track, audio, 1, received_at)
             return
         if self._held and self._held_ms + self._target.duration_ms(len(audio)) > self._frame_ms:
@@ -84,7 +92,7 @@ class TrackAudio:
     @property
     def pushed_ms(self) -> float:
         """Give the length in ms of all audio that came."""
-        return self._pushed_bytes / self._bytes_per_ms
+        return self.pushed_bytes / self._bytes_per_ms
 
     @property
     def next_ts(self) -> int:

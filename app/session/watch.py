@@ -80,6 +80,8 @@ class SilenceWatch:
     peer is pinged; one that gives no sign of life until its end has vanished. One
     that does may be silent for `idle_seconds`, or for ever where that is None.
 
+    `heard` is set by whoever hears a message.
+
     Silence is counted in parts that were slept through, not by a clock: a process
     that was itself stopped for a while does not take it for its peers' silence,
     and reads what they sent before it judges them. So a silence is noticed up to
@@ -98,12 +100,8 @@ class SilenceWatch:
             round_seconds = idle_seconds / self._rounds
         self._part = round_seconds / _PARTS
         self._sleep = sleep
-        self._heard = False
+        self.heard = False
         self._deaf = False
-
-    def hear(self) -> None:
-        """Note that a message has come."""
-        self._heard = True
 
     @contextmanager
     def suspended(self) -> Iterator[None]:
@@ -119,8 +117,8 @@ class SilenceWatch:
         silent = 0
         while True:
             await self._sleep(self._part)
-            silent = 0 if self._heard or self._deaf else silent + 1
-            self._heard = False
+            silent = 0 if self.heard or self._deaf else silent + 1
+            self.heard = False
             rounds, part = divmod(silent, _PARTS)
             if part == _PARTS // 2:
                 line.ask()

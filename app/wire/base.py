@@ -143,8 +143,6 @@ class StreamOrder:
     def admit(self, event: WireEvent) -> WireEvent:
         """Take the event and move on, or give the event that refuses it."""
         kind = type(event)
-        if kind is MediaReceived and self.state is StreamState.STARTED:
-            return event
         reason = _REFUSED[self.state].get(kind)
         if reason is None:
             self.state = _LEADS_TO.get(kind, self.state)

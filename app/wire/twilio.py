@@ -45,6 +45,7 @@ from app.wire.reading import UNDECODABLE, frame_of, media_of, object_of
 from app.wire.twilio_start import read_start, track_of
 
 MAX_MARK_CHARACTERS: Final = 500
+_STARTED: Final = StreamState.STARTED
 
 _DIGITS: Final = frozenset("0123456789*#ABCD")
 
@@ -101,7 +102,7 @@ class TwilioWire:
         media = decoded.media
         seq = decoded.sequence_number
         frame = frame_of(media.payload, media.track, self._sample_bytes, seq, media.timestamp)
-        return self._order.admit(frame)
+        return frame if self._order.state is _STARTED else self._order.admit(frame)
 
     def _read(self, message: str) -> WireEvent:
         fields = object_of(message)
