@@ -92,14 +92,14 @@ async def test_where_all_may_be_silent_a_living_peer_is_for_ever() -> None:
 
 
 async def test_a_message_in_time_begins_the_silence_anew() -> None:
-    parts = Parts(400, lambda part: watch.hear() if part % 4 == 0 else None)
+    parts = Parts(400, lambda part: watch.heard = True if part % 4 == 0 else None)
     watch = SilenceWatch(10, parts.sleep)
     await never_judged(watch, FakeLine(0))
     assert len(parts.slept) == 400
 
 
 async def test_a_peer_that_speaks_is_never_asked() -> None:
-    parts, line = Parts(40, lambda part: watch.hear()), FakeLine(0)
+    parts, line = Parts(40, lambda part: watch.heard = True), FakeLine(0)
     watch = SilenceWatch(10, parts.sleep)
     await never_judged(watch, line)
     assert line.asked == 0
@@ -130,7 +130,7 @@ async def is_blocked_while_its_peer_talks() -> None:
 
     async def read() -> None:
         while await reader.read(1000):
-            watch.hear()
+            watch.heard = True
 
     def block() -> None:
         bell_out.recv(1)
