@@ -91,8 +91,12 @@ async def test_where_all_may_be_silent_a_living_peer_is_for_ever() -> None:
     assert line.asked == 100
 
 
+def hear(watch: SilenceWatch) -> None:
+    watch.heard = True
+
+
 async def test_a_message_in_time_begins_the_silence_anew() -> None:
-    parts = Parts(400, lambda part: watch.heard = True if part % 4 == 0 else None)
+    parts = Parts(400, lambda part: hear(watch) if part % 4 == 0 else None)
     watch = SilenceWatch(10, parts.sleep)
     await never_judged(watch, FakeLine(0))
     assert len(parts.slept) == 400
