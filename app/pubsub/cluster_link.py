@@ -4,14 +4,13 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
 from app.errors import BrokerError, BrokerLost, BrokerRefused, BrokerReplaced
 from app.pubsub.redis_errors import error_kind
 from app.pubsub.redis_link import PING, Part, connected, discard, exchange, last_replies
 from app.redis_url import RedisUrl
-from app.topology import CONNECTION_ERRORS, Address, SlotMap, redirection, slot_of
+from app.topology import CONNECTION_ERRORS, Address, Pipe, SlotMap, redirection, slot_of
 
 MAX_REDIRECTIONS = 4
 
@@ -22,7 +21,7 @@ class ClusterLink:
     def __init__(self, where: RedisUrl, slots: SlotMap) -> None:
         self._where = where
         self._slots = slots
-        self._connections: dict[Address, tuple[AbstractConnection, object]] = {}
+        self._connections: dict[Address, tuple[Pipe, object]] = {}
         self._served_by: dict[int, object] = {}
 
     async def close(self) -> None:
@@ -138,7 +137,7 @@ class ClusterLink:
         refused.__cause__ = answer
         return refused
 
-    async def _connected(self, address: Address) -> tuple[AbstractConnection, object]:
+    async def _connected(self, address: Address) -> tuple[Pipe, object]:
         known = self._connections.get(address)
         if known is None:
             known = self._connections[address] = await connected(self._where, address)

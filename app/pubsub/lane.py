@@ -6,14 +6,11 @@ in turn. Order within a stream is that of queueing.
 
 import asyncio
 from collections import deque
-from contextlib import suppress
 
 from app.pubsub.base import OpenStream, Write
 from app.pubsub.delivery import Delivery
 from app.pubsub.limits import OutboxLimits
 from app.pubsub.queue import StreamQueue
-
-WATCH_SECONDS = 0.5
 
 
 class Lane:
@@ -24,7 +21,7 @@ class Lane:
         self._limits = limits
         self._control: deque[Write] = deque()
         self._dirty: deque[StreamQueue] = deque()
-        self._has_backlog = False
+        self._must_look = False
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -70,31 +67,30 @@ class Lane:
         """Drop all audio that waits, and count it under `reason`: for a last resort."""
         self._delivery.give_up(reason)
 
+    def look(self) -> None:
+        """Have it seen that what was written last still stands: nobody else would notice.
+
+        What is written next finds it out by itself.
+        """
+        if self._delivery.has_promises:
+            self._must_look = True
+            self._wake.set()
+
     async def run(self) -> None:
         """Write batches until cancelled."""
         while True:
-            await self._wait_for_work()
-            # What more than fills a batch need not be waited for.
-            await asyncio.sleep(0 if self._has_backlog else self._limits.flush_seconds)
+            await self._wake.wait()
             batch = self._next_batch()
-            self._has_backlog = bool(self._dirty)
             if batch:
                 await self._delivery.deliver(batch)
+                if self._dirty:
+                    await asyncio.sleep(0)  # a broker in this process never makes it wait
+            elif self._must_look:
+                await self._delivery.keep_promises()
             else:
                 self._wake.clear()
                 self._idle.set()
-
-    async def _wait_for_work(self) -> None:
-        """Wait until something is to be written; meanwhile see to what was written last.
-
-        Nobody else would notice that a failover lost it.
-        """
-        while self._delivery.has_promises and not self._wake.is_set():
-            await self._delivery.keep_promises()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(WATCH_SECONDS):
-                    await self._wake.wait()
-        await self._wake.wait()
+            self._must_look = False
 
     def _rouse(self) -> None:
         self._idle.clear()

@@ -27,7 +27,7 @@ from app.pubsub.limits import OutboxLimits
 from app.pubsub.queue import ByteBudget, StreamQueue
 
 DEFAULT_LIMITS = OutboxLimits()
-SHOW_SECONDS = 0.5
+LOOK_SECONDS = 0.5
 
 
 class Outbox:
@@ -147,12 +147,14 @@ class Outbox:
         async with asyncio.TaskGroup() as tasks:
             for lane in self._lanes:
                 tasks.create_task(lane.run())
-            tasks.create_task(self._show_what_waits())
+            tasks.create_task(self._look_around())
 
-    async def _show_what_waits(self) -> None:
+    async def _look_around(self) -> None:
         while True:
             self._queued_bytes.set(self._budget.used)
-            await asyncio.sleep(SHOW_SECONDS)
+            for lane in self._lanes:
+                lane.look()
+            await asyncio.sleep(LOOK_SECONDS)
 
     def _lane_of(self, stream: str) -> Lane:
         return self._lanes[self._pubsub.lane_of(audio_key(stream))]

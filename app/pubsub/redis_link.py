@@ -14,7 +14,7 @@ from redis.exceptions import RedisError, ResponseError
 from app.errors import BrokerLost, BrokerRefused, BrokerReplaced
 from app.pubsub.redis_errors import error_kind
 from app.redis_url import RedisUrl, Topology
-from app.topology import CONNECTION_ERRORS, Address, Sentinels, connection, read_replies
+from app.topology import CONNECTION_ERRORS, Address, Pipe, Sentinels, connection
 
 CONNECT_SECONDS = 1.0
 # Longer than a broker's pause for a fork, shorter than anyone waits for a call.
@@ -70,7 +70,7 @@ class Link(Protocol):
 
 
 async def exchange(
-    link: AbstractConnection, transactions: Sequence[Sequence[Part]], *, asking: bool = False
+    pipe: Pipe, transactions: Sequence[Sequence[Part]], *, asking: bool = False
 ) -> list[list[Any] | ResponseError]:
     """Send transactions at once; give each one's replies, or why none of it ran.
 
@@ -88,8 +88,7 @@ async def exchange(
         sent += [*before, *[part.packed for part in parts], EXEC]
         counts.append(len(before) + sum([part.count for part in parts]) + 1)
     async with asyncio.timeout(REPLY_SECONDS):
-        await link.send_packed_command(b"".join(sent), check_health=False)
-        replies = await read_replies(link, sum(counts))
+        replies = await pipe.send(b"".join(sent), sum(counts))
     ends = itertools.accumulate(counts)
     return [_answer(replies[end - count : end]) for count, end in zip(counts, ends, strict=True)]
 
@@ -103,7 +102,7 @@ def _answer(replies: Sequence[Any]) -> list[Any] | ResponseError:
     return next(refusals, ResponseError("the transaction was not run"))
 
 
-async def connected(where: RedisUrl, address: Address | None) -> tuple[AbstractConnection, object]:
+async def connected(where: RedisUrl, address: Address | None) -> tuple[Pipe, object]:
     """Make a connection; give it with the server's identity, which a restart changes.
 
     Raises:
@@ -113,12 +112,13 @@ async def connected(where: RedisUrl, address: Address | None) -> tuple[AbstractC
     try:
         async with asyncio.timeout(CONNECT_SECONDS + REPLY_SECONDS):
             await made.connect()  # type: ignore[no-untyped-call]
-            return made, await _identity(made)
+            identity = await _identity(made)
+            return Pipe(made), identity
     except CONNECTION_ERRORS as error:
-        await discard(made)
+        await _discard(made)
         raise BrokerRefused(error_kind(error), str(error)) from error
     except BaseException:
-        await discard(made)
+        await _discard(made)
         raise
 
 
@@ -133,10 +133,15 @@ async def _identity(link: AbstractConnection) -> object:
     return next((value for name, _, value in lines if name == b"run_id"), object())
 
 
-async def discard(link: AbstractConnection) -> None:
-    """Close a connection without a word."""
+async def _discard(link: AbstractConnection) -> None:
     with suppress(*CONNECTION_ERRORS):
         await link.disconnect(nowait=True)
+
+
+async def discard(pipe: Pipe) -> None:
+    """Close a connection without a word."""
+    with suppress(*CONNECTION_ERRORS):
+        await pipe.close()
 
 
 class PrimaryLink:
@@ -148,7 +153,7 @@ class PrimaryLink:
     def __init__(self, where: RedisUrl) -> None:
         self._where = where
         self._sentinels = Sentinels(where) if where.topology is Topology.SENTINEL else None
-        self._connection: AbstractConnection | None = None
+        self._connection: Pipe | None = None
         self._connected_to: Address | None = None
         self._is_outdated = False
         self._served_by: object | None = None
@@ -191,7 +196,7 @@ class PrimaryLink:
                 named = await self._address()
                 self._is_outdated = self._connected_to not in (None, named)
 
-    async def _connected(self) -> AbstractConnection:
+    async def _connected(self) -> Pipe:
         if self._is_outdated:
             self._is_outdated = False
             await self._drop()

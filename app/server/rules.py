@@ -16,6 +16,9 @@ LIGHT_BYTES = 64
 # How much of one peer is parsed in a turn of the event loop: 170 frames of the
 # shortest kind, half a millisecond; or two media messages, and a part of a third.
 SLICE_BYTES = 1024
+# What is read of a live stream before its turn comes, and reading pauses: 32 KiB are
+# all that one socket of a live call can make us keep, beside what the loop read last.
+ROUND_BYTES = 32 * 1024
 # More of them while one long frame is read: that only moves bytes.
 SLICES_OF_A_FRAME = 16
 MAX_HEADER_BYTES = 64 * 1024

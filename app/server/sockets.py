@@ -11,6 +11,7 @@ from typing import Protocol
 from app.credentials.addresses import Network, client_address, is_in
 from app.errors import TooManyFromAddress, TooManySockets
 from app.metrics import Metrics
+from app.server.rounds import Rounds
 from app.server.rules import Fault, SocketRules
 
 log = logging.getLogger(__name__)
@@ -127,12 +128,13 @@ def counted_address(peer: str, forwarded_for: Sequence[str], trusted: Sequence[N
 
 
 class Doorkeeper:
-    """What all sockets of a process share: the rules, the counts, and who was sent away."""
+    """What all sockets of a process share: rules, counts, rounds, and who was sent away."""
 
     def __init__(self, rules: SocketRules, metrics: Metrics) -> None:
         self.rules = rules
         self.connections = Connections(rules.max_unadmitted)
         self.unadmitted = UnadmittedSockets(rules.max_unadmitted, rules.max_unadmitted_per_address)
+        self.rounds = Rounds()
         self._closed = metrics.sockets_closed
 
     def note(self, fault: Fault, client: tuple[str, int] | None) -> None:

@@ -19,6 +19,7 @@ from app.server.rules import (
     LATE_BYTES,
     LIGHT_BYTES,
     LINGER_SECONDS,
+    ROUND_BYTES,
     SLICE_BYTES,
     SLICES_OF_A_FRAME,
     Fault,
@@ -59,12 +60,14 @@ class MediaSocketProtocol(UpgradeProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.close_timeout = CLOSE_SECONDS
         self._light_frames = Budget(self._door.rules.light_frames, self.loop.time)
+        self._rounds = self._door.rounds
         self._light_bytes = Budget(self._door.rules.light_bytes, self.loop.time)
         # What takes the messages of an admitted stream; `_take` only while it does.
         self._taker: Take | None = None
         self._take: Take | None = None
         self._is_held = False
-        self._unparsed = NOTHING
+        self._unparsed: bytes | memoryview = NOTHING
+        self._is_in_round = False
         self._next_slice: asyncio.Handle | None = None
         self._frame_bytes = 0
         self._whole_messages = 0
@@ -143,11 +146,16 @@ class MediaSocketProtocol(UpgradeProtocol):
             if self._late_bytes > LATE_BYTES:
                 self._linger()
                 return
+        elif self._is_in_round:
+            self._unparsed = bytes(self._unparsed) + data
+            if len(self._unparsed) > ROUND_BYTES:
+                self.transport.pause_reading()
+            return
         elif self._take is not None and not self._unparsed:
-            taken = self._hand_over_whole(data)
-            if taken == len(data):
-                return
-            data = data[taken:]
+            self._unparsed = data
+            self._is_in_round = True
+            self._rounds.join(self)
+            return
         if not self.handshake_initiated:
             self._parse(data)
         elif self._unparsed or self._is_waiting or len(data) > SLICE_BYTES:
@@ -186,12 +194,15 @@ class MediaSocketProtocol(UpgradeProtocol):
         if self._is_cut or self._is_waiting:
             return
         if not self._unparsed:
-            self.transport.resume_reading()
-        elif self._next_slice is None:
-            self._next_slice = self.loop.call_soon(self._take_turn)
+            if not self.transport.is_reading():
+                self.transport.resume_reading()
+        elif self._next_slice is None and not self._is_in_round:
+            self._next_slice = self.loop.call_soon(self.take_turn)
 
-    def _take_turn(self) -> None:
+    def take_turn(self) -> None:
+        """Parse the next slice, or more of a frame that is longer."""
         self._next_slice = None
+        self._is_in_round = False
         try:
             for _ in range(SLICES_OF_A_FRAME):
                 if self._parse_slice() or not self._unparsed:
@@ -205,13 +216,17 @@ class MediaSocketProtocol(UpgradeProtocol):
 
     def _parse_slice(self) -> bool:
         """Parse some of what waits; tell whether that completed a frame."""
-        taken = 0 if self._take is None else self._hand_over_whole(self._unparsed)
-        if taken:
-            self._unparsed = self._unparsed[taken:]
+        waiting = self._unparsed
+        taken = 0 if self._take is None else self._hand_over_whole(waiting)
+        if taken == len(waiting):
+            self._unparsed = NOTHING
             return True
-        part = bytes(self._unparsed[:SLICE_BYTES])
-        self._unparsed = self._unparsed[SLICE_BYTES:]
-        return self._parse(part)
+        rest = memoryview(waiting)
+        if taken:
+            self._unparsed = rest[taken:]
+            return True
+        self._unparsed = rest[SLICE_BYTES:]
+        return self._parse(bytes(rest[:SLICE_BYTES]))
 
     def _hand_over_whole(self, data: bytes | memoryview) -> int:
         """Hand over the messages that lie whole at the beginning; tell how many bytes they took.

@@ -25,13 +25,14 @@ from app.topology.cluster import (
     redirection,
     slot_of,
 )
-from app.topology.replies import read_replies
+from app.topology.pipe import Pipe
 
 __all__ = [
     "CONNECTION_ERRORS",
     "Address",
     "AnyRedis",
     "ClusterClient",
+    "Pipe",
     "Sentinels",
     "SlotMap",
     "close",
@@ -39,7 +40,6 @@ __all__ = [
     "connection",
     "forget_connections",
     "listening_client",
-    "read_replies",
     "redirection",
     "slot_of",
 ]

@@ -11,7 +11,6 @@ from redis.backoff import NoBackoff
 
 from app.redis_url import RedisUrl, Topology
 from app.topology.cluster import CONNECTION_ERRORS, Address, ClusterClient
-from app.topology.replies import BulkParser
 
 # One that does not answer is passed over; the next knows the same.
 SENTINEL_SECONDS = 0.5
@@ -96,9 +95,7 @@ def connection(
 ) -> AbstractConnection:
     """Make one connection, not yet connected: to `address`, or to the one server."""
     pool = _pool_at(where.nodes[0], address, _options(connect_seconds))
-    made = cast("AbstractConnection", pool.make_connection())  # type: ignore[no-untyped-call]
-    made.set_parser(BulkParser)
-    return made
+    return cast("AbstractConnection", pool.make_connection())  # type: ignore[no-untyped-call]
 
 
 def _pool_at(url: str, address: Address | None, options: dict[str, Any]) -> ConnectionPool:

@@ -22,7 +22,7 @@ from tests.samples import a_record, an_event
 
 START = 1_700_000_000_000
 WAIT_SECONDS = 20.0
-QUICK = OutboxLimits(flush_seconds=0.0, retry_first_seconds=0.001, retry_longest_seconds=0.01)
+QUICK = OutboxLimits(retry_first_seconds=0.001, retry_longest_seconds=0.01)
 
 Fault = Callable[[Sequence[Write]], Awaitable[None]]
 
@@ -168,7 +168,6 @@ async def test_while_the_broker_is_away_the_oldest_audio_goes_and_is_accounted_f
     limits = OutboxLimits(
         buffer_seconds=1.0,
         entries_per_second=50,
-        flush_seconds=0.0,
         retry_first_seconds=0.001,
         retry_longest_seconds=0.005,
     )
@@ -187,7 +186,7 @@ async def test_while_the_broker_is_away_the_oldest_audio_goes_and_is_accounted_f
 
 async def test_one_stream_does_not_starve_another() -> None:
     pubsub = Faulty([])
-    limits = OutboxLimits(batch_entries=16, entries_per_stream=4, flush_seconds=0.0)
+    limits = OutboxLimits(batch_entries=16, entries_per_stream=4)
     async with running(pubsub, limits) as outbox:
         busy, quiet = opened(outbox, "MZ1"), opened(outbox, "MZ2")
         put(busy, range(1000))

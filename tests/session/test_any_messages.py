@@ -100,7 +100,7 @@ class Errors(logging.Handler):
 
 
 async def play(wire: Wire, directory: Directory, messages: list[Message]) -> Parts:
-    parts = Parts(limits=OutboxLimits(flush_seconds=0))
+    parts = Parts(limits=OutboxLimits())
     socket = Listener(*messages, Closed(1006))
     await parts.run(socket, wire=wire, directory=directory)
     assert socket.closed is not None

@@ -103,7 +103,7 @@ async def test_a_message_in_time_begins_the_silence_anew() -> None:
 
 
 async def test_a_peer_that_speaks_is_never_asked() -> None:
-    parts, line = Parts(40, lambda part: watch.heard = True), FakeLine(0)
+    parts, line = Parts(40, lambda part: hear(watch)), FakeLine(0)
     watch = SilenceWatch(10, parts.sleep)
     await never_judged(watch, line)
     assert line.asked == 0
