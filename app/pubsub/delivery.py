@@ -186,15 +186,20 @@ class Delivery:
 
     def _note_written(self, writes: Sequence[Write], now: float) -> None:
         """Keep what was confirmed for a while, and count its audio."""
-        audio = [
-            write.entry
-            for write in writes
-            if isinstance(write, Append) and isinstance(write.entry, AudioEntry)
-        ]
-        self._recent.add(writes, sum([len(entry.audio) for entry in audio]), now)
-        if audio:
-            self._metrics.published.inc(sum([entry.frames for entry in audio]))
-            self._metrics.lag.observe(now - min([entry.received_at for entry in audio]))
+        size = frames = 0
+        oldest = now
+        for write in writes:
+            if isinstance(write, Append):
+                entry = write.entry
+                if isinstance(entry, AudioEntry):
+                    size += len(entry.audio)
+                    frames += entry.frames
+                    if entry.received_at < oldest:
+                        oldest = entry.received_at
+        self._recent.add(writes, size, now)
+        if frames:
+            self._metrics.published.inc(frames)
+            self._metrics.lag.observe(now - oldest)
 
     def _settle_control(self, write: OpenStream | CloseStream | Announce) -> None:
         # One that is opened again, after another's end of it, may have ended since.

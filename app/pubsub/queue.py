@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable
-from itertools import count
 
 import msgspec
 
@@ -41,6 +40,32 @@ class StreamQueue:
     raise. `is_full` tells that the next frame may push an older one out.
     """
 
+    __slots__ = (
+        "_audio_waiting",
+        "_budget",
+        "_bytes",
+        "_flushed",
+        "_id_ms",
+        "_in_flight",
+        "_max_bytes",
+        "_max_waiting",
+        "_number",
+        "_on_dirty",
+        "_retained_entries",
+        "_room",
+        "_shift",
+        "_waiting",
+        "confirmed",
+        "dropped",
+        "is_full",
+        "max_lag",
+        "on_published",
+        "opened",
+        "published",
+        "scheduled",
+        "stream",
+    )
+
     def __init__(
         self,
         stream: str,
@@ -67,7 +92,7 @@ class StreamQueue:
         self._retained_entries = retained_entries
         self._budget = budget
         self._on_dirty = on_dirty
-        self._numbers = count(1)
+        self._number = 0
         self._waiting: deque[Entry] = deque()
         self._in_flight: deque[Entry] = deque()
         self._bytes = 0
@@ -86,9 +111,8 @@ class StreamQueue:
         self._bytes += size
         self._budget.used += size
         self._audio_waiting += 1
-        self._waiting.append(
-            AudioEntry(next(self._numbers), seq, ts, track, audio, frames, received_at)
-        )
+        self._number += 1
+        self._waiting.append(AudioEntry(self._number, seq, ts, track, audio, frames, received_at))
         if not self.scheduled:
             self._on_dirty(self)
         if (
@@ -102,12 +126,13 @@ class StreamQueue:
         self, track: Track | None, frames: int, first_seq: int, last_seq: int, ts: int, reason: str
     ) -> None:
         """Queue a note of audio that is missing at this place."""
-        number = next(self._numbers)
-        self._put(GapEntry(number, track, frames, first_seq, last_seq, ts, reason))
+        self._number += 1
+        self._put(GapEntry(self._number, track, frames, first_seq, last_seq, ts, reason))
 
     def put_end(self, reason: str) -> None:
         """Queue the stream's last entry."""
-        self._put(EndEntry(next(self._numbers), reason))
+        self._number += 1
+        self._put(EndEntry(self._number, reason))
 
     def drop_waiting(self, reason: str) -> None:
         """Give up all audio that the broker has not confirmed; for a last resort.

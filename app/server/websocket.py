@@ -2,50 +2,47 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from typing import Any
 
 from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.server import ServerState
-from websockets.frames import CloseCode, Frame
+from websockets.frames import CloseCode
 from websockets.protocol import OPEN
 
-from app.budget import Budget
-from app.events import EndReason
+from app.server.budgets import BudgetedProtocol
 from app.server.config import GuardedConfig
 from app.server.frames import whole_message, wire_bytes
 from app.server.rules import (
     CLOSE_SECONDS,
     LATE_BYTES,
-    LIGHT_BYTES,
     LINGER_SECONDS,
     ROUND_BYTES,
     SLICE_BYTES,
     SLICES_OF_A_FRAME,
-    Fault,
 )
-from app.server.upgrade import UpgradeProtocol
 from app.wire.base import SOCKET_EXTENSION
 
 log = logging.getLogger(__name__)
 
 NOTHING = memoryview(b"")
+NO_DESCRIPTOR = -1
 
 Take = Callable[[str | bytes], None]
 
 
-class MediaSocketProtocol(UpgradeProtocol):
+class MediaSocketProtocol(BudgetedProtocol):
     """uvicorn's WebSocket protocol, corrected, and fair to all sockets.
 
     What is read is parsed a slice a turn of the event loop, and no further than
-    the application follows. What carries no audio is paid for from a budget:
-    control frames, and messages and fragments shorter than `LIGHT_BYTES`. The
-    messages before a fault reach the application, whatever the fault is.
+    the application follows. The messages before a fault reach the application,
+    whatever the fault is. It lends the application its `Line`.
 
-    It lends the application its `Line`. Once a stream is admitted, its messages
-    go to what the application gave for them, one call each, past ASGI's queue
-    (docs/decisions/0007): in the order in which they came, since none does while
-    another waits in the queue.
+    Once a stream is admitted, its socket is read in rounds, and its messages go to
+    what the application gave for them, one call each, past ASGI's queue: in the
+    order in which they came, since none does while another waits in the queue
+    (docs/decisions/0007).
     """
 
     answered = True
@@ -59,26 +56,21 @@ class MediaSocketProtocol(UpgradeProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.close_timeout = CLOSE_SECONDS
-        self._light_frames = Budget(self._door.rules.light_frames, self.loop.time)
         self._rounds = self._door.rounds
-        self._light_bytes = Budget(self._door.rules.light_bytes, self.loop.time)
         # What takes the messages of an admitted stream; `_take` only while it does.
         self._taker: Take | None = None
         self._take: Take | None = None
         self._is_held = False
         self._unparsed: bytes | memoryview = NOTHING
-        self._is_in_round = False
+        self._descriptor = NO_DESCRIPTOR
         self._next_slice: asyncio.Handle | None = None
         self._frame_bytes = 0
-        self._whole_messages = 0
-        self._fragments = 0
-        self._message_bytes = 0
         self._late_bytes = 0
-        self._is_cut = False
         self._abort_timer: asyncio.TimerHandle | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Hand on what came before the end, and forget the connection."""
+        self._leave_rounds()
         try:
             while self._unparsed and self.handshake_complete and not self.close_sent:
                 self._parse_slice()
@@ -134,6 +126,7 @@ class MediaSocketProtocol(UpgradeProtocol):
             else:
                 self.queue.put_nowait(event)
         self.read_paused = False
+        self._join_rounds()
         self._go_on()
 
     # ------------------------------------------------------------------- reading
@@ -146,16 +139,6 @@ class MediaSocketProtocol(UpgradeProtocol):
             if self._late_bytes > LATE_BYTES:
                 self._linger()
                 return
-        elif self._is_in_round:
-            self._unparsed = bytes(self._unparsed) + data
-            if len(self._unparsed) > ROUND_BYTES:
-                self.transport.pause_reading()
-            return
-        elif self._take is not None and not self._unparsed:
-            self._unparsed = data
-            self._is_in_round = True
-            self._rounds.join(self)
-            return
         if not self.handshake_initiated:
             self._parse(data)
         elif self._unparsed or self._is_waiting or len(data) > SLICE_BYTES:
@@ -163,7 +146,9 @@ class MediaSocketProtocol(UpgradeProtocol):
             self.transport.pause_reading()
             self._read_on()
         else:
-            self._parse(data)
+            taken = 0 if self._take is None else self._hand_over_whole(data)
+            if taken < len(data):
+                self._parse(data[taken:])
 
     async def receive(self) -> ASGIReceiveEvent:
         """Give the application what came next; when it has all, read on."""
@@ -194,25 +179,57 @@ class MediaSocketProtocol(UpgradeProtocol):
         if self._is_cut or self._is_waiting:
             return
         if not self._unparsed:
-            if not self.transport.is_reading():
+            if self._descriptor == NO_DESCRIPTOR:
                 self.transport.resume_reading()
-        elif self._next_slice is None and not self._is_in_round:
-            self._next_slice = self.loop.call_soon(self.take_turn)
+        elif self._next_slice is None:
+            self._next_slice = self.loop.call_soon(self._parse_some)
 
     def take_turn(self) -> None:
+        """Read the socket of a live stream, and hand over what came."""
+        if self._take is None or self._unparsed:
+            return
+        try:
+            data = os.read(self._descriptor, ROUND_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""  # the loop will meet it, too
+        if not data or self.close_sent:
+            self._leave_rounds()
+            self.transport.resume_reading()
+        if data:
+            try:
+                self.data_received(data)
+            except Exception:
+                self._fail()
+
+    def _join_rounds(self) -> None:
+        """Be read in rounds from now on, where that can be."""
+        if self._rounds.are_possible and self.scheme == "ws" and not self.transport.is_closing():
+            self.transport.pause_reading()
+            self._descriptor = self.transport.get_extra_info("socket").fileno()
+            self._rounds.join(self._descriptor, self)
+
+    def _leave_rounds(self) -> None:
+        self._rounds.leave(self._descriptor, self)
+        self._descriptor = NO_DESCRIPTOR
+
+    def _parse_some(self) -> None:
         """Parse the next slice, or more of a frame that is longer."""
         self._next_slice = None
-        self._is_in_round = False
         try:
             for _ in range(SLICES_OF_A_FRAME):
                 if self._parse_slice() or not self._unparsed:
                     break
         except Exception:
-            # What the event loop does when data_received fails.
-            log.exception("[server] A socket's bytes could not be parsed")
-            self.transport.abort()
-            return
-        self._read_on()
+            self._fail()
+        else:
+            self._read_on()
+
+    def _fail(self) -> None:
+        """Do what the event loop does when data_received fails."""
+        log.exception("[server] A socket's bytes could not be parsed")
+        self.transport.abort()
 
     def _parse_slice(self) -> bool:
         """Parse some of what waits; tell whether that completed a frame."""
@@ -242,7 +259,7 @@ class MediaSocketProtocol(UpgradeProtocol):
             if found is None:
                 break
             message, at = found
-            self._whole_messages += 1
+            self._free_messages += 1
             self._take(message)
         return at
 
@@ -261,25 +278,6 @@ class MediaSocketProtocol(UpgradeProtocol):
             elif not self.handshake_initiated and self.conn.handshake_exc is not None:
                 self._refuse_request(self.conn.handshake_exc)
         return has_frame
-
-    # ------------------------------------------------------------------- budgets
-
-    def handle_text(self, event: Frame) -> None:
-        """Take a text message, or its first fragment."""
-        self._fragments = self._message_bytes = 0
-        if self._is_paid(event):
-            super().handle_text(event)
-
-    def handle_bytes(self, event: Frame) -> None:
-        """Take a binary message, or its first fragment."""
-        self._fragments = self._message_bytes = 0
-        if self._is_paid(event):
-            super().handle_bytes(event)
-
-    def handle_cont(self, event: Frame) -> None:
-        """Take a further fragment."""
-        if self._is_paid(event):
-            super().handle_cont(event)
 
     def send_receive_event_to_app(self) -> None:
         """Hand on a message; text that is not UTF-8 fails the connection (RFC 6455, 8.1).
@@ -301,66 +299,8 @@ class MediaSocketProtocol(UpgradeProtocol):
         data, self.frames = b"".join(self.frames), []
         self._take(data.decode() if self.curr_msg_data_type == "text" else data)
 
-    def handle_ping(self) -> None:
-        """Answer the pings that came together, unless the peer leaves answers unread."""
-        pongs = b"".join(self.conn.data_to_send())
-        if not self._spend(len(pongs)) or self.close_sent:
-            return
-        if self.writable.is_set():
-            self.transport.write(pongs)
-        else:
-            self._cut(Fault.NOT_READING, EndReason.NOT_READING)
-
-    def handle_pong(self, event: Frame) -> None:
-        """Take an answer to our ping, or one to none."""
-        if self._spend(len(event.data)):
-            super().handle_pong(event)
-
-    def _is_paid(self, frame: Frame) -> bool:
-        """Charge a data frame that carries no audio; False when the peer is cut for it."""
-        size = len(frame.data)
-        self._fragments += 1
-        self._message_bytes += size
-        if self._fragments > self._door.rules.max_fragments:
-            self._cut(Fault.FLOODING, EndReason.FLOODING)
-            return False
-        if (self._message_bytes if frame.fin else size) < LIGHT_BYTES:
-            return self._spend(size)
-        if frame.fin:
-            self._light_frames.earn()
-        return True
-
-    def _spend(self, size: int) -> bool:
-        self._light_frames.earn(self._whole_messages)
-        self._whole_messages = 0
-        if self._light_frames.spend() and self._light_bytes.spend(size):
-            return True
-        self._cut(Fault.FLOODING, EndReason.FLOODING)
-        return False
-
-    def _cut(self, fault: Fault, reason: EndReason) -> None:
-        """Close a peer over its budget; what it sent before is the application's."""
-        if self._is_cut:
-            return
-        self._door.note(fault, self.client)
-        if not self.close_sent:
-            self.conn.fail(CloseCode.POLICY_VIOLATION, reason)
-            self.transport.write(b"".join(self.conn.data_to_send()))
-            self.close_sent = True
-            code = CloseCode.POLICY_VIOLATION
-            end: Any = {"type": "websocket.disconnect", "code": code, "cut": reason}
-            self.queue.put_nowait(end)
-        self._linger()
-
     def _linger(self) -> None:
-        """Read no more, and cut the connection when our close frame may have arrived.
-
-        To close at once, with bytes unread, would be to reset the connection,
-        close frame and all.
-        """
-        self._is_cut = True
+        """Read no more."""
+        self._leave_rounds()
         self._unparsed = NOTHING
-        self.transport.pause_reading()
-        if self.close_timer is not None:
-            self.close_timer.cancel()
-        self.close_timer = self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+        super()._linger()

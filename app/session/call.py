@@ -13,6 +13,7 @@ from app.events import (
     Connected,
     EndReason,
     HeldStream,
+    MediaReceived,
     StreamStarted,
     StreamStopped,
     Unreadable,
@@ -21,7 +22,7 @@ from app.events import (
 from app.session.bridge import Bridge
 from app.session.ledger import Ledger
 from app.session.narration import Narration
-from app.session.patience import MAX_BAD_IN_A_ROW, Patience
+from app.session.patience import MAX_BAD_IN_A_ROW, MIN_FRAME_BYTES, Patience
 from app.session.reception import Admitted, Handshake
 from app.session.replies import Replies
 from app.session.stream import MediaStream
@@ -228,7 +229,10 @@ class CallSession:
         self._watch.heard = True
         event = self._wire.receive(message)
         stream.take(event, self._clock())
-        self._weigh(event)
+        if isinstance(event, MediaReceived) and len(event.payload) >= MIN_FRAME_BYTES:
+            self._patience.frames += 1  # as nearly every message
+        else:
+            self._weigh(event)
 
     def _weigh(self, event: WireEvent) -> None:
         """Judge whether more is heard; raises where a peer is given up on before its `start`."""

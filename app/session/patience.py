@@ -23,8 +23,11 @@ class Patience:
     Two limits: bad messages in a row, and messages without audio over time,
     where each frame of audio makes good for one of them. So a replay with a mark
     beside each frame passes at any speed, and a good frame now and then does not
-    excuse a flood.
+    excuse a flood. `frames` counts frames of audio since the last event that was
+    none; who knows an event for one may add it there.
     """
+
+    __slots__ = ("_bad_in_a_row", "_without_audio", "frames")
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._bad_in_a_row = 0

@@ -26,6 +26,8 @@ class Sequence:
     given up and our own count went on.
     """
 
+    __slots__ = ("_carried", "_payload", "_seq", "_unreadable", "missing", "resets")
+
     def __init__(self) -> None:
         self.missing = 0
         self.resets = 0

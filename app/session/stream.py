@@ -43,6 +43,23 @@ class MediaStream:
     here waits: `must_wait` asks the reader to.
     """
 
+    __slots__ = (
+        "_call",
+        "_carried",
+        "_check",
+        "_clock",
+        "_ended",
+        "_first_seq",
+        "_has_ended",
+        "_herald",
+        "_last_seq",
+        "_ledger",
+        "_queue",
+        "_sequence",
+        "_started",
+        "_tracks",
+    )
+
     def __init__(
         self,
         admitted: Admitted,

@@ -37,6 +37,24 @@ class TrackAudio:
     `pushed` counts the frames that came, and `pushed_bytes` theirs.
     """
 
+    __slots__ = (
+        "_bytes_per_ms",
+        "_convert",
+        "_converter",
+        "_entry_bytes",
+        "_frame_ms",
+        "_held",
+        "_next_ts",
+        "_pending",
+        "_put",
+        "_put_ms",
+        "_taken_ms",
+        "_target",
+        "_track",
+        "pushed",
+        "pushed_bytes",
+    )
+
     def __init__(
         self,
         track: Track,

@@ -70,6 +70,8 @@ _decode_media = msgspec.json.Decoder(_MediaMessage, strict=False).decode
 class TwilioWire:
     """One Twilio stream. Implements `app.wire.base.Wire`."""
 
+    __slots__ = ("_order", "_sample_bytes")
+
     def __init__(self) -> None:
         self._order = StreamOrder()
         self._sample_bytes = 1
