@@ -1,10 +1,11 @@
-"""Load on the voice webhook: signed requests on a schedule that waits for nobody."""
+"""Load on the voice webhook: signed requests on a schedule, or as many as are answered."""
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 from urllib.parse import urlencode, urlsplit
 
 import httptools
@@ -20,6 +21,22 @@ ANSWER_SECONDS = 15.0
 READ_BYTES = 65_536
 OK = 200
 NO_ANSWER = 0
+
+
+class Webhook(Protocol):
+    """Where calls are announced, and with whose token."""
+
+    @property
+    def url(self) -> str:
+        """Give the service's public URL."""
+
+    @property
+    def auth_token(self) -> str:
+        """Give the account's token."""
+
+    @property
+    def number(self) -> str:
+        """Give a number that the service answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +59,18 @@ class WebhookLoad:
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class Answer:
+    """What came back, and when, in seconds; `status` is 0 when nothing did."""
+
     status: int
     body: bytes
     latency: float
     late: float
+
+    @property
+    def welcomes(self) -> bool:
+        """Tell whether the call may stream."""
+        return self.status == OK and b"<Stream" in self.body
 
 
 async def load_webhook(service: Service, *, rate: int, seconds: int, warm_up: int) -> WebhookLoad:
@@ -58,13 +82,13 @@ async def load_webhook(service: Service, *, rate: int, seconds: int, warm_up: in
     Raises:
         LocalError: not one of them was answered.
     """
-    requests = [_request(service, new_call(service.number)) for _ in range(rate * seconds)]
-    warming = [_request(service, new_call(service.number)) for _ in range(rate * warm_up)]
-    callers = _Callers(service.url)
+    requests = signed_requests(service, rate * seconds)
+    warming = signed_requests(service, rate * warm_up)
+    callers = Callers(service.url)
     try:
-        await _send(callers, warming, rate)
+        await send_on_schedule(callers, warming, rate)
         before = Usage.now(service)
-        answers = await _send(callers, requests, rate)
+        answers = await send_on_schedule(callers, requests, rate)
         usage = Usage.now(service).since(before)
     finally:
         callers.close()
@@ -73,7 +97,7 @@ async def load_webhook(service: Service, *, rate: int, seconds: int, warm_up: in
     return WebhookLoad(
         rate=rate,
         requests=len(requests),
-        welcomed=sum(answer.status == OK and b"<Stream" in answer.body for answer in answers),
+        welcomed=sum(answer.welcomes for answer in answers),
         failed=Counter(answer.status for answer in answers if answer.status != OK),
         latencies=Latencies.of([answer.latency for answer in answers]),
         late=Latencies.of([answer.late for answer in answers]),
@@ -82,7 +106,10 @@ async def load_webhook(service: Service, *, rate: int, seconds: int, warm_up: in
     )
 
 
-async def _send(callers: "_Callers", requests: Sequence[bytes], rate: int) -> list[_Answer]:
+async def send_on_schedule(
+    callers: "Callers", requests: Sequence[bytes], rate: float
+) -> list[Answer]:
+    """Send `rate` requests a second, each in its time, whatever became of the others."""
     async with asyncio.TaskGroup() as tasks:
         begun = time.perf_counter()
         asked = []
@@ -95,7 +122,23 @@ async def _send(callers: "_Callers", requests: Sequence[bytes], rate: int) -> li
     return [task.result() for task in asked]
 
 
-async def _ask(callers: "_Callers", request: bytes, due: float) -> _Answer:
+async def send_in_turn(
+    callers: "Callers", requests: Sequence[bytes], *, connections: int, seconds: float
+) -> list[Answer]:
+    """Send over so many connections, each its next when it is answered, for so long."""
+    waiting = iter(requests)
+    until = time.perf_counter() + seconds
+    answers = []
+
+    async def talk() -> None:
+        while (now := time.perf_counter()) < until and (request := next(waiting, None)):
+            answers.append(await _ask(callers, request, now))
+
+    await asyncio.gather(*(talk() for _ in range(connections)))
+    return answers
+
+
+async def _ask(callers: "Callers", request: bytes, due: float) -> Answer:
     # The loop's timers count in whole ms, so it may begin a little early.
     begun = time.perf_counter()
     counted_from = min(due, begun)
@@ -106,10 +149,16 @@ async def _ask(callers: "_Callers", request: bytes, due: float) -> _Answer:
         # TimeoutError is an OSError.
         status, body = NO_ANSWER, b""
     latency = time.perf_counter() - counted_from
-    return _Answer(status, body, latency, late=begun - counted_from)
+    return Answer(status, body, latency, late=begun - counted_from)
 
 
-def _request(service: Service, call: Call) -> bytes:
+def signed_requests(service: Webhook, count: int) -> list[bytes]:
+    """Write the webhook requests of calls that nobody has made before."""
+    sign = RequestValidator(service.auth_token).compute_signature
+    return [_request(service, sign, new_call(service.number)) for _ in range(count)]
+
+
+def _request(service: Webhook, sign: Callable[[str, dict[str, str]], str], call: Call) -> bytes:
     url = f"{service.url}/twilio-voice"
     form = {
         "AccountSid": call.account_sid,
@@ -121,7 +170,7 @@ def _request(service: Service, call: Call) -> bytes:
         "To": call.to_number,
     }
     body = urlencode(form).encode()
-    signature = RequestValidator(service.auth_token).compute_signature(url, form)
+    signature = sign(url, form)
     head = (
         f"POST /twilio-voice HTTP/1.1\r\n"
         f"Host: {urlsplit(url).netloc}\r\n"
@@ -132,8 +181,8 @@ def _request(service: Service, call: Call) -> bytes:
     return head.encode() + body
 
 
-class _Callers:
-    """Keep-alive connections: an idle one serves the next request, else a new one does."""
+class Callers:
+    """Keep-alive connections: an idle one takes the next request, else a new one does."""
 
     def __init__(self, url: str) -> None:
         self._url = urlsplit(url)
