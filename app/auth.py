@@ -122,7 +122,9 @@ def _with_and_without_port(base: str) -> tuple[str, ...]:
     parts = urlsplit(base)
     host = parts.netloc.removesuffix(f":{parts.port}")
     port = parts.port or _DEFAULT_PORTS[parts.scheme]
-    return f"{parts.scheme}://{host}", f"{parts.scheme}://{host}:{port}"
+    both = f"{parts.scheme}://{host}", f"{parts.scheme}://{host}:{port}"
+    # As it is configured, it most likely is signed.
+    return both[::-1] if parts.port else both
 
 
 def _urls(bases: Sequence[str], paths: Sequence[str], query: str) -> list[str]:

@@ -47,14 +47,17 @@ def add_routes(
     store: Store,
     hangups: Hangups,
 ) -> None:
-    """Add every route that the settings allow; the others answer 503."""
-    _add_ingest(app, settings, bridge, store)
+    """Add every route that the settings allow; the others answer 503.
+
+    A request is compared with one route after the other: the busiest come first.
+    """
     if settings.serves_twilio and settings.public_url is not None:
         _add_twilio(app, settings, settings.public_url, bridge, registry, hangups)
     else:
         missing = "PUBLIC_URL" if settings.public_url is None else "TWILIO_AUTH_TOKEN"
         log.warning("[server] The Twilio routes are off: %s is not set", missing)
         app.include_router(off_router(TWILIO_PATHS, f"{missing} is not set"))
+    _add_ingest(app, settings, bridge, store)
     app.include_router(
         health_router(
             lifecycle.conditions(),

@@ -165,16 +165,18 @@ class Reception:
             await self._slots.reserve(
                 business.id, call.call_sid, plan.max_concurrent_calls, plan.max_calls_per_second
             )
-            ticket = ""
-            if not await self._stream_is_live(business.id, call.call_sid):
-                ticket = self._tickets.issue(call.call_sid, business.id, plan.name)
         except BridgeError as error:
             self._turn_away(call, error, business, plan)
             return Refusal(error, business)
-        if await self._is_first(call.call_sid):
+        is_first = await self._is_first(call.call_sid)
+        if is_first:
             self._metrics.calls.labels("incoming").inc()
             numbers = {"from": call.from_number, "to": call.to_number}
             self._herald.tell("call.incoming", _identity(call, business, plan), numbers)
+        ticket = ""
+        # No stream of a call that nobody has heard of can be live.
+        if is_first or not await self._stream_is_live(business.id, call.call_sid):
+            ticket = self._tickets.issue(call.call_sid, business.id, plan.name)
         return Welcome(business, plan, ticket)
 
     async def owner_id(self, call: IncomingCall) -> str:
