@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from app.errors import BrokerRefused, EventsBacklogged, StoreUnavailable
 from app.events import EndReason
+from app.metrics import Metrics
 from app.plans import Directory
 from app.pubsub.base import PubSub
 from app.pubsub.outbox import Outbox
@@ -14,6 +15,7 @@ from app.reaper import Reaper
 from app.registry import Registry
 from app.session.hangups import Hangups
 from app.store.base import Store
+from app.vitals import note_vitals
 from app.web.health import Condition
 
 log = logging.getLogger(__name__)
@@ -37,6 +39,7 @@ class Lifecycle:
         registry: Registry,
         reaper: Reaper,
         directory: Directory | None,
+        metrics: Metrics,
         *,
         drain_seconds: float,
         hangups: Hangups | None = None,
@@ -47,6 +50,7 @@ class Lifecycle:
         self._registry = registry
         self._reaper = reaper
         self._directory = directory
+        self._metrics = metrics
         self._has_businesses = directory is None
         self._drain_seconds = drain_seconds
         self._hangups = hangups
@@ -63,6 +67,7 @@ class Lifecycle:
                 tasks.create_task(_kept_running("leases", self._registry.keep_leases)),
                 tasks.create_task(_kept_running("reaper", self._reaper.run)),
                 tasks.create_task(_kept_running("businesses", self._load_businesses)),
+                tasks.create_task(_kept_running("vitals", lambda: note_vitals(self._metrics))),
             ]
             yield
             await self._end_calls()

@@ -91,6 +91,8 @@ class Metrics:
         self.live_streams = self._gauge(LIVE_STREAMS, "Streams live now.")
         self.queued_bytes = self._gauge("queued_bytes", "Audio waiting for the broker.")
         self.draining = self._gauge("draining", "Processes that drain.")
+        self.tasks = self._gauge("tasks", "Tasks of the event loop.")
+        self.open_files = self._gauge("open_files", "Files, sockets and pipes that are open.")
         self.lag = Histogram(
             "bridge_publish_lag_seconds",
             "From a frame's arrival to the broker's reply, the longest of each batch.",

@@ -39,7 +39,9 @@ async def test_a_task_that_fails_is_begun_again_and_nothing_else_notices() -> No
     registry = Registry(store, metrics, max_calls=1, clock=time.monotonic)
     outbox = Outbox(pubsub, metrics, clock=time.monotonic, jitter=lambda: 0.5)
     reaper = Reaper(store, pubsub, metrics, is_ours=registry.holds)
-    lifecycle = Lifecycle(store, pubsub, outbox, registry, reaper, DIRECTORY, drain_seconds=0)
+    lifecycle = Lifecycle(
+        store, pubsub, outbox, registry, reaper, DIRECTORY, metrics, drain_seconds=0
+    )
     async with lifecycle.lifespan(None):
         async with asyncio.timeout(WAIT_SECONDS):
             while await store.business("b") is None:

@@ -95,6 +95,7 @@ def compose(
         registry,
         Reaper(store, pubsub, metrics, is_ours=registry.holds),
         directory_of(settings),
+        metrics,
         drain_seconds=settings.drain_seconds,
         hangups=hangups,
     )
