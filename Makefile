@@ -30,6 +30,11 @@ demo: .venv/ready ## place one simulated call and listen to it: writes demo.wav
 bench: .venv/ready ## measure the webhook and the way of a frame
 	@$(BIN)/python -m benchmarks
 
+MINUTES ?= 10
+
+soak: .venv/ready ## measure what grows: memory, files and tasks, for MINUTES=10
+	@$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
+
 chaos: .venv/ready ## hurt Redis, the network and the service under live calls: half an hour
 	@$(BIN)/python -m tests.chaos
 
@@ -49,4 +54,4 @@ check: lint types test ## all of what CI checks
 clean: ## remove what was built; data/ and .env stay
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help run test demo bench chaos lint types style check clean
+.PHONY: help run test demo bench soak chaos lint types style check clean

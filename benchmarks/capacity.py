@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import hiredis
@@ -267,9 +268,8 @@ async def _consume(url: str, key: str) -> None:
     reader, sink = await _connect(url)
     last, parser = "$", hiredis.Reader()
     while True:
-        sink.write(
-            hiredis.pack_command(("XREAD", "COUNT", "100", "BLOCK", "0", "STREAMS", key, last))
-        )
+        command: tuple[Any, ...] = ("XREAD", "COUNT", 100, "BLOCK", 0, "STREAMS", key, last)
+        sink.write(hiredis.pack_command(command))
         while (answer := parser.gets()) is False:
             parser.feed(await reader.read(65_536))
         last = answer[0][1][-1][0].decode()

@@ -12,7 +12,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from statistics import median
@@ -87,7 +87,7 @@ def contest(cores: Cores, *, rate: int, seconds: int, rounds: int) -> list[str]:
     return list(contest_lines(turns, rate))
 
 
-def contest_lines(turns: dict[str, Sequence[Turn]], rate: int) -> Iterator[str]:
+def contest_lines(turns: Mapping[str, Sequence[Turn]], rate: int) -> Iterator[str]:
     """Draw the table: medians over the rounds, the last column their ratio to the plain one."""
     yield (
         f"| webhook | requests/s a core | p50, p99 at {rate}/s, ms | CPU at {rate}/s | "

@@ -1,6 +1,7 @@
 """What a process holds open, counted."""
 
 import asyncio
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +14,16 @@ def test_a_file_counts_for_as_long_as_it_is_open(tmp_path: Path) -> None:
     with (tmp_path / "one").open("w"), (tmp_path / "two").open("w"):
         assert open_files() == before + 2
     assert open_files() == before
+
+
+def test_what_is_looked_through_to_count_does_not_count() -> None:
+    def is_open(descriptor: int) -> bool:
+        with suppress(OSError):
+            os.fstat(descriptor)
+            return True
+        return False
+
+    assert open_files() == sum(map(is_open, range(4096)))
 
 
 async def test_tasks_and_files_are_shown_to_who_scrapes() -> None:
