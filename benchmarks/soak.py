@@ -1,9 +1,10 @@
 """What does not go away: `make soak MINUTES=10`, or `python -m benchmarks.soak`.
 
-A private service holds some live calls all the time. Open files and tasks are
-counted before and after a thousand more that come and go (webhook, ticket, socket,
-a second of audio, stop); then nothing but the live calls is left, and memory is
-looked at twice a second.
+A private service holds some live calls all the time. A thousand more come and go
+(webhook, ticket, socket, a second of audio, stop) to warm it up; open files and tasks
+are counted before and after another thousand. Then nothing but the live calls is left,
+and memory is looked at twice a second: what calls leave behind is in the table's last
+line, and not in the slope.
 """
 
 import argparse
