@@ -108,7 +108,8 @@ class MediaSocketProtocol(BudgetedProtocol):
         """Hand over no more messages until `resume`."""
         self._is_held = True
         self._take = None
-        self.transport.pause_reading()
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
 
     def resume(self) -> None:
         """Hand over messages again."""
@@ -180,12 +181,16 @@ class MediaSocketProtocol(BudgetedProtocol):
             return
         if not self._unparsed:
             if self._descriptor == NO_DESCRIPTOR:
-                self.transport.resume_reading()
+                self._resume_transport()
         elif self._next_slice is None:
             self._next_slice = self.loop.call_soon(self._parse_some)
 
     def take_turn(self) -> None:
         """Read the socket of a live stream, and hand over what came."""
+        if self.close_sent:
+            self._leave_rounds()
+            self._resume_transport()
+            return
         if self._take is None or self._unparsed:
             return
         try:
@@ -194,14 +199,14 @@ class MediaSocketProtocol(BudgetedProtocol):
             return
         except OSError:
             data = b""  # the loop will meet it, too
-        if not data or self.close_sent:
+        if not data:
             self._leave_rounds()
-            self.transport.resume_reading()
-        if data:
-            try:
-                self.data_received(data)
-            except Exception:
-                self._fail()
+            self._resume_transport()
+            return
+        try:
+            self.data_received(data)
+        except Exception:
+            self._fail()
 
     def _join_rounds(self) -> None:
         """Be read in rounds from now on, where that can be."""
@@ -213,6 +218,10 @@ class MediaSocketProtocol(BudgetedProtocol):
     def _leave_rounds(self) -> None:
         self._rounds.leave(self._descriptor, self)
         self._descriptor = NO_DESCRIPTOR
+
+    def _resume_transport(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def _parse_some(self) -> None:
         """Parse the next slice, or more of a frame that is longer."""
