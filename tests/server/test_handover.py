@@ -241,3 +241,28 @@ def test_all_else_is_left_to_the_parser(sent: bytes) -> None:
 def test_a_frame_is_as_long_as_it_was_sent(size: int) -> None:
     assert wire_bytes(Frame(Opcode.BINARY, b"a" * size)) == len(frame(BINARY, b"a" * size))
     assert wire_bytes("no frame") == 0
+
+
+async def admitted_and_sent(parts: list[bytes]) -> list[Any]:
+    """Send an admitted stream's bytes, each part in a round of its own; give what was heard."""
+    async with serving() as server, a_raw_peer(server.port) as peer:
+        await peer.send(ADMIT)
+        await until(lambda: server.app.received == ["admit"])
+        for part in parts:
+            await peer.send(part)
+            await asyncio.sleep(0.05)
+        await until(lambda: bool(server.app.ended))
+        return server.app.received[1:]
+
+
+async def test_what_looks_like_a_frame_within_a_frame_is_none() -> None:
+    payload = bytes(byte ^ KEY[place % 4] for place, byte in enumerate(b"wxyz" + AUDIO))
+    sent = frame(BINARY, payload)
+    assert sent.endswith(AUDIO)
+    cut = len(sent) - len(AUDIO)
+    assert await admitted_and_sent([sent[:cut], sent[cut:], END]) == [payload]
+
+
+async def test_a_message_within_the_pieces_of_another_is_a_fault_and_no_message() -> None:
+    begun = frame(TEXT, b"a" * 100, fin=False)
+    assert await admitted_and_sent([AUDIO, begun, AUDIO]) == ["a" * 400]
