@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from app.auth import TicketOffice
-from app.events import EndReason, HeldStream, LifecycleEvent
+from app.events import EndReason, HeldStream, LifecycleEvent, WireEvent
 from app.metrics import Metrics
 from app.plans import Business, Directory, Plan
 from app.pubsub.limits import OutboxLimits
@@ -279,3 +279,110 @@ async def test_nothing_but_rubbish_before_start_closes_the_socket() -> None:
     assert socket.closed is not None
     assert socket.closed[0] == 1008
     assert parts.told == []
+
+
+class PushingSocket(FakeSocket):
+    """A socket whose server calls for each message once the stream is admitted.
+
+    It says what it was told to do, and what of it came while it was paused.
+    """
+
+    def __init__(self, *messages: str | bytes | Closed) -> None:
+        super().__init__(*messages)
+        self.take: Take | None = None
+        self.paused = False
+        self.pauses = 0
+
+    def admitted(self, take: Take) -> None:
+        super().admitted(take)
+        self.take = take
+        asyncio.get_running_loop().call_soon(self.push)
+
+    async def receive(self) -> str | bytes | Closed:
+        if self.take is not None:
+            return await asyncio.Future()
+        return await super().receive()
+
+    def push(self) -> None:
+        while self._messages and not self.paused:
+            message = self._messages.pop(0)
+            assert self.take is not None
+            assert not isinstance(message, Closed)
+            self.take(message)
+
+    def pause(self) -> None:
+        self.paused = True
+        self.pauses += 1
+
+    def resume(self) -> None:
+        self.paused = False
+        self.push()
+
+
+async def test_messages_that_the_server_hands_over_are_taken_up_to_stop() -> None:
+    parts = Parts()
+    await parts.run(PushingSocket(START, media(2), media(3), STOP, media(5)))
+    receipt = parts.told[-1].data["receipt"]
+    assert (receipt["received"], receipt["published"]) == (2, 2)
+    assert receipt["end_reason"] == "stop"
+    assert parts.names == ["stream.started", "stream.stopped"]
+
+
+async def test_a_peer_that_floods_past_the_queue_is_given_up_on() -> None:
+    parts = Parts()
+    socket = PushingSocket(START, media(2), *["{broken"] * 101, media(3))
+    await parts.run(socket)
+    assert socket.closed == (1008, "too_many_bad_messages")
+    receipt = parts.told[-1].data["receipt"]
+    assert (receipt["received"], receipt["published"]) == (102, 1)
+
+
+class BrokenWire(TwilioWire):
+    """A wire that fails as it never should, at an empty message."""
+
+    def receive(self, message: str | bytes) -> WireEvent:
+        if not message:
+            raise ZeroDivisionError
+        return super().receive(message)
+
+
+async def test_a_fault_of_ours_while_messages_are_handed_over_ends_the_stream() -> None:
+    parts = Parts()
+    socket = PushingSocket(START, media(2), "", media(3))
+    await parts.run(socket, wire=BrokenWire())
+    assert socket.closed == (1011, "error")
+    receipt = parts.told[-1].data["receipt"]
+    assert (receipt["published"], receipt["end_reason"]) == (1, "error")
+
+
+async def test_a_peer_ahead_of_time_is_paused_while_the_queue_is_full() -> None:
+    parts = Parts(limits=OutboxLimits(buffer_seconds=6.0))
+    before = asyncio.all_tasks()
+    frames = [media(2 + number) for number in range(1000)]
+    socket = PushingSocket(START, *frames, twilio.stop_message("MZ1", "CA1", seq=1002))
+    await parts.run(socket)
+    receipt = parts.told[-1].data["receipt"]
+    assert (receipt["received"], receipt["published"], receipt["dropped"]) == (1000, 1000, {})
+    assert socket.pauses > 0
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_session_that_ends_while_its_peer_is_paused_leaves_nothing_behind() -> None:
+    parts = Parts(limits=OutboxLimits(buffer_seconds=6.0))
+    before = asyncio.all_tasks()
+
+    class Gone(PushingSocket):
+        async def receive(self) -> str | bytes | Closed:
+            while self.take is not None and not self.paused:
+                await asyncio.sleep(0)
+            return await FakeSocket.receive(self) if self.take is None else Closed(1006)
+
+        def resume(self) -> None:
+            pass
+
+    socket = Gone(START, *[media(2 + number) for number in range(1000)])
+    await parts.run(socket)
+    receipt = parts.told[-1].data["receipt"]
+    assert receipt["received"] == receipt["published"] < 1000
+    assert receipt["end_reason"] == "disconnected"
+    assert asyncio.all_tasks() == before
