@@ -27,7 +27,7 @@ test: .venv/ready ## run every test, against a real Redis server
 demo: .venv/ready ## place one simulated call and listen to it: writes demo.wav
 	@$(BIN)/python -m app demo
 
-bench: .venv/ready ## measure the webhook and the way of a frame
+bench: .venv/ready ## measure the service beside its peers: about seven minutes
 	@$(BIN)/python -m benchmarks
 
 MINUTES ?= 10

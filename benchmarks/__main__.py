@@ -1,4 +1,4 @@
-"""Measure the webhook and the way of a frame, and print one table."""
+"""Measure the service beside its peers, and print the tables: `make bench`."""
 
 import argparse
 import sys
@@ -6,47 +6,79 @@ import sys
 import uvloop
 
 from app.errors import BridgeError
-from benchmarks.frames import load_frames
-from benchmarks.host import part_cores, private_service
-from benchmarks.table import Run, table
+from benchmarks.comparison import Work, compare
+from benchmarks.contenders import contenders
+from benchmarks.host import Cores, part_cores, private_service
+from benchmarks.table import comparison_lines, machine_lines, webhook_lines
 from benchmarks.webhook import load_webhook
 
-WARM_UP_SECONDS = 2
+WEBHOOK_WARM_UP_SECONDS = 2
+# All entries of a load are compared at its end, and only a minute's are kept.
+MOST_SECONDS = 40
 EXIT_NOT_MEASURED = 1
 
 
 def main() -> int:
-    """Measure and print: 0 whatever the numbers are, 1 when there are none."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--seconds", type=_positive, default=10, help="length of each load")
-    parser.add_argument("--rate", type=_positive, default=200, help="webhook requests a second")
-    parser.add_argument("--calls", type=_positive, default=50, help="live calls at a time")
-    parser.add_argument("--only", choices=("webhook", "frames"), help="measure this alone")
-    asked = parser.parse_args()
+    """Measure and print: 0 whatever the figures are, 1 when there are none."""
+    asked = _asked()
     cores = part_cores()
-    webhook = frames = None
-    version = ""
+    sections = []
     try:
-        # A service and a Redis of its own for each, so that neither bears the other's traces.
-        if asked.only != "frames":
-            _say(f"webhook: {asked.rate} requests a second, {asked.seconds} s ...")
-            with private_service(cores) as service:
-                version = service.redis_version
-                load = load_webhook(
-                    service, rate=asked.rate, seconds=asked.seconds, warm_up=WARM_UP_SECONDS
-                )
-                webhook = uvloop.run(load)
         if asked.only != "webhook":
-            _say(f"frames: {asked.calls} calls, {asked.seconds} s ...")
-            with private_service(cores) as service:
-                version = service.redis_version
-                frames = uvloop.run(load_frames(service, calls=asked.calls, seconds=asked.seconds))
+            sections.append(_frames(asked, cores))
+        if asked.only != "frames":
+            sections.append(_webhook(asked, cores))
     except BridgeError as error:
-        print(f"could not measure: {error}", file=sys.stderr)
+        _say(f"could not measure: {error}")
         return EXIT_NOT_MEASURED
-    command = " ".join([".venv/bin/python", "-m", "benchmarks", *sys.argv[1:]])
-    print(table(Run(command, asked.seconds, cores, version, webhook, frames)))
+    command = " ".join(["python", "-m", "benchmarks", *sys.argv[1:]])
+    print("\n".join(machine_lines(cores, command)))
+    for lines in sections:
+        print("", *lines, sep="\n")
     return 0
+
+
+def _asked() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", choices=("webhook", "frames"), help="measure this alone")
+    parser.add_argument("--quick", action="store_true", help="a short look: 100 calls, one round")
+    parser.add_argument("--calls", type=_positive, nargs="+", help="live calls (100 300)")
+    parser.add_argument("--seconds", type=_positive, help="length of each load (8)")
+    parser.add_argument("--rounds", type=_positive, help="turns that each contender has (2)")
+    parser.add_argument(
+        "--contenders", nargs="+", choices=list(contenders(2)), help="measure these (all)"
+    )
+    parser.add_argument(
+        "--workers", type=_positive, default=1, help="beside ours, ours with so many workers"
+    )
+    parser.add_argument("--rate", type=_positive, default=200, help="webhook requests a second")
+    asked = parser.parse_args()
+    asked.calls = asked.calls or ([100] if asked.quick else [100, 300])
+    asked.seconds = asked.seconds or (4 if asked.quick else 8)
+    asked.rounds = asked.rounds or (1 if asked.quick else 2)
+    if asked.only != "webhook" and asked.seconds > MOST_SECONDS:
+        parser.error(f"--seconds: at most {MOST_SECONDS} with live calls")
+    return asked
+
+
+def _frames(asked: argparse.Namespace, cores: Cores) -> list[str]:
+    everyone = contenders(asked.workers)
+    chosen = [
+        contender
+        for name, contender in everyone.items()
+        if not asked.contenders or name in asked.contenders
+    ]
+    work = Work(asked.calls, asked.seconds, asked.rounds)
+    return list(comparison_lines(compare(cores, chosen, work, _say), cores))
+
+
+def _webhook(asked: argparse.Namespace, cores: Cores) -> list[str]:
+    _say(f"webhook: {asked.rate} requests a second, {asked.seconds} s ...")
+    with private_service(cores) as service:
+        load = load_webhook(
+            service, rate=asked.rate, seconds=asked.seconds, warm_up=WEBHOOK_WARM_UP_SECONDS
+        )
+        return list(webhook_lines(uvloop.run(load)))
 
 
 def _positive(text: str) -> int:

@@ -1,160 +1,222 @@
-"""Load of live calls: media in real time, and a reader at the other end of Redis."""
+"""Load of live calls: media in real time, and what became of every frame."""
 
 import asyncio
+import gc
 import itertools
-import json
 import time
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from redis.asyncio import Redis
 from twilio.request_validator import RequestValidator
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, WebSocketException
 
+from app.audio import mulaw_to_pcm16
 from app.errors import LocalError
-from app.pubsub.base import audio_key, record_key
-from app.tools.caller import FRAME_MS, Call, Carrier, new_call, speech_frames
+from app.media import Track
+from app.pubsub.base import audio_key
+from app.tools.caller import FRAME_MS, Call, Carrier, StreamTarget, new_call, speech_frames
 from app.wire import twilio
-from benchmarks.host import Service, Usage
+from benchmarks.exact import FIRST_SEQ, Found, Tally, compare_all
+from benchmarks.host import Service, Usage, memory_bytes
 from benchmarks.latency import Latencies
+from benchmarks.line import TEXT, Line, client_frame, connect
+from benchmarks.reader import Arrivals, Reader, reader
 
 FRAME_SECONDS = FRAME_MS / 1000
-FIRST_SEQ = 2  # `start` has 1
 DIALS_AT_ONCE = 10
 SETTLE_SECONDS = 0.5
-END_SECONDS = 15.0
-BLOCK_MS = 500
-READ_COUNT = 1000
+# How many calls the reader follows: it is to tell latencies, not to be a load itself.
+FOLLOWED = 20
+# A reader has to catch up first: what is written meanwhile does not count.
+CATCH_UP_SECONDS = 0.3
+# A service that has fallen behind gets so long for the rest, while it goes on.
+REST_SECONDS = 30.0
+STALLED_SECONDS = 3.0
+END_SECONDS = 10.0
+LOCALHOST = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of the load: CPU and time, and the frames in it.
+
+    `frames` are those that Redis took, or with a service that publishes nothing
+    those that were sent to it.
+    """
+
+    usage: Usage
+    frames: int
 
 
 @dataclass(frozen=True, slots=True)
 class FramesLoad:
     """What became of the frames.
 
-    `latencies` run from a frame's write to the socket to the reply that brought
-    it to the reader. `foreign` entries have a number that was never sent. `late`
-    is by how much the generator missed its own schedule. `receipts` are summed
-    over the calls; `max_lag_ms` is the longest of any.
+    `counted` is all of it after the warm-up; in `quiet`, its beginning, nobody read
+    from Redis. `latencies` run from a frame's write to the socket to the reply that
+    brought it to the reader, for the calls it followed: `samples` of them. `late` is
+    by how much the generator missed its own schedule. `offered` frames were sent
+    during `counted`. `call_bytes` is the memory that a live call took.
     """
 
     calls: int
-    due: int
-    sent: int
-    readable: int
-    duplicated: int
-    reordered: int
-    foreign: int
+    tally: Tally
+    counted: Stretch
+    quiet: Stretch
+    offered: int
     latencies: Latencies
+    samples: int
     late: Latencies
-    receipts: Counter[str]
-    receipts_missing: int
-    max_lag_ms: int
+    call_bytes: float | None
+    hung_up: int
     warnings: int
-    usage: Usage
 
     @property
     def lost(self) -> int:
         """Count the frames that were sent and never became readable."""
-        return self.sent - self.readable
+        return self.tally.lost
+
+    @property
+    def usage(self) -> Usage:
+        """Give the clocks of all that was counted."""
+        return self.counted.usage
 
 
-@dataclass(slots=True)
-class Line:
-    """One live call: its socket, what it will say, and when it said each frame."""
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """One call: what is said in it, ready to be written, and what is to be read."""
 
     call: Call
-    socket: ClientConnection
-    frames: list[bytes]
-    stop: str
-    sent_at: list[float] = field(default_factory=list)
-    late: list[float] = field(default_factory=list)
+    messages: list[bytes]
+    heard: list[bytes]
 
 
-class Reader:
-    """Follow the audio of all streams over one connection, and note when each frame came."""
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When each frame was written, by its call's place and its number; when the first was due."""
 
-    def __init__(self, redis_url: str, streams: Sequence[str]) -> None:
-        self._redis_url = redis_url
-        self._from: dict[Any, Any] = {audio_key(stream).encode(): "0" for stream in streams}
-        self.arrivals: dict[str, list[tuple[int, float]]] = {stream: [] for stream in streams}
-        self._stream_of = {audio_key(stream).encode(): stream for stream in streams}
+    begin: float
+    written: list[list[float]]
 
-    async def run(self) -> None:
-        """Read until every stream has ended."""
-        # A blocking read needs a longer time-out than its block.
-        async with Redis.from_url(self._redis_url, protocol=2, socket_timeout=5) as client:
-            while self._from:
-                answer: Any = await client.xread(self._from, READ_COUNT, BLOCK_MS)
-                now = time.perf_counter()
-                for key, entries in answer or ():
-                    self._take(key, entries, now)
+    def due(self, place: int, number: int) -> float:
+        """Give a frame's time: call i of N has its own i/N of a frame's time after the first."""
+        return self.begin + FRAME_SECONDS * (number + place / len(self.written))
 
-    def _take(
-        self, key: bytes, entries: list[tuple[bytes, dict[bytes, bytes]]], now: float
-    ) -> None:
-        arrivals = self.arrivals[self._stream_of[key]]
-        self._from[key] = entries[-1][0]
-        for _, fields in entries:
-            event = fields.get(b"event")
-            if event is None:
-                arrivals.append((int(fields[b"seq"]), now))
-            elif event == b"end":
-                del self._from[key]
+    def late(self, first: float, last: float) -> Iterator[float]:
+        """Tell by how much each frame was late that was written between two times."""
+        for place, of_call in enumerate(self.written):
+            for number, written in enumerate(of_call):
+                if first <= written < last:
+                    yield written - self.due(place, number)
 
 
-async def load_frames(service: Service, *, calls: int, seconds: int) -> FramesLoad:
-    """Hold `calls` calls for `seconds` of audio each, spread evenly over a frame's time.
+async def load_frames(
+    service: Service,
+    *,
+    calls: int,
+    seconds: float,
+    warm_up: float = 1.0,
+    quiet: float = 0.5,
+    hold: float = 0.0,
+    publishes: bool = True,
+) -> FramesLoad:
+    """Hold `calls` calls for `warm_up` and then `seconds`, spread evenly over a frame's time.
 
-    CPU is counted while all of them speak: without their beginnings and ends.
+    Nobody reads during the first part `quiet` of the counted time, so that Redis'
+    CPU is that of the writing alone. The calls then go on, uncounted, until they have
+    lasted `hold` seconds, when their memory is read.
 
     Raises:
-        LocalError: a call could not be placed, or none could speak.
+        LocalError: a call could not be placed.
     """
-    lines = await _dial(service, calls, round(seconds / FRAME_SECONDS))
-    reader = Reader(service.redis_url, [line.call.stream_sid for line in lines])
-    async with asyncio.TaskGroup() as tasks:
-        reading = tasks.create_task(reader.run())
+    lasts = max(warm_up + seconds, hold)
+    speeches = list(_speeches(service, calls, round(lasts / FRAME_SECONDS)))
+    followed = speeches[:: max(1, calls // FOLLOWED)] if publishes else []
+    keys = [audio_key(speech.call.stream_sid) for speech in followed]
+    with reader(service.redis_url, keys) as reading:
+        empty = memory_bytes(service.pid)
+        lines = await _dial(service, speeches)
         # What the calls' beginnings left to do is not the frames' cost.
         await asyncio.sleep(SETTLE_SECONDS)
-        before = Usage.now(service)
-        begin = time.perf_counter() + FRAME_SECONDS
-        await asyncio.gather(
-            *(
-                _speak(line, begin + FRAME_SECONDS * place / calls)
-                for place, line in enumerate(lines)
-            )
-        )
-        usage = Usage.now(service).since(before)
-        await asyncio.gather(*(_hang_up(line) for line in lines))
-        await asyncio.wait([reading], timeout=END_SECONDS)
-        reading.cancel()
-    if not any(line.sent_at for line in lines):
-        raise LocalError("the service took none of the frames")
-    receipts = await _receipts(service.redis_url, lines)
-    return _summed_up(lines, reader, receipts, service.warnings(), usage)
+        collecting = gc.isenabled()
+        gc.disable()
+        begin = time.monotonic() + FRAME_SECONDS
+        timing = Timing(begin, [[] for _ in speeches])
+        marks = [begin + warm_up, begin + warm_up + quiet * seconds, begin + warm_up + seconds]
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                speaking = tasks.create_task(_speak(lines, speeches, timing))
+                stretches = await _measure(service, marks, reading, publishes)
+                arrivals = reading.end()
+                await speaking
+        finally:
+            if collecting:
+                gc.enable()
+        full = memory_bytes(service.pid)
+    hung_up = sum(not line.is_open for line in lines)
+    tally = await _ended(service, lines, speeches, timing) if publishes else Tally()
+    first, last = marks[1] + CATCH_UP_SECONDS * (quiet > 0), marks[2]
+    latencies = list(_latencies(speeches, followed, arrivals, timing, first, last))
+    counted, quietly = stretches
+    late = list(timing.late(marks[0], marks[2]))
+    return FramesLoad(
+        calls=calls,
+        tally=tally,
+        counted=counted if publishes else Stretch(counted.usage, len(late)),
+        quiet=quietly,
+        offered=len(late),
+        latencies=Latencies.of(latencies),
+        samples=len(latencies),
+        late=Latencies.of(late),
+        call_bytes=None if empty is None or full is None else (full - empty) / calls,
+        hung_up=hung_up,
+        warnings=service.warnings(),
+    )
 
 
 # ---------------------------------------------------------------------- the calls
 
 
-async def _dial(service: Service, calls: int, frames: int) -> list[Line]:
-    """Place the calls: webhook, ticket, socket, `connected` and `start`."""
-    carrier = Carrier(service.url, service.auth_token)
-    sign = RequestValidator(service.auth_token).compute_signature
+def _speeches(service: Service, calls: int, frames: int) -> Iterator[Speech]:
+    """Make every frame of every call, masked: nothing of that is left for the paced part."""
     speech = speech_frames()
+    decoded = {payload: mulaw_to_pcm16(payload) for payload in speech}
+    for place in range(calls):
+        call = new_call(service.number)
+        # Each call begins elsewhere in the speech.
+        payloads = list(itertools.islice(itertools.cycle(speech), place, place + frames))
+        messages = [
+            client_frame(
+                TEXT,
+                twilio.media_message(
+                    call.stream_sid,
+                    payload,
+                    seq=FIRST_SEQ + number,
+                    chunk=1 + number,
+                    timestamp=number * FRAME_MS,
+                ).encode(),
+            )
+            for number, payload in enumerate(payloads)
+        ]
+        yield Speech(call, messages, [decoded[payload] for payload in payloads])
+
+
+async def _dial(service: Service, speeches: Sequence[Speech]) -> list[Line]:
+    """Place the calls: webhook and ticket where there are, socket, `connected` and `start`."""
+    carrier = Carrier(service.url, service.auth_token)
     few = asyncio.Semaphore(DIALS_AT_ONCE)
 
-    async def dial(client: httpx.AsyncClient) -> Line:
-        call = new_call(service.number)
+    async def dial(client: httpx.AsyncClient, call: Call) -> Line:
         async with few:
-            target = await carrier.ring(client, call)
-            headers = {"X-Twilio-Signature": sign(target.url, {})}
-            socket = await connect(target.url, additional_headers=headers, compression=None)
-            await socket.send(twilio.connected_message())
+            if service.media_url:
+                target = StreamTarget(service.media_url, {}, (Track.INBOUND,))
+            else:
+                target = await carrier.ring(client, call)
+            line = await _connect(service, target.url)
+            line.write(client_frame(TEXT, twilio.connected_message().encode()))
             start = twilio.start_message(
                 call.stream_sid,
                 call.call_sid,
@@ -162,118 +224,144 @@ async def _dial(service: Service, calls: int, frames: int) -> list[Line]:
                 tracks=target.tracks,
                 params=target.parameters,
             )
-            await socket.send(start)
-        stop = twilio.stop_message(call.stream_sid, call.call_sid, seq=FIRST_SEQ + frames)
-        return Line(call, socket, _messages(call, speech, frames), stop)
+            line.write(client_frame(TEXT, start.encode()))
+        return line
 
     try:
         async with httpx.AsyncClient() as client:
-            return await asyncio.gather(*(dial(client) for _ in range(calls)))
-    except (httpx.HTTPError, WebSocketException, OSError) as error:
+            return await asyncio.gather(*(dial(client, speech.call) for speech in speeches))
+    except httpx.HTTPError as error:
         raise LocalError(f"a call could not be placed: {error!r}") from error
 
 
-def _messages(call: Call, speech: Sequence[bytes], frames: int) -> list[bytes]:
-    payloads = itertools.islice(itertools.cycle(speech), frames)
+async def connect_media(service: Service, source: str) -> Line:
+    """Open a media socket for which no webhook was asked, from a loopback address.
+
+    Raises:
+        LocalError: it was refused.
+    """
+    url = service.media_url or service.url.replace("http", "ws", 1) + "/twilio-media"
+    return await _connect(service, url, source)
+
+
+async def _connect(service: Service, url: str, source: str = LOCALHOST) -> Line:
+    parts = urlsplit(url)
+    headers = {}
+    if service.auth_token:
+        sign = RequestValidator(service.auth_token).compute_signature
+        headers["X-Twilio-Signature"] = sign(url, {})
+    return await connect(parts.hostname or "", parts.port or 80, parts.path, headers, source=source)
+
+
+async def _speak(lines: Sequence[Line], speeches: Sequence[Speech], timing: Timing) -> None:
+    """Write every frame at its time.
+
+    A look at the clock every millisecond: what has become due since is written then.
+    """
+    calls = len(lines)
+    frames = len(speeches[0].messages)
+    number = place = 0
+    while number < frames:
+        now = time.monotonic()
+        while timing.due(place, number) <= now:
+            line = lines[place]
+            if line.is_open:
+                line.write(speeches[place].messages[number])
+                timing.written[place].append(now)
+            place += 1
+            if place == calls:
+                place, number = 0, number + 1
+                if number == frames:
+                    return
+        await asyncio.sleep(0.001)
+
+
+async def _measure(
+    service: Service,
+    marks: Sequence[float],
+    reading: Reader,
+    publishes: bool,
+) -> tuple[Stretch, Stretch]:
+    """Read the clocks at three times; give what lies between the outer and the first two."""
+    async with Redis.from_url(service.redis_url, protocol=2) as client:
+
+        async def look() -> tuple[Usage, int]:
+            statistics: Any = await client.info("commandstats")
+            xadds = statistics.get("cmdstat_xadd", {}).get("calls", 0)
+            return Usage.now(service), xadds
+
+        looks = []
+        for mark in marks:
+            await asyncio.sleep(max(0.0, mark - time.monotonic()))
+            looks.append(await look())
+            if mark == marks[1] and publishes:
+                reading.begin()
+    first, middle, last = looks
+    counted = Stretch(last[0].since(first[0]), last[1] - first[1])
+    return counted, Stretch(middle[0].since(first[0]), middle[1] - first[1])
+
+
+async def _ended(
+    service: Service, lines: Sequence[Line], speeches: Sequence[Speech], timing: Timing
+) -> Tally:
+    """End the calls; compare what they left with what was sent."""
+    for line, speech in zip(lines, speeches, strict=True):
+        seq = FIRST_SEQ + len(speech.messages)
+        stop = twilio.stop_message(speech.call.stream_sid, speech.call.call_sid, seq=seq)
+        line.write(client_frame(TEXT, stop.encode()))
+    sent = [len(written) for written in timing.written]
+    keys = [audio_key(speech.call.stream_sid) for speech in speeches]
+    async with Redis.from_url(service.redis_url, protocol=2) as client:
+        await _rest(client, keys, sum(sent))
+        for line in lines:
+            line.close()
+        await asyncio.wait([line.closed for line in lines], timeout=END_SECONDS)
+        for line in lines:
+            line.abort()
+        found = [await _entries(client, key) for key in keys]
+    heard = [speech.heard[:count] for speech, count in zip(speeches, sent, strict=True)]
+    return compare_all(zip(found, heard, strict=True))
+
+
+async def _rest(client: "Redis", keys: Sequence[str], expected: int) -> None:
+    """Wait until as many entries are there, or no more come."""
+    count, grew = 0, time.monotonic()
+    until = grew + REST_SECONDS
+    while (now := time.monotonic()) < until and now - grew < STALLED_SECONDS:
+        async with client.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.xlen(key)
+            present = sum(await pipeline.execute())
+        if present >= expected:
+            return
+        if present > count:
+            count, grew = present, now
+        await asyncio.sleep(0.2)
+
+
+async def _entries(client: "Redis", key: str) -> list[Found]:
+    entries: Any = await client.xrange(key)
     return [
-        twilio.media_message(
-            call.stream_sid,
-            payload,
-            seq=FIRST_SEQ + number,
-            chunk=1 + number,
-            timestamp=number * FRAME_MS,
-        ).encode()
-        for number, payload in enumerate(payloads)
+        Found(int(fields[b"seq"]) if b"seq" in fields else None, fields[b"audio"])
+        for _, fields in entries
+        if b"audio" in fields
     ]
 
 
-async def _speak(line: Line, begin: float) -> None:
-    for number, message in enumerate(line.frames):
-        due = begin + number * FRAME_SECONDS
-        ahead = due - time.perf_counter()
-        if ahead > 0:
-            await asyncio.sleep(ahead)
-        written = time.perf_counter()
-        try:
-            await line.socket.send(message, text=True)
-        except ConnectionClosed:
-            return
-        line.sent_at.append(written)
-        line.late.append(max(0.0, written - due))
-
-
-async def _hang_up(line: Line) -> None:
-    try:
-        async with asyncio.timeout(END_SECONDS):
-            await line.socket.send(line.stop)
-            await line.socket.wait_closed()
-    except (ConnectionClosed, TimeoutError):
-        # The missing receipt will tell.
-        return
-
-
-# -------------------------------------------------------------------- the results
-
-
-async def _receipts(redis_url: str, lines: Sequence[Line]) -> list[dict[str, Any]]:
-    """Fetch the receipts, those that come in time."""
-    found: dict[str, dict[str, Any]] = {}
-    deadline = time.perf_counter() + END_SECONDS
-    async with Redis.from_url(redis_url, protocol=2) as client:
-        while len(found) < len(lines) and time.perf_counter() < deadline:
-            for line in lines:
-                stream = line.call.stream_sid
-                if stream not in found:
-                    receipt: Any = await client.hget(record_key(stream), "receipt")
-                    if receipt is not None:
-                        found[stream] = json.loads(receipt)
-            await asyncio.sleep(0.1)
-    return list(found.values())
-
-
-def _summed_up(
-    lines: Sequence[Line],
-    reader: Reader,
-    receipts: Sequence[dict[str, Any]],
-    warnings: int,
-    usage: Usage,
-) -> FramesLoad:
-    latencies: list[float] = []
-    duplicated = reordered = foreign = 0
-    for line in lines:
-        seen: set[int] = set()
-        newest = 0
-        for seq, readable_at in reader.arrivals[line.call.stream_sid]:
-            place = seq - FIRST_SEQ
-            if not 0 <= place < len(line.sent_at):
-                foreign += 1
-                continue
-            if seq in seen:
-                duplicated += 1
-                continue
-            seen.add(seq)
-            reordered += seq < newest
-            newest = max(newest, seq)
-            latencies.append(readable_at - line.sent_at[place])
-    totals: Counter[str] = Counter()
-    for receipt in receipts:
-        for name in ("received", "published", "duplicates", "carrier_gaps", "seq_resets"):
-            totals[name] += receipt[name]
-        for name in ("dropped", "rejected"):
-            totals[name] += sum(receipt[name].values())
-    return FramesLoad(
-        calls=len(lines),
-        due=sum(len(line.frames) for line in lines),
-        sent=sum(len(line.sent_at) for line in lines),
-        readable=len(latencies),
-        duplicated=duplicated,
-        reordered=reordered,
-        foreign=foreign,
-        latencies=Latencies.of(latencies),
-        late=Latencies.of([late for line in lines for late in line.late]),
-        receipts=totals,
-        receipts_missing=len(lines) - len(receipts),
-        max_lag_ms=max((receipt["max_lag_ms"] for receipt in receipts), default=0),
-        warnings=warnings,
-        usage=usage,
-    )
+def _latencies(
+    speeches: Sequence[Speech],
+    followed: Sequence[Speech],
+    arrivals: Arrivals,
+    timing: Timing,
+    first: float,
+    last: float,
+) -> Iterator[float]:
+    """Pair what came to the reader with what was written between two times."""
+    places = {speech.call.stream_sid: place for place, speech in enumerate(speeches)}
+    for speech in followed:
+        sid = speech.call.stream_sid
+        written = timing.written[places[sid]]
+        for position, (seq, arrival) in enumerate(arrivals.get(audio_key(sid), ())):
+            number = position if seq is None else seq - FIRST_SEQ
+            if number < len(written) and first <= written[number] < last:
+                yield arrival - written[number]

@@ -3,20 +3,22 @@
 import os
 import platform
 import secrets
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 from redis import Redis
 
 from app.errors import LocalError
-from app.tools.embedded import EmbeddedRedis, free_port
+from app.tools.embedded import HOST, EmbeddedRedis, free_port
 
 NUMBER = "+15005550006"
 START_SECONDS = 20.0
@@ -53,10 +55,18 @@ class Cores:
         """Tell whether Redis has to run on the load generator's only core."""
         return len(self.load) == 1
 
+    def of_service(self, processes: int = 1) -> frozenset[int]:
+        """Give the cores of a service: all that there are when it has several processes."""
+        own = frozenset() if self.service is None else frozenset({self.service})
+        return own | self.load if processes > 1 or not own else own
+
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A running service to be measured, and the Redis it writes to."""
+    """A running service to be measured, and the Redis it writes to.
+
+    `media_url` is where calls go that no webhook sends; empty where one must be asked.
+    """
 
     url: str
     auth_token: str
@@ -67,6 +77,7 @@ class Service:
     redis_pid: int
     log: Path
     greeting_bytes: int
+    media_url: str = ""
 
     def warnings(self) -> int:
         """Count the lines logged since it was ready; its level is WARNING."""
@@ -125,60 +136,128 @@ def part_cores() -> Cores:
 
 
 @contextmanager
-def private_service(cores: Cores) -> Iterator[Service]:
+def private_service(cores: Cores, workers: int = 1) -> Iterator[Service]:
     """Run the service on its core, with an empty Redis of its own.
 
-    Signatures and tickets are enforced, as for a carrier.
+    Signatures and tickets are enforced, as for a carrier. Several workers have all cores.
 
     Raises:
         LocalError: one of the two did not start.
     """
-    with tempfile.TemporaryDirectory(prefix="media-bridge-bench-") as name:
-        directory = Path(name)
+    with private_directory() as directory:
         businesses = directory / "businesses.toml"
         businesses.write_text(BUSINESSES, encoding="utf-8")
-        with EmbeddedRedis(directory, persistent=False) as redis:
-            with Redis.from_url(redis.url) as client:
-                server = client.info("server")
-            port = free_port()
-            url, token = f"http://127.0.0.1:{port}", secrets.token_hex(16)
-            environment = {
-                "PATH": os.environ.get("PATH", ""),
-                "HOST": "127.0.0.1",
-                "PORT": str(port),
-                "PUBLIC_URL": url,
-                "REDIS_URL": redis.url,
-                "TWILIO_AUTH_TOKEN": token,
-                "SECRET_KEY": secrets.token_hex(32),
-                "BUSINESSES_FILE": str(businesses),
-                "MAX_CALLS": str(MAX_CALLS),
-                "LOG_LEVEL": "WARNING",
-            }
-            log = directory / "service.log"
-            with _process(environment, log, cores) as process:
-                _wait_until_ready(url, process, log)
-                yield Service(
-                    url=url,
-                    auth_token=token,
-                    number=NUMBER,
-                    redis_url=redis.url,
-                    redis_version=server["redis_version"],
-                    pid=process.pid,
-                    redis_pid=server["process_id"],
-                    log=log,
-                    greeting_bytes=log.stat().st_size,
-                )
+        url, token = f"http://{HOST}:{free_port()}", secrets.token_hex(16)
+        environment = {
+            "PUBLIC_URL": url,
+            "TWILIO_AUTH_TOKEN": token,
+            "SECRET_KEY": secrets.token_hex(32),
+            "BUSINESSES_FILE": str(businesses),
+            "MAX_CALLS": str(MAX_CALLS),
+            "LOG_LEVEL": "WARNING",
+        }
+        command = [sys.executable, "-m", "app", "serve", "--workers", str(workers)]
+        with running(command, environment, url, cores.of_service(workers), directory) as service:
+            _wait_until_ready(service)
+            yield replace(
+                service,
+                auth_token=token,
+                media_url="",
+                greeting_bytes=service.log.stat().st_size,
+            )
+
+
+@contextmanager
+def private_directory() -> Iterator[Path]:
+    """Make a directory for one service's files."""
+    with tempfile.TemporaryDirectory(prefix="media-bridge-bench-") as name:
+        yield Path(name)
+
+
+@contextmanager
+def running(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    url: str,
+    cores: frozenset[int],
+    directory: Path,
+) -> Iterator[Service]:
+    """Run a service until it accepts connections, with an empty Redis of its own.
+
+    It is told HOST, PORT and REDIS_URL, and what stands in `environment`.
+
+    Raises:
+        LocalError: one of the two did not start.
+    """
+    port = urlsplit(url).port or 0
+    with EmbeddedRedis(directory, persistent=False) as redis:
+        with Redis.from_url(redis.url) as client:
+            server = client.info("server")
+        known = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        known |= {"HOST": HOST, "PORT": str(port), "REDIS_URL": redis.url, **environment}
+        log = directory / "service.log"
+        with _process(command, known, log, cores) as process:
+            _wait_until_listening(port, process, log)
+            yield Service(
+                url=url,
+                auth_token="",
+                number=NUMBER,
+                redis_url=redis.url,
+                redis_version=server["redis_version"],
+                pid=process.pid,
+                redis_pid=server["process_id"],
+                log=log,
+                greeting_bytes=log.stat().st_size,
+                media_url=f"{url.replace('http', 'ws', 1)}/twilio-media",
+            )
+
+
+def family(pid: int) -> list[int]:
+    """List a process and all that descend from it.
+
+    Source: proc(5), /proc/PID/task/TID/children.
+    """
+    found = [pid]
+    for one in found:
+        for children in Path(f"/proc/{one}/task").glob("*/children"):
+            with suppress(OSError):
+                found += map(int, children.read_text(encoding="ascii").split())
+    return found
 
 
 def cpu_seconds(pid: int) -> float | None:
-    """Give the CPU time of a process, user and system (proc(5), /proc/PID/stat)."""
+    """Give the CPU time of a process and its descendants, all their threads, in ns' precision.
+
+    Threads that have ended are not in it. Source: the kernel's
+    Documentation/scheduler/sched-stats.rst, /proc/PID/task/TID/schedstat.
+    """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        return (
+            sum(
+                int(thread.read_text(encoding="ascii").split()[0])
+                for one in family(pid)
+                for thread in Path(f"/proc/{one}/task").glob("*/schedstat")
+            )
+            / 1e9
+        )
     except OSError:
         return None
-    # The name stands in parentheses and may hold any; after it, utime is the 12th.
-    utime, stime = stat.rpartition(")")[2].split()[11:13]
-    return (int(utime) + int(stime)) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_bytes(pid: int) -> int | None:
+    """Give the memory of a process and its descendants: shared pages in proportion (PSS).
+
+    Source: proc(5), /proc/PID/smaps_rollup.
+    """
+    total = 0
+    try:
+        for one in family(pid):
+            rollup = Path(f"/proc/{one}/smaps_rollup").read_text(encoding="ascii")
+            line = next(line for line in rollup.splitlines() if line.startswith("Pss:"))
+            total += int(line.split()[1]) * 1024
+    except (OSError, StopIteration):
+        return None
+    return total
 
 
 def queued_seconds(pid: int) -> float | None:
@@ -204,16 +283,11 @@ def cpu_model() -> str:
 
 @contextmanager
 def _process(
-    environment: dict[str, str], log: Path, cores: Cores
+    command: Sequence[str], environment: Mapping[str, str], log: Path, cores: frozenset[int]
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "app", "serve"], env=environment, stdout=output, stderr=output
-        )
+    with log.open("wb") as output, _on(cores):
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     try:
-        if cores.service is not None:
-            # Its later threads inherit this.
-            os.sched_setaffinity(process.pid, {cores.service})
         yield process
     finally:
         process.terminate()
@@ -224,15 +298,41 @@ def _process(
             process.wait()
 
 
-def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+@contextmanager
+def _on(cores: frozenset[int]) -> Iterator[None]:
+    """Start processes on other cores than ours: a child has its parent's from its first thread."""
+    if not cores or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    ours = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, ours)
+
+
+def _wait_until_listening(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
+        with suppress(OSError), socket.create_connection((HOST, port), timeout=1.0):
+            return
+        time.sleep(0.1)
+    raise LocalError(f"the service did not start; its log ends: {_ending(log)}")
+
+
+def _wait_until_ready(service: Service) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
         with suppress(httpx.HTTPError):
-            if httpx.get(f"{url}/health/ready").status_code == httpx.codes.OK:
+            if httpx.get(f"{service.url}/health/ready").status_code == httpx.codes.OK:
                 return
         time.sleep(0.1)
-    said = log.read_text(encoding="utf-8", errors="replace")[-500:]
-    raise LocalError(f"the service did not start; its log ends: {said or 'nothing'}")
+    raise LocalError(f"the service did not get ready; its log ends: {_ending(service.log)}")
+
+
+def _ending(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace")[-500:] or "nothing"
 
 
 def _difference(later: float | None, earlier: float | None) -> float | None:
