@@ -96,14 +96,15 @@ def compare(cores: Cores, asked: Sequence[Contender], work: Work, say: Say) -> C
         else:
             able.append(contender)
     rows = [Measured(contender, calls) for contender, calls in order(able, work.calls)]
+    going = list(rows)
     for number in range(work.rounds):
-        for row in list(rows):
+        for row in list(going):
             say(f"round {number + 1}: {row.contender.name}, {row.calls} calls ...")
             try:
                 _take_turn(cores, row, rows, work)
             except LocalError as error:
                 missing.append(f"{row.contender.name}, {row.calls} calls: {error}")
-                rows.remove(row)
+                going.remove(row)
     return Comparison([row for row in rows if row.loads], missing)
 
 

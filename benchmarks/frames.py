@@ -2,41 +2,37 @@
 
 import asyncio
 import gc
-import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-import httpx
 from redis.asyncio import Redis
-from twilio.request_validator import RequestValidator
 
-from app.audio import mulaw_to_pcm16
-from app.errors import LocalError
-from app.media import Track
 from app.pubsub.base import audio_key
-from app.tools.caller import FRAME_MS, Call, Carrier, StreamTarget, new_call, speech_frames
+from app.tools.caller import FRAME_MS
 from app.wire import twilio
+from benchmarks.dialing import dial
 from benchmarks.exact import FIRST_SEQ, Found, Tally, compare_all
-from benchmarks.host import Service, Usage, memory_bytes
+from benchmarks.host import Service, Usage
 from benchmarks.latency import Latencies
-from benchmarks.line import TEXT, Line, client_frame, connect
-from benchmarks.reader import Arrivals, Reader, reader
+from benchmarks.line import TEXT, Line, client_frame
+from benchmarks.processes import memory_bytes
+from benchmarks.reader import Reader, reader
+from benchmarks.speech import Speech, speeches_to
 
 FRAME_SECONDS = FRAME_MS / 1000
-DIALS_AT_ONCE = 10
 SETTLE_SECONDS = 0.5
 # How many calls the reader follows: it is to tell latencies, not to be a load itself.
 FOLLOWED = 20
 # A reader has to catch up first: what is written meanwhile does not count.
 CATCH_UP_SECONDS = 0.3
+# So long after the last frame that counts the reader reads on.
+LATE_SECONDS = 0.5
 # A service that has fallen behind gets so long for the rest, while it goes on.
 REST_SECONDS = 30.0
 STALLED_SECONDS = 3.0
 END_SECONDS = 10.0
-LOCALHOST = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +82,6 @@ class FramesLoad:
 
 
 @dataclass(frozen=True, slots=True)
-class Speech:
-    """One call: what is said in it, ready to be written, and what is to be read."""
-
-    call: Call
-    messages: list[bytes]
-    heard: list[bytes]
-
-
-@dataclass(frozen=True, slots=True)
 class Timing:
     """When each frame was written, by its call's place and its number; when the first was due."""
 
@@ -133,12 +120,12 @@ async def load_frames(
         LocalError: a call could not be placed.
     """
     lasts = max(warm_up + seconds, hold)
-    speeches = list(_speeches(service, calls, round(lasts / FRAME_SECONDS)))
-    followed = speeches[:: max(1, calls // FOLLOWED)] if publishes else []
-    keys = [audio_key(speech.call.stream_sid) for speech in followed]
-    with reader(service.redis_url, keys) as reading:
+    speeches = list(speeches_to(service.number, calls, round(lasts / FRAME_SECONDS)))
+    followed = range(0, calls, max(1, calls // FOLLOWED)) if publishes else ()
+    keys = [audio_key(speech.call.stream_sid) for speech in speeches]
+    with reader(service.redis_url, [keys[place] for place in followed]) as reading:
         empty = memory_bytes(service.pid)
-        lines = await _dial(service, speeches)
+        lines = await dial(service, speeches)
         # What the calls' beginnings left to do is not the frames' cost.
         await asyncio.sleep(SETTLE_SECONDS)
         collecting = gc.isenabled()
@@ -150,6 +137,8 @@ async def load_frames(
             async with asyncio.TaskGroup() as tasks:
                 speaking = tasks.create_task(_speak(lines, speeches, timing))
                 stretches = await _measure(service, marks, reading, publishes)
+                await asyncio.sleep(LATE_SECONDS)
+                ended = time.monotonic()
                 arrivals = reading.end()
                 await speaking
         finally:
@@ -157,9 +146,18 @@ async def load_frames(
                 gc.enable()
         full = memory_bytes(service.pid)
     hung_up = sum(not line.is_open for line in lines)
-    tally = await _ended(service, lines, speeches, timing) if publishes else Tally()
-    first, last = marks[1] + CATCH_UP_SECONDS * (quiet > 0), marks[2]
-    latencies = list(_latencies(speeches, followed, arrivals, timing, first, last))
+    tally = await _ended(service, lines, speeches, keys, timing.written) if publishes else Tally()
+    took = [
+        taken
+        for place in followed
+        for taken in latencies(
+            arrivals.get(keys[place], ()),
+            timing.written[place],
+            first=marks[1] + CATCH_UP_SECONDS,
+            last=marks[2],
+            ended=ended,
+        )
+    ]
     counted, quietly = stretches
     late = list(timing.late(marks[0], marks[2]))
     return FramesLoad(
@@ -168,8 +166,8 @@ async def load_frames(
         counted=counted if publishes else Stretch(counted.usage, len(late)),
         quiet=quietly,
         offered=len(late),
-        latencies=Latencies.of(latencies),
-        samples=len(latencies),
+        latencies=Latencies.of(took),
+        samples=len(took),
         late=Latencies.of(late),
         call_bytes=None if empty is None or full is None else (full - empty) / calls,
         hung_up=hung_up,
@@ -178,79 +176,6 @@ async def load_frames(
 
 
 # ---------------------------------------------------------------------- the calls
-
-
-def _speeches(service: Service, calls: int, frames: int) -> Iterator[Speech]:
-    """Make every frame of every call, masked: nothing of that is left for the paced part."""
-    speech = speech_frames()
-    decoded = {payload: mulaw_to_pcm16(payload) for payload in speech}
-    for place in range(calls):
-        call = new_call(service.number)
-        # Each call begins elsewhere in the speech.
-        payloads = list(itertools.islice(itertools.cycle(speech), place, place + frames))
-        messages = [
-            client_frame(
-                TEXT,
-                twilio.media_message(
-                    call.stream_sid,
-                    payload,
-                    seq=FIRST_SEQ + number,
-                    chunk=1 + number,
-                    timestamp=number * FRAME_MS,
-                ).encode(),
-            )
-            for number, payload in enumerate(payloads)
-        ]
-        yield Speech(call, messages, [decoded[payload] for payload in payloads])
-
-
-async def _dial(service: Service, speeches: Sequence[Speech]) -> list[Line]:
-    """Place the calls: webhook and ticket where there are, socket, `connected` and `start`."""
-    carrier = Carrier(service.url, service.auth_token)
-    few = asyncio.Semaphore(DIALS_AT_ONCE)
-
-    async def dial(client: httpx.AsyncClient, call: Call) -> Line:
-        async with few:
-            if service.media_url:
-                target = StreamTarget(service.media_url, {}, (Track.INBOUND,))
-            else:
-                target = await carrier.ring(client, call)
-            line = await _connect(service, target.url)
-            line.write(client_frame(TEXT, twilio.connected_message().encode()))
-            start = twilio.start_message(
-                call.stream_sid,
-                call.call_sid,
-                account_sid=call.account_sid,
-                tracks=target.tracks,
-                params=target.parameters,
-            )
-            line.write(client_frame(TEXT, start.encode()))
-        return line
-
-    try:
-        async with httpx.AsyncClient() as client:
-            return await asyncio.gather(*(dial(client, speech.call) for speech in speeches))
-    except httpx.HTTPError as error:
-        raise LocalError(f"a call could not be placed: {error!r}") from error
-
-
-async def connect_media(service: Service, source: str) -> Line:
-    """Open a media socket for which no webhook was asked, from a loopback address.
-
-    Raises:
-        LocalError: it was refused.
-    """
-    url = service.media_url or service.url.replace("http", "ws", 1) + "/twilio-media"
-    return await _connect(service, url, source)
-
-
-async def _connect(service: Service, url: str, source: str = LOCALHOST) -> Line:
-    parts = urlsplit(url)
-    headers = {}
-    if service.auth_token:
-        sign = RequestValidator(service.auth_token).compute_signature
-        headers["X-Twilio-Signature"] = sign(url, {})
-    return await connect(parts.hostname or "", parts.port or 80, parts.path, headers, source=source)
 
 
 async def _speak(lines: Sequence[Line], speeches: Sequence[Speech], timing: Timing) -> None:
@@ -294,7 +219,7 @@ async def _measure(
         for mark in marks:
             await asyncio.sleep(max(0.0, mark - time.monotonic()))
             looks.append(await look())
-            if mark == marks[1] and publishes:
+            if len(looks) == 2 and publishes:
                 reading.begin()
     first, middle, last = looks
     counted = Stretch(last[0].since(first[0]), last[1] - first[1])
@@ -302,15 +227,18 @@ async def _measure(
 
 
 async def _ended(
-    service: Service, lines: Sequence[Line], speeches: Sequence[Speech], timing: Timing
+    service: Service,
+    lines: Sequence[Line],
+    speeches: Sequence[Speech],
+    keys: Sequence[str],
+    written: Sequence[Sequence[float]],
 ) -> Tally:
     """End the calls; compare what they left with what was sent."""
     for line, speech in zip(lines, speeches, strict=True):
         seq = FIRST_SEQ + len(speech.messages)
         stop = twilio.stop_message(speech.call.stream_sid, speech.call.call_sid, seq=seq)
         line.write(client_frame(TEXT, stop.encode()))
-    sent = [len(written) for written in timing.written]
-    keys = [audio_key(speech.call.stream_sid) for speech in speeches]
+    sent = [len(of_call) for of_call in written]
     async with Redis.from_url(service.redis_url, protocol=2) as client:
         await _rest(client, keys, sum(sent))
         for line in lines:
@@ -348,20 +276,22 @@ async def _entries(client: "Redis", key: str) -> list[Found]:
     ]
 
 
-def _latencies(
-    speeches: Sequence[Speech],
-    followed: Sequence[Speech],
-    arrivals: Arrivals,
-    timing: Timing,
+def latencies(
+    arrivals: Sequence[tuple[int | None, float]],
+    written: Sequence[float],
+    *,
     first: float,
     last: float,
+    ended: float,
 ) -> Iterator[float]:
-    """Pair what came to the reader with what was written between two times."""
-    places = {speech.call.stream_sid: place for place, speech in enumerate(speeches)}
-    for speech in followed:
-        sid = speech.call.stream_sid
-        written = timing.written[places[sid]]
-        for position, (seq, arrival) in enumerate(arrivals.get(audio_key(sid), ())):
-            number = position if seq is None else seq - FIRST_SEQ
-            if number < len(written) and first <= written[number] < last:
-                yield arrival - written[number]
+    """Tell for each frame of one call, written between two times, how long it took to come.
+
+    One that had not come when the reader ended took at least so long: to leave it out
+    would flatter whoever falls behind.
+    """
+    came: dict[int, float] = {}
+    for position, (seq, arrival) in enumerate(arrivals):
+        came.setdefault(position if seq is None else seq - FIRST_SEQ, arrival)
+    for number, begun in enumerate(written):
+        if first <= begun < last:
+            yield came.get(number, ended) - begun

@@ -77,7 +77,7 @@ async def load_beside(
             for _ in range(attackers)
             if attack is not None
         ]
-        load = await load_frames(service, calls=calls, seconds=seconds)
+        load = await load_frames(service, calls=calls, seconds=seconds, quiet=0.0)
         closed = [seconds for found in await asyncio.gather(*strikes) for seconds in found]
     peak = _memory(service.pid, "VmHWM")
     rss = peak - before if peak is not None and before is not None else None

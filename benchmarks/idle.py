@@ -2,9 +2,10 @@
 
 import asyncio
 
-from benchmarks.frames import connect_media
-from benchmarks.host import Service, memory_bytes
+from benchmarks.dialing import connect_media
+from benchmarks.host import Service
 from benchmarks.line import Line
+from benchmarks.processes import memory_bytes
 
 SOCKETS = 500
 AT_ONCE = 20

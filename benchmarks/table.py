@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from statistics import median
 
 from benchmarks.comparison import FRAMES_A_SECOND, KEPT_UP, Comparison, Measured
-from benchmarks.host import Cores, Usage, cpu_model
+from benchmarks.host import Cores, Usage
+from benchmarks.processes import cpu_model
 from benchmarks.webhook import WebhookLoad
 
 WEBHOOK_P99_MS = 50
@@ -138,7 +139,7 @@ def _notes(row: Measured, cores: Cores) -> Iterator[str]:
     if row.contender.most_calls == row.calls:
         yield f"{who}: fewer than the others, because it carries fewer"
     if not all(load.tally.numbered for load in row.loads):
-        yield f"{who}: its entries have no number: only their count and audio are compared"
+        yield f"{who}: its entries have no number; their count and audio are compared"
     if (kept_up := row.kept_up()) < KEPT_UP:
         yield f"{who}: did not keep up: {kept_up:.0%} of the frames were taken in their time"
     if foreign := sum(load.tally.foreign for load in row.loads):
@@ -149,8 +150,8 @@ def _notes(row: Measured, cores: Cores) -> Iterator[str]:
     late = max(load.late.p99 for load in row.loads)
     if busy > GENERATOR_LIMIT or late > GENERATOR_LATE_MS:
         yield (
-            f"{who}: CAUTION, the load generator may have been the limit: its core {busy:.0%} busy, "
-            f"frames late by {late:.1f} ms (p99)"
+            f"{who}: CAUTION, the load generator may have been the limit: "
+            f"its core {busy:.0%} busy, frames late by {late:.1f} ms (p99)"
         )
     waited = max((load.usage.kept_waiting or 0.0) / load.usage.wall for load in row.loads)
     if waited > SPREAD:
@@ -170,7 +171,7 @@ def _verdicts(comparison: Comparison, calls: Sequence[int]) -> Iterator[tuple[st
         for other, limit, then in ((NODE, 0.40, 0.30), (FLOOR, 2.5, 2.0)):
             ratio = comparison.ratio(ours, other)
             if not math.isnan(ratio):
-                what = f"CPU a frame of the {other} row's at most {limit:g}, then {then:g}; {number} calls"
+                what = f"CPU a frame at most {limit:g}, then {then:g} of {other}'s; {number} calls"
                 yield _verdict(what, ratio, limit, "", 2, then)
         p99 = median(load.latencies.p99 for load in ours.loads)
         if not math.isnan(p99):

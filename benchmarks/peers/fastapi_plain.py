@@ -11,7 +11,8 @@ from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 MAX_ENTRIES = 3000  # a minute
 
 app = FastAPI()
-client = redis.from_url(os.environ["REDIS_URL"])
+# Each call that waits has a connection, and redis-py's own limit is 100.
+client = redis.from_url(os.environ["REDIS_URL"], max_connections=2000)
 
 
 def linear(code: int) -> int:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from benchmarks.host import queued_seconds
+from benchmarks.processes import queued_seconds
 from tests.chaos.exactness import Tally, judge_all
 from tests.chaos.faults import Fault
 from tests.chaos.load import live_calls

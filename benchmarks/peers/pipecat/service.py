@@ -21,7 +21,8 @@ MAX_ENTRIES = 3000  # a minute
 
 logger.remove()
 app = FastAPI()
-client = redis.from_url(os.environ["REDIS_URL"])
+# Each call that waits has a connection, and redis-py's own limit is 100.
+client = redis.from_url(os.environ["REDIS_URL"], max_connections=2000)
 
 
 class Publisher(FrameProcessor):

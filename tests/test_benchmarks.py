@@ -1,0 +1,321 @@
+"""The benchmark's own arithmetic: what it sends, compares, counts and prints."""
+
+import asyncio
+import base64
+import json
+import math
+from collections.abc import Sequence
+
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+
+from app.audio import mulaw_to_pcm16
+from app.errors import LocalError
+from benchmarks.comparison import Comparison, Measured, order
+from benchmarks.contenders import NODE, contenders
+from benchmarks.exact import FIRST_SEQ, Found, Tally, compare, compare_all
+from benchmarks.frames import FramesLoad, Stretch, Timing, latencies, load_frames
+from benchmarks.host import Cores, Usage, private_service
+from benchmarks.latency import Latencies
+from benchmarks.line import TEXT, client_frame, connect, take_frame
+from benchmarks.speech import speeches_to
+from benchmarks.table import comparison_lines, markdown, spread
+
+CORES = Cores(1, frozenset({0}))
+
+# --------------------------------------------------------------------------- frames
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
+async def test_a_peer_reads_what_a_client_frame_holds(size: int) -> None:
+    got: asyncio.Future[str | bytes] = asyncio.get_running_loop().create_future()
+
+    async def peer(socket: ServerConnection) -> None:
+        got.set_result(await socket.recv())
+        await socket.wait_closed()
+
+    async with serve(peer, "127.0.0.1", 0) as server:
+        line = await connect("127.0.0.1", server.sockets[0].getsockname()[1], "/", {})
+        line.write(client_frame(TEXT, b"x" * size))
+        assert await asyncio.wait_for(got, 10) == "x" * size
+        line.close()
+        await asyncio.wait_for(line.closed, 10)
+
+
+async def test_pings_are_answered() -> None:
+    answered = asyncio.Event()
+
+    async def peer(socket: ServerConnection) -> None:
+        await (await socket.ping(b"there?"))
+        answered.set()
+
+    async with serve(peer, "127.0.0.1", 0) as server:
+        line = await connect("127.0.0.1", server.sockets[0].getsockname()[1], "/", {})
+        await asyncio.wait_for(answered.wait(), 10)
+        await asyncio.wait_for(line.closed, 10)
+        assert not line.is_open
+
+
+async def test_a_refused_handshake_is_an_error() -> None:
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(peer, "127.0.0.1", 0) as server:
+        with pytest.raises(LocalError, match="403"):
+            await connect("127.0.0.1", server.sockets[0].getsockname()[1], "/", {})
+
+
+@pytest.mark.parametrize("size", [0, 125, 126, 70_000])
+def test_a_servers_frame_is_taken_when_it_is_whole(size: int) -> None:
+    length = (
+        bytes([size])
+        if size < 126
+        else b"\x7e" + size.to_bytes(2)
+        if size < 65_536
+        else b"\x7f" + size.to_bytes(8)
+    )
+    received = bytearray(b"\x82" + length + b"y" * size)
+    whole = bytes(received)
+    del received[-1]
+    assert take_frame(received) is None
+    received[:] = whole + b"rest"
+    assert take_frame(received) == (2, b"y" * size)
+    assert received == b"rest"
+
+
+def unmasked(frame: bytes) -> bytes:
+    key, masked = frame[4:8], frame[8:]
+    return bytes(byte ^ key[place % 4] for place, byte in enumerate(masked))
+
+
+def test_every_frame_of_a_call_is_numbered_masked_and_its_audio_known() -> None:
+    speech, other = speeches_to("+15005550006", 2, 100)
+    assert speech.call.stream_sid != other.call.stream_sid
+    assert len({frame[4:8] for frame in speech.messages}) > 90  # random masks
+    for place, (frame, heard) in enumerate(zip(speech.messages, speech.heard, strict=True)):
+        message = json.loads(unmasked(frame))
+        assert message["sequenceNumber"] == str(FIRST_SEQ + place)
+        assert message["media"]["timestamp"] == str(20 * place)
+        payload = base64.b64decode(message["media"]["payload"])
+        assert len(payload) == 160
+        assert mulaw_to_pcm16(payload) == heard
+
+
+# ------------------------------------------------------------------------ exactness
+
+SENT = [b"a", b"b", b"c", b"d"]
+READ = [Found(FIRST_SEQ + place, audio) for place, audio in enumerate(SENT)]
+A, B, C, D = READ
+
+
+@pytest.mark.parametrize(
+    ("entries", "tally"),
+    [
+        pytest.param(READ, Tally(4, 4), id="all of it"),
+        pytest.param([], Tally(4, 0), id="nothing"),
+        pytest.param([A, C, D], Tally(4, 3), id="one lost"),
+        pytest.param([A, B, B, C, D], Tally(4, 4, duplicated=1), id="one doubled"),
+        pytest.param([A, C, B, D], Tally(4, 4, reordered=1), id="one moved"),
+        pytest.param([A, B, C, Found(D.seq, b"x")], Tally(4, 3, foreign=1), id="other audio"),
+        pytest.param([*READ, Found(99, b"a")], Tally(4, 4, foreign=1), id="never sent"),
+        pytest.param([Found(1, b"a"), *READ], Tally(4, 4, foreign=1), id="before the first"),
+        pytest.param(
+            [Found(None, audio) for audio in SENT], Tally(4, 4, numbered=False), id="no numbers"
+        ),
+        pytest.param(
+            [Found(None, audio) for audio in b"a b d".split()],
+            Tally(4, 2, foreign=1, numbered=False),
+            id="no numbers, one lost",
+        ),
+    ],
+)
+def test_entries_are_compared_with_what_was_sent(entries: Sequence[Found], tally: Tally) -> None:
+    assert compare(entries, SENT) == tally
+    assert tally.lost == 4 - tally.readable
+
+
+def test_calls_add_up_and_one_without_numbers_marks_them_all() -> None:
+    nameless = [Found(None, audio) for audio in SENT]
+    assert compare_all([(READ, SENT), ([A, B], SENT), (nameless, SENT)]) == Tally(
+        12, 10, numbered=False
+    )
+
+
+# ------------------------------------------------------------------------ latencies
+
+
+def test_a_latency_runs_from_write_to_arrival_of_the_same_frame() -> None:
+    written = [1.0, 2.0, 3.0, 4.0]
+    arrivals = [(FIRST_SEQ, 1.5), (FIRST_SEQ + 2, 3.25), (FIRST_SEQ + 1, 3.5)]
+    took = list(latencies(arrivals, written, first=1.0, last=4.0, ended=9.0))
+    assert took == [0.5, 1.5, 0.25]
+
+
+def test_a_frame_that_did_not_come_took_until_the_reader_ended() -> None:
+    took = list(latencies([(FIRST_SEQ, 1.5)], [1.0, 2.0], first=0.0, last=5.0, ended=7.0))
+    assert took == [0.5, 5.0]
+
+
+def test_entries_without_numbers_are_paired_by_place() -> None:
+    took = list(latencies([(None, 1.5), (None, 2.75)], [1.0, 2.0], first=2.0, last=5.0, ended=7.0))
+    assert took == [0.75]
+
+
+def test_lateness_is_against_the_time_of_each_call_and_frame() -> None:
+    timing = Timing(10.0, [[10.0, 10.021], [10.01, 10.032]])
+    assert list(timing.late(10.0, 11.0)) == pytest.approx([0.0, 0.001, 0.0, 0.002])
+    assert list(timing.late(10.02, 10.03)) == pytest.approx([0.001])
+
+
+def test_percentiles_are_values_that_occurred() -> None:
+    shown = Latencies.of([number / 1000 for number in range(1, 1001)])
+    assert (shown.p50, shown.p99, shown.p999, shown.longest) == pytest.approx((500, 990, 999, 1000))
+    assert math.isnan(Latencies.of([]).p50)
+
+
+# ------------------------------------------------------------------------- the table
+
+
+def load(
+    micros: float,
+    *,
+    calls: int = 100,
+    tally: Tally | None = None,
+    offered: int = 1000,
+    late: float = 0.001,
+    generator: float = 1.0,
+) -> FramesLoad:
+    usage = Usage(10.0, micros * 1000 / 1e6, 0.005, generator, 0.0)
+    return FramesLoad(
+        calls=calls,
+        tally=tally or Tally(1000, 1000),
+        counted=Stretch(usage, 1000),
+        quiet=Stretch(usage, 1000),
+        offered=offered,
+        latencies=Latencies.of([0.005]),
+        samples=1,
+        late=Latencies.of([late]),
+        call_bytes=100 * 1024,
+        hung_up=0,
+        warnings=0,
+    )
+
+
+def drawn(**loads: FramesLoad | list[FramesLoad]) -> str:
+    known = contenders(2)
+    rows = [
+        Measured(known[name], of[0].calls, of, 20 * 1024)
+        for name, of in ((n, o if isinstance(o, list) else [o]) for n, o in loads.items())
+    ]
+    return "\n".join(comparison_lines(Comparison(rows, ["pipecat: no network"]), CORES))
+
+
+def cells(table: str, title: str) -> list[str]:
+    line = next(line for line in table.splitlines() if line.startswith(f"| {title}"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_a_row_has_its_ratios_to_node_and_the_floor() -> None:
+    table = drawn(ours=load(15.0), node=load(50.0), floor=load(7.5))
+    assert cells(table, "**ours**")[1:6] == ["100", "15.0", "0.30", "2.00", "1,333"]
+    assert cells(table, "**ours**")[9:12] == ["5.0", "20, 100", "0, 0, 0"]
+
+
+def test_without_node_there_is_no_ratio_and_no_verdict_on_it() -> None:
+    table = drawn(ours=load(15.0), floor=load(7.5))
+    assert cells(table, "**ours**")[3] == "–"
+    assert "node's" not in table
+    assert "- pipecat: no network." in table
+
+
+@pytest.mark.parametrize(
+    ("micros", "verdict"),
+    [(15.0, "held, both"), (20.0, "held"), (20.1, "**not held**")],
+)
+def test_a_figure_is_held_or_not(micros: float, verdict: str) -> None:
+    table = drawn(ours=load(micros), node=load(50.0))
+    assert cells(table, "CPU a frame at most 0.4")[-1] == verdict
+
+
+def test_one_altered_frame_breaks_exactness() -> None:
+    whole = "none lost, doubled, moved or altered; 100 calls"
+    assert cells(drawn(ours=load(9)), whole)[-1] == "held"
+    for fault in (Tally(9, 8), Tally(9, 9, duplicated=1), Tally(9, 9, foreign=1)):
+        assert cells(drawn(ours=load(9, tally=fault)), whole)[-1] == "**not held**"
+
+
+def test_workers_are_compared_at_as_many_calls_for_each() -> None:
+    table = drawn(ours=load(20.0), workers=load(24.0, calls=200))
+    assert cells(table, "CPU a frame with 2 workers, 200 calls")[1:] == ["1.20", "**not held**"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"offered": 2000}, "did not keep up: 50%"),
+        ({"late": 0.006}, "CAUTION"),
+        ({"generator": 8.5}, "CAUTION"),
+        ({"tally": Tally(9, 9, numbered=False)}, "no number"),
+    ],
+)
+def test_what_bends_a_row_is_said(changed: dict[str, float], said: str) -> None:
+    assert said not in drawn(fastapi=load(50.0))
+    assert said in drawn(fastapi=load(50.0, **changed))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([20.0], "20.0"),
+        ([20.0, 21.0], "20.5"),
+        ([20.0, 30.0], "25.0 (20.0–30.0)"),
+        ([20.0, math.nan], "–"),
+        ([], "–"),
+    ],
+)
+def test_rounds_are_shown_by_their_median_and_where_they_differ_their_range(
+    values: Sequence[float], shown: str
+) -> None:
+    assert spread(values) == shown
+
+
+def test_the_columns_of_a_table_are_aligned() -> None:
+    assert markdown(("a", "long"), [("wide one", "x")]) == [
+        "| a        | long |",
+        "| -------- | ---- |",
+        "| wide one | x    |",
+    ]
+
+
+def test_who_carries_fewer_calls_has_one_turn_with_these() -> None:
+    known = contenders(2)
+    asked = [known["ours"], known["workers"], known["pipecat"]]
+    turns = [(contender.name, calls) for contender, calls in order(asked, [100, 300])]
+    assert turns == [
+        ("ours", 100),
+        ("workers", 200),
+        ("pipecat", 20),
+        ("ours", 300),
+        ("workers", 600),
+    ]
+
+
+# ------------------------------------------------------------------------ for real
+
+
+def test_the_lock_of_the_node_peer_names_no_registry() -> None:
+    lock = json.loads((NODE / "package-lock.json").read_text(encoding="utf-8"))
+    assert len(lock["packages"]) > 10
+    assert not [name for name, package in lock["packages"].items() if "resolved" in package]
+
+
+async def test_a_load_on_the_service_itself_is_whole() -> None:
+    with private_service(Cores(None, frozenset())) as service:
+        found = await load_frames(service, calls=3, seconds=1.0, warm_up=0.2)
+    assert found.tally == Tally(sent=180, readable=180)
+    assert found.counted.frames > 0
+    assert found.samples > 0
+    assert found.hung_up == 0
