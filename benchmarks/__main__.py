@@ -43,7 +43,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--only", choices=("webhook", "frames"), help="measure this alone")
     parser.add_argument("--quick", action="store_true", help="a short look: 100 calls, one round")
     parser.add_argument("--calls", type=_positive, nargs="+", help="live calls (100 300)")
-    parser.add_argument("--seconds", type=_positive, help="length of each load (8)")
+    parser.add_argument("--seconds", type=_positive, help="length of each load (6)")
     parser.add_argument("--rounds", type=_positive, help="turns that each contender has (2)")
     parser.add_argument(
         "--contenders", nargs="+", choices=list(contenders(2)), help="measure these (all)"
@@ -54,7 +54,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--rate", type=_positive, default=200, help="webhook requests a second")
     asked = parser.parse_args()
     asked.calls = asked.calls or ([100] if asked.quick else [100, 300])
-    asked.seconds = asked.seconds or (4 if asked.quick else 8)
+    asked.seconds = asked.seconds or (4 if asked.quick else 6)
     asked.rounds = asked.rounds or (1 if asked.quick else 2)
     if asked.only != "webhook" and asked.seconds > MOST_SECONDS:
         parser.error(f"--seconds: at most {MOST_SECONDS} with live calls")

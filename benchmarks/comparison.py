@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from statistics import median
 
 import uvloop
+from redis.exceptions import RedisError
 
-from app.errors import LocalError
+from app.errors import BridgeError
 from benchmarks.contenders import Contender
 from benchmarks.frames import FramesLoad, load_frames
 from benchmarks.host import Cores
@@ -102,7 +103,7 @@ def compare(cores: Cores, asked: Sequence[Contender], work: Work, say: Say) -> C
             say(f"round {number + 1}: {row.contender.name}, {row.calls} calls ...")
             try:
                 _take_turn(cores, row, rows, work)
-            except LocalError as error:
+            except (BridgeError, RedisError, OSError) as error:
                 missing.append(f"{row.contender.name}, {row.calls} calls: {error}")
                 going.remove(row)
     return Comparison([row for row in rows if row.loads], missing)

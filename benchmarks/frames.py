@@ -18,7 +18,7 @@ from benchmarks.host import Service, Usage
 from benchmarks.latency import Latencies
 from benchmarks.line import TEXT, Line, client_frame
 from benchmarks.processes import memory_bytes
-from benchmarks.reader import Reader, reader
+from benchmarks.reader import Arrivals, Reader, reader
 from benchmarks.speech import Speech, speeches_to
 
 FRAME_SECONDS = FRAME_MS / 1000
@@ -55,7 +55,9 @@ class FramesLoad:
     from Redis. `latencies` run from a frame's write to the socket to the reply that
     brought it to the reader, for the calls it followed: `samples` of them. `late` is
     by how much the generator missed its own schedule. `offered` frames were sent
-    during `counted`. `call_bytes` is the memory that a live call took.
+    during `counted`. `call_bytes` is the memory that a live call took. Where entries were
+    still coming when the wait for them was over, it is `unfinished`, and what is lost
+    is not known.
     """
 
     calls: int
@@ -68,6 +70,7 @@ class FramesLoad:
     late: Latencies
     call_bytes: float | None
     hung_up: int
+    unfinished: bool
     warnings: int
 
     @property
@@ -98,6 +101,16 @@ class Timing:
             for number, written in enumerate(of_call):
                 if first <= written < last:
                     yield written - self.due(place, number)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was seen while the calls spoke; `ended` is when the reader did."""
+
+    counted: Stretch
+    quiet: Stretch
+    arrivals: Arrivals
+    ended: float
 
 
 async def load_frames(
@@ -134,43 +147,41 @@ async def load_frames(
         timing = Timing(begin, [[] for _ in speeches])
         marks = [begin + warm_up, begin + warm_up + quiet * seconds, begin + warm_up + seconds]
         try:
-            async with asyncio.TaskGroup() as tasks:
-                speaking = tasks.create_task(_speak(lines, speeches, timing))
-                stretches = await _measure(service, marks, reading, publishes)
-                await asyncio.sleep(LATE_SECONDS)
-                ended = time.monotonic()
-                arrivals = reading.end()
-                await speaking
+            _, seen = await asyncio.gather(
+                _speak(lines, speeches, timing), _watch(service, marks, reading, publishes)
+            )
         finally:
             if collecting:
                 gc.enable()
         full = memory_bytes(service.pid)
     hung_up = sum(not line.is_open for line in lines)
-    tally = await _ended(service, lines, speeches, keys, timing.written) if publishes else Tally()
+    tally, unfinished = Tally(), False
+    if publishes:
+        tally, unfinished = await _ended(service, lines, speeches, keys, timing.written)
     took = [
         taken
         for place in followed
         for taken in latencies(
-            arrivals.get(keys[place], ()),
+            seen.arrivals.get(keys[place], ()),
             timing.written[place],
             first=marks[1] + CATCH_UP_SECONDS,
             last=marks[2],
-            ended=ended,
+            ended=seen.ended,
         )
     ]
-    counted, quietly = stretches
     late = list(timing.late(marks[0], marks[2]))
     return FramesLoad(
         calls=calls,
         tally=tally,
-        counted=counted if publishes else Stretch(counted.usage, len(late)),
-        quiet=quietly,
+        counted=seen.counted if publishes else Stretch(seen.counted.usage, len(late)),
+        quiet=seen.quiet,
         offered=len(late),
         latencies=Latencies.of(took),
         samples=len(took),
         late=Latencies.of(late),
         call_bytes=None if empty is None or full is None else (full - empty) / calls,
         hung_up=hung_up,
+        unfinished=unfinished,
         warnings=service.warnings(),
     )
 
@@ -201,13 +212,10 @@ async def _speak(lines: Sequence[Line], speeches: Sequence[Speech], timing: Timi
         await asyncio.sleep(0.001)
 
 
-async def _measure(
-    service: Service,
-    marks: Sequence[float],
-    reading: Reader,
-    publishes: bool,
-) -> tuple[Stretch, Stretch]:
-    """Read the clocks at three times; give what lies between the outer and the first two."""
+async def _watch(
+    service: Service, marks: Sequence[float], reading: Reader, publishes: bool
+) -> Seen:
+    """Look at the clocks at three times; read from Redis from the second to after the third."""
     async with Redis.from_url(service.redis_url, protocol=2) as client:
 
         async def look() -> tuple[Usage, int]:
@@ -221,9 +229,15 @@ async def _measure(
             looks.append(await look())
             if len(looks) == 2 and publishes:
                 reading.begin()
+    await asyncio.sleep(LATE_SECONDS)
+    ended = time.monotonic()
     first, middle, last = looks
-    counted = Stretch(last[0].since(first[0]), last[1] - first[1])
-    return counted, Stretch(middle[0].since(first[0]), middle[1] - first[1])
+    return Seen(
+        counted=Stretch(last[0].since(first[0]), last[1] - first[1]),
+        quiet=Stretch(middle[0].since(first[0]), middle[1] - first[1]),
+        arrivals=reading.end(),
+        ended=ended,
+    )
 
 
 async def _ended(
@@ -232,15 +246,15 @@ async def _ended(
     speeches: Sequence[Speech],
     keys: Sequence[str],
     written: Sequence[Sequence[float]],
-) -> Tally:
-    """End the calls; compare what they left with what was sent."""
+) -> tuple[Tally, bool]:
+    """End the calls; compare what they left with what was sent, and tell if more may come."""
     for line, speech in zip(lines, speeches, strict=True):
         seq = FIRST_SEQ + len(speech.messages)
         stop = twilio.stop_message(speech.call.stream_sid, speech.call.call_sid, seq=seq)
         line.write(client_frame(TEXT, stop.encode()))
     sent = [len(of_call) for of_call in written]
     async with Redis.from_url(service.redis_url, protocol=2) as client:
-        await _rest(client, keys, sum(sent))
+        unfinished = await _rest(client, keys, sum(sent))
         for line in lines:
             line.close()
         await asyncio.wait([line.closed for line in lines], timeout=END_SECONDS)
@@ -248,11 +262,11 @@ async def _ended(
             line.abort()
         found = [await _entries(client, key) for key in keys]
     heard = [speech.heard[:count] for speech, count in zip(speeches, sent, strict=True)]
-    return compare_all(zip(found, heard, strict=True))
+    return compare_all(zip(found, heard, strict=True)), unfinished
 
 
-async def _rest(client: "Redis", keys: Sequence[str], expected: int) -> None:
-    """Wait until as many entries are there, or no more come."""
+async def _rest(client: "Redis", keys: Sequence[str], expected: int) -> bool:
+    """Wait until as many entries are there, or no more come; tell if some came to the last."""
     count, grew = 0, time.monotonic()
     until = grew + REST_SECONDS
     while (now := time.monotonic()) < until and now - grew < STALLED_SECONDS:
@@ -261,10 +275,11 @@ async def _rest(client: "Redis", keys: Sequence[str], expected: int) -> None:
                 pipeline.xlen(key)
             present = sum(await pipeline.execute())
         if present >= expected:
-            return
+            return False
         if present > count:
             count, grew = present, now
         await asyncio.sleep(0.2)
+    return now - grew < STALLED_SECONDS
 
 
 async def _entries(client: "Redis", key: str) -> list[Found]:

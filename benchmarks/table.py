@@ -98,7 +98,7 @@ def comparison_lines(comparison: Comparison, cores: Cores) -> Iterator[str]:
 def _cells(comparison: Comparison, row: Measured) -> list[str]:
     cpu = row.cpu()
     publishes = row.contender.publishes
-    memory = [NOTHING if held is None else f"{held / 1024:.0f}" for held in _memory(row)]
+    memory = [NOTHING if held is None else str(round(held / 1024)) for held in _memory(row)]
     return [
         row.contender.title,
         str(row.calls),
@@ -126,12 +126,14 @@ def _ratio(ratio: float) -> str:
 
 
 def _faults(row: Measured) -> str:
-    lost = sum(load.lost for load in row.loads)
+    lost = f"{sum(load.lost for load in row.loads):,}"
+    if any(load.unfinished for load in row.loads):
+        lost = NOTHING
     if not all(load.tally.numbered for load in row.loads):
-        return f"{lost:,}, {NOTHING}, {NOTHING}"
+        return f"{lost}, {NOTHING}, {NOTHING}"
     doubled = sum(load.tally.duplicated for load in row.loads)
     moved = sum(load.tally.reordered for load in row.loads)
-    return f"{lost:,}, {doubled:,}, {moved:,}"
+    return f"{lost}, {doubled:,}, {moved:,}"
 
 
 def _notes(row: Measured, cores: Cores) -> Iterator[str]:
@@ -142,6 +144,8 @@ def _notes(row: Measured, cores: Cores) -> Iterator[str]:
         yield f"{who}: its entries have no number; their count and audio are compared"
     if (kept_up := row.kept_up()) < KEPT_UP:
         yield f"{who}: did not keep up: {kept_up:.0%} of the frames were taken in their time"
+    if missing := sum(load.lost for load in row.loads if load.unfinished):
+        yield f"{who}: {missing:,} frames were still on their way when the wait for them was over"
     if foreign := sum(load.tally.foreign for load in row.loads):
         yield f"{who}: {foreign:,} entries are of no frame, or have other audio"
     if hung_up := sum(load.hung_up for load in row.loads):

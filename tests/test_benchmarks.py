@@ -187,6 +187,7 @@ def load(
     offered: int = 1000,
     late: float = 0.001,
     generator: float = 1.0,
+    unfinished: bool = False,
 ) -> FramesLoad:
     usage = Usage(10.0, micros * 1000 / 1e6, 0.005, generator, 0.0)
     return FramesLoad(
@@ -200,6 +201,7 @@ def load(
         late=Latencies.of([late]),
         call_bytes=100 * 1024,
         hung_up=0,
+        unfinished=unfinished,
         warnings=0,
     )
 
@@ -245,6 +247,14 @@ def test_one_altered_frame_breaks_exactness() -> None:
     assert cells(drawn(ours=load(9)), whole)[-1] == "held"
     for fault in (Tally(9, 8), Tally(9, 9, duplicated=1), Tally(9, 9, foreign=1)):
         assert cells(drawn(ours=load(9, tally=fault)), whole)[-1] == "**not held**"
+
+
+def test_what_was_still_coming_is_not_called_lost() -> None:
+    table = drawn(fastapi=load(50.0, tally=Tally(1000, 900), unfinished=True))
+    assert cells(table, "FastAPI")[11] == "–, 0, 0"
+    assert "100 frames were still on their way" in table
+    table = drawn(fastapi=load(50.0, tally=Tally(1000, 900)))
+    assert cells(table, "FastAPI")[11] == "100, 0, 0"
 
 
 def test_workers_are_compared_at_as_many_calls_for_each() -> None:
