@@ -57,7 +57,8 @@ class FramesLoad:
     by how much the generator missed its own schedule. `offered` frames were sent
     during `counted`. `call_bytes` is the memory that a live call took. Where entries were
     still coming when the wait for them was over, it is `unfinished`, and what is lost
-    is not known.
+    is not known. `hung_up` calls were ended by the service before they said `stop`, or
+    otherwise than in good order.
     """
 
     calls: int
@@ -154,7 +155,6 @@ async def load_frames(
             if collecting:
                 gc.enable()
         full = memory_bytes(service.pid)
-    hung_up = sum(not line.is_open for line in lines)
     tally, unfinished = Tally(), False
     if publishes:
         tally, unfinished = await _ended(service, lines, speeches, keys, timing.written)
@@ -180,7 +180,10 @@ async def load_frames(
         samples=len(took),
         late=Latencies.of(late),
         call_bytes=None if empty is None or full is None else (full - empty) / calls,
-        hung_up=hung_up,
+        hung_up=sum(
+            line.was_cut or len(of_call) < len(speech.messages)
+            for line, of_call, speech in zip(lines, timing.written, speeches, strict=True)
+        ),
         unfinished=unfinished,
         warnings=service.warnings(),
     )

@@ -8,6 +8,7 @@ from app.errors import LocalError
 from benchmarks.attacks import upgrade_request
 
 TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
+NORMAL = 1000
 HANDSHAKE_SECONDS = 15.0
 
 
@@ -29,7 +30,8 @@ def client_frame(opcode: int, payload: bytes, key: bytes | None = None) -> bytes
 class Line(asyncio.Protocol):
     """A WebSocket on which frames go out that were made before; what comes is thrown away.
 
-    Pings are answered, and a close too.
+    Pings are answered, and a close too. `was_cut` tells that the peer ended it otherwise
+    than by a normal close (RFC 6455, 7.4.1: 1000).
     """
 
     def __init__(self) -> None:
@@ -39,6 +41,7 @@ class Line(asyncio.Protocol):
         self._received = bytearray()
         self._transport: asyncio.Transport | None = None
         self._closing = False
+        self.was_cut = False
 
     @property
     def is_open(self) -> bool:
@@ -52,7 +55,8 @@ class Line(asyncio.Protocol):
 
     def close(self) -> None:
         """Begin the closing handshake (RFC 6455, 7.1.2)."""
-        self.write(client_frame(CLOSE, (1000).to_bytes(2)))
+        self.write(client_frame(CLOSE, NORMAL.to_bytes(2)))
+        self._closing = True
 
     def abort(self) -> None:
         """Cut the connection."""
@@ -68,6 +72,7 @@ class Line(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell those who wait."""
+        self.was_cut |= not self._closing
         self._closing = True
         if not self.opened.done():
             self.opened.set_exception(LocalError("closed before the handshake was answered"))
@@ -91,6 +96,7 @@ class Line(asyncio.Protocol):
             if opcode == PING:
                 self.write(client_frame(PONG, payload))
             elif opcode == CLOSE:
+                self.was_cut |= int.from_bytes(payload[:2]) != NORMAL
                 self.write(client_frame(CLOSE, payload[:2]))
                 self._closing = True
 

@@ -56,6 +56,28 @@ async def test_pings_are_answered() -> None:
         assert not line.is_open
 
 
+@pytest.mark.parametrize(("code", "cut"), [(1000, False), (1011, True)])
+async def test_a_close_that_is_not_normal_is_a_cut(code: int, cut: bool) -> None:
+    async def peer(socket: ServerConnection) -> None:
+        await socket.close(code)
+
+    async with serve(peer, "127.0.0.1", 0) as server:
+        line = await connect("127.0.0.1", server.sockets[0].getsockname()[1], "/", {})
+        await asyncio.wait_for(line.closed, 10)
+        assert line.was_cut is cut
+
+
+async def test_a_connection_that_we_closed_was_not_cut() -> None:
+    async def peer(socket: ServerConnection) -> None:
+        await socket.wait_closed()
+
+    async with serve(peer, "127.0.0.1", 0) as server:
+        line = await connect("127.0.0.1", server.sockets[0].getsockname()[1], "/", {})
+        line.close()
+        await asyncio.wait_for(line.closed, 10)
+        assert not line.was_cut
+
+
 async def test_a_refused_handshake_is_an_error() -> None:
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
