@@ -31,7 +31,7 @@ class Line(asyncio.Protocol):
     """A WebSocket on which frames go out that were made before; what comes is thrown away.
 
     Pings are answered, and a close too. `was_cut` tells that the peer ended it otherwise
-    than by a normal close (RFC 6455, 7.4.1: 1000).
+    than by a close that says 1000 or nothing (RFC 6455, 7.4.1 and 7.1.5).
     """
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class Line(asyncio.Protocol):
             if opcode == PING:
                 self.write(client_frame(PONG, payload))
             elif opcode == CLOSE:
-                self.was_cut |= int.from_bytes(payload[:2]) != NORMAL
+                self.was_cut |= int.from_bytes(payload[:2] or NORMAL.to_bytes(2)) != NORMAL
                 self.write(client_frame(CLOSE, payload[:2]))
                 self._closing = True
 

@@ -67,6 +67,19 @@ async def test_a_close_that_is_not_normal_is_a_cut(code: int, cut: bool) -> None
         assert line.was_cut is cut
 
 
+async def test_a_close_without_a_code_is_no_cut() -> None:
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n\x88\x00")
+        await reader.read(100)
+        writer.close()
+
+    async with await asyncio.start_server(peer, "127.0.0.1", 0) as server:
+        line = await connect("127.0.0.1", server.sockets[0].getsockname()[1], "/", {})
+        await asyncio.wait_for(line.closed, 10)
+        assert not line.was_cut
+
+
 async def test_a_connection_that_we_closed_was_not_cut() -> None:
     async def peer(socket: ServerConnection) -> None:
         await socket.wait_closed()
