@@ -8,6 +8,7 @@ import uvloop
 from app.errors import BridgeError
 from benchmarks.comparison import Work, compare
 from benchmarks.contenders import contenders
+from benchmarks.contest import contest
 from benchmarks.host import Cores, part_cores, private_service
 from benchmarks.table import comparison_lines, machine_lines, webhook_lines
 from benchmarks.webhook import load_webhook
@@ -78,7 +79,10 @@ def _webhook(asked: argparse.Namespace, cores: Cores) -> list[str]:
         load = load_webhook(
             service, rate=asked.rate, seconds=asked.seconds, warm_up=WEBHOOK_WARM_UP_SECONDS
         )
-        return list(webhook_lines(uvloop.run(load)))
+        lines = list(webhook_lines(uvloop.run(load)))
+    _say("webhook: ours and a plain one ...")
+    both = contest(cores, rate=asked.rate, seconds=asked.seconds, rounds=asked.rounds)
+    return [*lines, "", *both]
 
 
 def _positive(text: str) -> int:

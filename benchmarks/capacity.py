@@ -29,7 +29,8 @@ from app.media import Track
 from app.pubsub.base import Append, audio_key
 from app.pubsub.redis_streams import RedisStreams
 from app.tools.embedded import EmbeddedRedis
-from benchmarks.host import Cores, cpu_model, cpu_seconds, part_cores
+from benchmarks.host import Cores, part_cores
+from benchmarks.processes import cpu_model, cpu_seconds
 
 FRAMES_A_SECOND = 50
 # The writer collects for so long; so a batch has a quarter of an entry a call.

@@ -22,8 +22,9 @@ import uvloop
 
 from app.errors import BridgeError, LocalError
 from app.tools.embedded import free_port
-from benchmarks.host import NUMBER, Cores, cpu_seconds, part_cores, private_service
+from benchmarks.host import NUMBER, Cores, part_cores, private_service
 from benchmarks.latency import Latencies
+from benchmarks.processes import cpu_seconds
 from benchmarks.webhook import (
     Answer,
     Callers,

@@ -25,7 +25,8 @@ from websockets.exceptions import WebSocketException
 
 from app.errors import BridgeError, LocalError
 from app.tools.caller import Carrier, new_call, speech_frames
-from benchmarks.host import Service, cpu_model, part_cores, private_service
+from benchmarks.host import Service, part_cores, private_service
+from benchmarks.processes import cpu_model
 from benchmarks.trend import Trend
 
 FRAMES_A_SECOND = 50
