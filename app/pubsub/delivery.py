@@ -139,9 +139,12 @@ class Delivery:
         """
         now = self._clock()
         if outcomes.count(Outcome.WRITTEN) == len(batch):
+            live = self._live
             for write in batch:
                 if isinstance(write, Append):
-                    self._settle_entry(write, now)
+                    live[write.stream][0].settle(write, now)
+                    if isinstance(write.entry, EndEntry):
+                        del live[write.stream]
                 else:
                     self._settle_control(write)
             self._note_written(batch, now)

@@ -19,7 +19,7 @@ _LENGTH_IN_16_BITS: Final = 126
 _MASK_BYTES: Final = 4
 
 
-def whole_message(data: bytes | memoryview, at: int) -> tuple[str | bytes, int] | None:
+def whole_message(data: bytes, at: int) -> tuple[str | bytes, int] | None:
     """Read the message that lies whole at `at`; give it, and where the next bytes begin.
 
     Only one in a single, masked data frame of `LIGHT_BYTES` to 65,535 bytes, text
@@ -40,7 +40,7 @@ def whole_message(data: bytes | memoryview, at: int) -> tuple[str | bytes, int] 
     end = begin + length
     if length < LIGHT_BYTES or end > size or opcode not in (_TEXT, _BINARY):
         return None
-    payload = apply_mask(data[begin:end], bytes(data[begin - _MASK_BYTES : begin]))
+    payload = apply_mask(data[begin:end], data[begin - _MASK_BYTES : begin])
     if opcode == _BINARY:
         return payload, end
     try:

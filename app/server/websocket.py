@@ -61,7 +61,7 @@ class MediaSocketProtocol(BudgetedProtocol):
         self._taker: Take | None = None
         self._take: Take | None = None
         self._is_held = False
-        self._unparsed: bytes | memoryview = NOTHING
+        self._unparsed = NOTHING
         self._descriptor = NO_DESCRIPTOR
         self._next_slice: asyncio.Handle | None = None
         self._frame_bytes = 0
@@ -242,19 +242,17 @@ class MediaSocketProtocol(BudgetedProtocol):
 
     def _parse_slice(self) -> bool:
         """Parse some of what waits; tell whether that completed a frame."""
-        waiting = self._unparsed
-        taken = 0 if self._take is None else self._hand_over_whole(waiting)
-        if taken == len(waiting):
-            self._unparsed = NOTHING
-            return True
-        rest = memoryview(waiting)
-        if taken:
-            self._unparsed = rest[taken:]
-            return True
+        rest = self._unparsed
+        if self._take is not None:
+            # A message's length is not known before its beginning is looked at.
+            taken = self._hand_over_whole(bytes(rest[:ROUND_BYTES]))
+            if taken:
+                self._unparsed = rest[taken:]
+                return True
         self._unparsed = rest[SLICE_BYTES:]
         return self._parse(bytes(rest[:SLICE_BYTES]))
 
-    def _hand_over_whole(self, data: bytes | memoryview) -> int:
+    def _hand_over_whole(self, data: bytes) -> int:
         """Hand over the messages that lie whole at the beginning; tell how many bytes they took.
 
         About `SLICE_BYTES` at most. All else is left to the parser of `websockets`:
