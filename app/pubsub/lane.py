@@ -20,7 +20,7 @@ class Lane:
         self._delivery = delivery
         self._limits = limits
         self._control: deque[Write] = deque()
-        self._dirty: deque[StreamQueue] = deque()
+        self._dirty: list[StreamQueue] = []
         self._must_look = False
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -102,11 +102,13 @@ class Lane:
         batch = [
             self._control.popleft() for _ in range(min(limits.batch_entries, len(self._control)))
         ]
-        for _ in range(len(self._dirty)):
+        dirty, self._dirty = self._dirty, []
+        for place, queue in enumerate(dirty):
             room = limits.batch_entries - len(batch)
             if room <= 0:
+                # Who had no turn comes first.
+                self._dirty = dirty[place:] + self._dirty
                 break
-            queue = self._dirty.popleft()
             batch += queue.take(min(room, limits.entries_per_stream))
             if queue.has_waiting:
                 self._dirty.append(queue)

@@ -90,7 +90,10 @@ class RedisStreams:
 
     async def write(self, batch: Sequence[Write]) -> Sequence[Outcome]:
         """Write a batch, one transaction a slot; see `PubSub.write`."""
-        parts = [_part(write) for write in batch]
+        parts = [
+            Part(write.stream, pack_append(write)) if isinstance(write, Append) else _part(write)
+            for write in batch
+        ]
         replies = await self._ways.link_of(parts[0].key).transact(parts)
         if set(map(type, replies)) == {bytes}:  # ids, and nothing else
             return [Outcome.WRITTEN] * len(replies)
@@ -166,10 +169,8 @@ class RedisStreams:
             await close(client)
 
 
-def _part(write: Write) -> Part:
+def _part(write: Announce | OpenStream | CloseStream) -> Part:
     match write:
-        case Append():
-            return Part(write.stream, pack_append(write))
         case Announce():
             return Part(CALLS_KEY, packed(*_announcement(write.event)))
         case OpenStream():

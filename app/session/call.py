@@ -228,10 +228,12 @@ class CallSession:
         """Take one message of an admitted stream."""
         self._watch.heard = True
         event = self._wire.receive(message)
-        stream.take(event, self._clock())
         if isinstance(event, MediaReceived) and len(event.payload) >= MIN_FRAME_BYTES:
-            self._patience.frames += 1  # as nearly every message
+            # As nearly every message is.
+            stream.take_media(event, self._clock())
+            self._patience.frames += 1
         else:
+            stream.take(event, self._clock())
             self._weigh(event)
 
     def _weigh(self, event: WireEvent) -> None:
@@ -261,7 +263,7 @@ class CallSession:
             if self._over is not None:
                 self._is_deaf = True
                 self.end(self._over)
-            elif stream.must_wait and self._holding is None:
+            elif stream.queue.is_full and stream.must_wait and self._holding is None:
                 socket.pause()
                 self._holding = tasks.create_task(hold())
 

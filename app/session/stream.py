@@ -54,10 +54,10 @@ class MediaStream:
         "_herald",
         "_last_seq",
         "_ledger",
-        "_queue",
         "_sequence",
         "_started",
         "_tracks",
+        "queue",
     )
 
     def __init__(
@@ -73,7 +73,7 @@ class MediaStream:
         plan = admitted.plan
         self._call = admitted.call
         self._carried = carried
-        self._queue = queue
+        self.queue = queue
         self._ledger = ledger
         self._herald = herald
         self._clock = clock
@@ -98,7 +98,7 @@ class MediaStream:
         """Take the next event; `received_at` is when its message came."""
         match event:
             case MediaReceived():
-                self._take_media(event, received_at)
+                self.take_media(event, received_at)
             case MediaRejected():
                 self._reject(event)
             case Unreadable():
@@ -119,48 +119,8 @@ class MediaStream:
                 if event.reason not in _NOT_NUMBERED and event.seq is not None:
                     self._place(event.seq)
 
-    @property
-    def must_wait(self) -> bool:
-        """Tell whether reading should pause: the queue is full, and the peer is no carrier."""
-        return self._queue.is_full and self._is_ahead
-
-    async def wait_for_room(self) -> None:
-        """Wait until the queue takes audio again without dropping any."""
-        await self._queue.wait_for_room()
-
-    def end(self, reason: EndReason) -> None:
-        """Put out what is held, and the stream's last entry; once."""
-        if self._has_ended:
-            return
-        self._has_ended = True
-        self._ended = self._clock()
-        for audio in self._tracks.values():
-            audio.flush()
-        self._queue.put_end(reason)
-
-    async def wait_until_published(self) -> None:
-        """Wait until the broker has all of it."""
-        await self._queue.wait_until_flushed()
-
-    def receipt(self, reason: EndReason) -> AudioReceipt:
-        """Draw up the receipt; call it once, when all is published."""
-        size = sum(audio.pushed_bytes for audio in self._tracks.values())
-        return self._ledger.receipt(
-            accepted=sum(audio.pushed for audio in self._tracks.values()),
-            size=size,
-            first_seq=self._first_seq,
-            last_seq=self._last_seq,
-            published=self._queue.published,
-            dropped=self._queue.dropped,
-            missing=self._sequence.missing,
-            resets=self._sequence.resets,
-            audio_ms=self._carried.duration_ms(size),
-            wall_ms=round((self._ended - self._started) * 1000),
-            max_lag_ms=round(self._queue.max_lag * 1000),
-            end_reason=reason,
-        )
-
-    def _take_media(self, event: MediaReceived, received_at: float) -> None:
+    def take_media(self, event: MediaReceived, received_at: float) -> None:
+        """Take the next frame, as `take` does."""
         seq = self._sequence.follows(event.seq, event.payload)
         if seq is None:
             place = self._sequence.place(event.seq, event.payload)
@@ -180,6 +140,47 @@ class MediaStream:
         audio.push(event.payload, seq, event.ts, received_at)
         if self._check is not None and event.track is Track.INBOUND:
             self._compare_with_declared(self._check, event, received_at)
+
+    @property
+    def must_wait(self) -> bool:
+        """Tell whether reading should pause: the queue is full, and the peer is no carrier."""
+        return self.queue.is_full and self._is_ahead
+
+    async def wait_for_room(self) -> None:
+        """Wait until the queue takes audio again without dropping any."""
+        await self.queue.wait_for_room()
+
+    def end(self, reason: EndReason) -> None:
+        """Put out what is held, and the stream's last entry; once."""
+        if self._has_ended:
+            return
+        self._has_ended = True
+        self._ended = self._clock()
+        for audio in self._tracks.values():
+            audio.flush()
+        self.queue.put_end(reason)
+
+    async def wait_until_published(self) -> None:
+        """Wait until the broker has all of it."""
+        await self.queue.wait_until_flushed()
+
+    def receipt(self, reason: EndReason) -> AudioReceipt:
+        """Draw up the receipt; call it once, when all is published."""
+        size = sum(audio.pushed_bytes for audio in self._tracks.values())
+        return self._ledger.receipt(
+            accepted=sum(audio.pushed for audio in self._tracks.values()),
+            size=size,
+            first_seq=self._first_seq,
+            last_seq=self._last_seq,
+            published=self.queue.published,
+            dropped=self.queue.dropped,
+            missing=self._sequence.missing,
+            resets=self._sequence.resets,
+            audio_ms=self._carried.duration_ms(size),
+            wall_ms=round((self._ended - self._started) * 1000),
+            max_lag_ms=round(self.queue.max_lag * 1000),
+            end_reason=reason,
+        )
 
     def _compare_with_declared(
         self, check: FormatCheck, event: MediaReceived, received_at: float
@@ -224,7 +225,7 @@ class MediaStream:
             track = next(iter(self._tracks)) if len(self._tracks) == 1 else None
         at = self._tracks.get(track or Track.INBOUND)
         ts = at.next_ts if at else 0
-        self._queue.put_gap(track, frames, last_seq - frames + 1, last_seq, ts, reason)
+        self.queue.put_gap(track, frames, last_seq - frames + 1, last_seq, ts, reason)
 
     @property
     def _is_ahead(self) -> bool:

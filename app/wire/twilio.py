@@ -33,6 +33,7 @@ from app.events import (
     DtmfReceived,
     Ignored,
     MarkReceived,
+    MediaReceived,
     MediaRejected,
     StreamStarted,
     StreamStopped,
@@ -102,9 +103,11 @@ class TwilioWire:
         except UNDECODABLE:
             return self._order.admit(self._read(message))
         media = decoded.media
-        seq = decoded.sequence_number
-        frame = frame_of(media.payload, media.track, self._sample_bytes, seq, media.timestamp)
-        return frame if self._order.state is _STARTED else self._order.admit(frame)
+        payload, seq = media.payload, decoded.sequence_number
+        if self._order.state is _STARTED and payload and not len(payload) % self._sample_bytes:
+            return MediaReceived(payload, media.track, seq, media.timestamp)
+        frame = frame_of(payload, media.track, self._sample_bytes, seq, media.timestamp)
+        return self._order.admit(frame)
 
     def _read(self, message: str) -> WireEvent:
         fields = object_of(message)
