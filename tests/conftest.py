@@ -4,13 +4,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from app.tools.embedded import EmbeddedRedis
-from tests.examples import LONG
+from tests.examples import LONG, ORDINARY
 from tests.service import Service, running_service
 
-settings.register_profile(LONG, deadline=None)
+# How long an example takes is the machine's affair.
+settings.register_profile(ORDINARY, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(ORDINARY)
+settings.register_profile(LONG)
 
 
 @pytest.fixture(scope="session")

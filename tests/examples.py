@@ -6,6 +6,7 @@
 from hypothesis import settings
 
 LONG = "long"
+ORDINARY = "ordinary"
 
 
 def examples(few: int, many: int = 10_000) -> int:

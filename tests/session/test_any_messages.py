@@ -153,7 +153,6 @@ def test_whatever_a_peer_sends_its_session_ends_once_and_adds_up(name: str) -> N
     @given(conversations(begins, messages), st.sampled_from(DIRECTORIES))
     @settings(
         max_examples=examples(200),
-        deadline=None,
         suppress_health_check=list(HealthCheck),
     )
     def tried(sent: list[Message], directory: Directory) -> None:
@@ -191,7 +190,7 @@ def carried(kind: str, seq: int, track: Track) -> list[WireEvent]:
     tracks=st.lists(st.sampled_from(Track), min_size=40, max_size=40),
     plan=st.sampled_from([PLAIN, BOTH]),
 )
-@settings(max_examples=examples(500), deadline=None)
+@settings(max_examples=examples(500))
 def test_audio_and_gaps_cover_exactly_the_numbers_that_were_audio(
     kinds: list[str], tracks: list[Track], plan: Plan
 ) -> None:
@@ -227,7 +226,7 @@ def test_audio_and_gaps_cover_exactly_the_numbers_that_were_audio(
     plan=st.sampled_from([PLAIN, BOTH, Plan("joined", frame_ms=100), Plan("w", sample_rate=16000)]),
     payload=st.binary(min_size=1, max_size=400),
 )
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(300))
 def test_whatever_the_numbers_every_frame_is_published_once_in_order(
     numbers: list[int | None], plan: Plan, payload: bytes
 ) -> None:

@@ -730,7 +730,7 @@ URLS = st.dictionaries(
 )
 
 
-@settings(max_examples=examples(1000), deadline=None)
+@settings(max_examples=examples(1000))
 @given(messages=st.lists(ANYTHING, min_size=1, max_size=6), query=URLS)
 def test_whatever_comes_is_answered_by_an_event_or_a_refused_start(
     messages: list[str | bytes], query: dict[str, str]

@@ -627,7 +627,7 @@ ANYTHING = st.one_of(
 )
 
 
-@settings(max_examples=examples(1000), deadline=None)
+@settings(max_examples=examples(1000))
 @given(message=ANYTHING, is_started=st.booleans())
 def test_whatever_comes_is_answered_by_an_event_or_a_refused_start(
     message: str | bytes, is_started: bool
