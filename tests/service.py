@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,12 @@ from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from app.tools.embedded import free_port
 from app.wire import twilio
+from tests.redis_process import fixed_port
+from tests.waiting import WAIT_SECONDS, until
 
 TOKEN = "12345"
 NUMBER = "+15005550006"
-WAIT_SECONDS = 15.0
-LOAD_SECONDS = 1.0
 FRAME = b"\xff" * 160
 BUSINESSES = """
 [plans.premium]
@@ -118,13 +117,18 @@ class Service:
 
 @contextmanager
 def running_service(
-    directory: Path, redis_url: str, *arguments: str, **variables: str
+    directory: Path,
+    redis_url: str,
+    *arguments: str,
+    has_store: bool = True,
+    **variables: str,
 ) -> Iterator[Service]:
     """Start `python -m app serve` with these variables, until the block ends.
 
-    It has a process group of its own, as a command in a terminal has.
+    It has a process group of its own, as a command in a terminal has. It is up when
+    its businesses are loaded; without a store (`has_store`) as soon as it answers.
     """
-    port = free_port()
+    port = fixed_port()
     url = f"http://127.0.0.1:{port}"
     businesses = directory / "businesses.toml"
     businesses.write_text(BUSINESSES, encoding="utf-8")
@@ -149,7 +153,7 @@ def running_service(
             process_group=0,
         )
         try:
-            _wait_until_up(url, process, log)
+            _wait_until_up(url, process, log, has_store=has_store)
             yield Service(url, redis_url, log, process)
         finally:
             if process.poll() is None:
@@ -161,28 +165,23 @@ def running_service(
                     process.wait()
 
 
-def _wait_until_up(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def _wait_until_up(
+    url: str, process: "subprocess.Popen[bytes]", log: Path, *, has_store: bool
+) -> None:
     deadline = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(f"{url}/health").status_code == httpx.codes.OK:
-                _wait_for_businesses(url)
-                return
-        except httpx.HTTPError:
-            if process.poll() is not None:
-                break
-        time.sleep(0.05)
+    with httpx.Client(verify=False, timeout=WAIT_SECONDS) as client:
+        while time.monotonic() < deadline and process.poll() is None:
+            with suppress(httpx.HTTPError):
+                checks = client.get(f"{url}/health/ready").json()["checks"]
+                if checks["businesses"] == "ok" or not has_store:
+                    return
+            time.sleep(0.02)
     raise AssertionError(f"the service did not start: {log.read_text()}")
 
 
-def _wait_for_businesses(url: str) -> None:
-    """Wait until the businesses file is loaded, unless the test has no store to load it into."""
-    deadline = time.monotonic() + LOAD_SECONDS
-    while time.monotonic() < deadline:
-        checks = httpx.get(f"{url}/health/ready").json()["checks"]
-        if checks["businesses"] == "ok":
-            return
-        time.sleep(0.02)
+def http_client(**options: Any) -> httpx.AsyncClient:
+    """Make a patient client; without TLS, whose certificates take longer to read than a call."""
+    return httpx.AsyncClient(verify=False, **{"timeout": WAIT_SECONDS, **options})
 
 
 def signature(url: str, form: Mapping[str, str] | None = None, token: str = TOKEN) -> str:
@@ -215,7 +214,7 @@ async def post(
         headers = {"X-Twilio-Signature": signature(service.url + path, form)}
     content = urlencode(form)
     kind = {"Content-Type": "application/x-www-form-urlencoded"}
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         return await client.post(service.url + path, content=content, headers={**kind, **headers})
 
 
@@ -277,43 +276,47 @@ async def a_peer(
 
 async def receipt_of(service: Service, stream_sid: str) -> dict[str, Any]:
     """Wait for a stream's receipt, as it stands in its record."""
-    redis = Redis.from_url(service.redis_url)
-    try:
-        # Not asyncio.timeout: redis-py can lose the cancellation by which it ends.
-        deadline = time.monotonic() + WAIT_SECONDS
-        while time.monotonic() < deadline:
-            found = await redis.hget(f"stream:{{{stream_sid}}}", "receipt")
-            if found is not None:
-                receipt: dict[str, Any] = json.loads(found)
-                return receipt
-            await asyncio.sleep(0.02)
-        raise AssertionError(f"the receipt of {stream_sid} never came")
-    finally:
-        await redis.aclose()
+    async with Redis.from_url(service.redis_url) as redis:
+        found: Any = await until(lambda: redis.hget(f"stream:{{{stream_sid}}}", "receipt"))
+    receipt: dict[str, Any] = json.loads(found)
+    return receipt
 
 
 async def entries_of(service: Service, stream_sid: str) -> list[dict[str, bytes]]:
     """Read a stream's entries by a client of our own."""
-    redis = Redis.from_url(service.redis_url)
-    try:
-        found = await redis.xrange(f"audio:{{{stream_sid}}}")
-        return [{name.decode(): value for name, value in fields.items()} for _, fields in found]
-    finally:
-        await redis.aclose()
+    async with Redis.from_url(service.redis_url) as redis:
+        found: Any = await redis.xrange(f"audio:{{{stream_sid}}}")
+    return [{name.decode(): value for name, value in fields.items()} for _, fields in found]
 
 
-async def events_of(service: Service, call_sid: str) -> list[tuple[str, dict[str, Any]]]:
-    """Read a call's lifecycle events: their names and data."""
-    redis = Redis.from_url(service.redis_url)
-    try:
-        found = await redis.xrange("calls")
-    finally:
-        await redis.aclose()
-    return [
-        (fields[b"event"].decode(), json.loads(fields[b"data"]))
-        for _, fields in found
-        if fields[b"callSid"].decode() == call_sid
-    ]
+async def written(service: Service, stream_sid: str, count: int) -> None:
+    """Wait until a stream has so many entries."""
+    async with Redis.from_url(service.redis_url) as redis:
+
+        async def are_there() -> bool:
+            return await redis.xlen(f"audio:{{{stream_sid}}}") >= count
+
+        await until(are_there)
+
+
+async def events_of(
+    service: Service, call_sid: str, at_least: int = 0
+) -> list[tuple[str, dict[str, Any]]]:
+    """Read a call's lifecycle events, as soon as there are so many: names and data."""
+    async with Redis.from_url(service.redis_url) as redis:
+        events: list[tuple[str, dict[str, Any]]] = []
+
+        async def are_told() -> bool:
+            found: Any = await redis.xrange("calls")
+            events[:] = [
+                (fields[b"event"].decode(), json.loads(fields[b"data"]))
+                for _, fields in found
+                if fields[b"callSid"].decode() == call_sid
+            ]
+            return len(events) >= at_least
+
+        await until(are_told)
+    return events
 
 
 def adds_up(receipt: Mapping[str, Any]) -> bool:
@@ -325,3 +328,13 @@ def adds_up(receipt: Mapping[str, Any]) -> bool:
 def lines_with(log: str, *parts: str) -> Sequence[str]:
     """Find the log lines that have all these parts."""
     return [line for line in log.splitlines() if all(part in line for part in parts)]
+
+
+async def logged_line(service: Service, *parts: str, times: int = 1) -> None:
+    """Wait until the service has logged a line that has all these parts, or so many."""
+    await until(lambda: len(lines_with(service.logged(), *parts)) >= times)
+
+
+async def started(service: Service, stream_sid: str) -> None:
+    """Wait until a stream is admitted."""
+    await logged_line(service, f"Stream {stream_sid} started")

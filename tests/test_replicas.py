@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
@@ -27,6 +26,7 @@ from tests.service import (
     adds_up,
     entries_of,
     events_of,
+    http_client,
     lines_with,
     post,
     running_service,
@@ -199,7 +199,7 @@ async def has_told(service: Service, peer: Peer, count: int) -> bool:
 
 async def test_what_was_reaped_is_counted_and_logged(aftermath: Aftermath) -> None:
     witness = aftermath.witness
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         metrics = (await client.get(f"{witness.url}/metrics")).text
     assert "bridge_streams_reaped_total 2.0" in metrics
     for peer in (aftermath.dead, aftermath.frozen):

@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
-import httpx
 import pytest
+from redis.asyncio import Redis
 
 from app.events import AudioEntry, Entry, LifecycleEvent
+from app.pubsub.base import CALLS_KEY, audio_key
 from app.pubsub.redis_pubsub import RedisPubSub
 from tests.service import (
     WAIT_SECONDS,
@@ -21,19 +22,21 @@ from tests.service import (
     a_peer,
     adds_up,
     entries_of,
-    lines_with,
+    http_client,
+    logged_line,
     post,
     receipt_of,
     running_service,
+    started,
 )
+from tests.waiting import until
 
 QUERY = "/twilio-media?businessId=business-1"
 
 
-async def started(service: Service, stream_sid: str) -> None:
-    async with asyncio.timeout(WAIT_SECONDS):
-        while not lines_with(service.logged(), f"Stream {stream_sid} started"):
-            await asyncio.sleep(0.02)
+async def draining(service: Service) -> None:
+    """Wait until the service has heard that it is to stop."""
+    await logged_line(service, "Draining: 1 live calls")
 
 
 async def exited(service: Service) -> int:
@@ -50,8 +53,8 @@ async def test_a_live_call_outlives_sigterm_and_new_ones_are_refused_politely(
             await started(service, peer.stream_sid)
             for _ in range(3):
                 service.process.send_signal(signal.SIGTERM)
-                await asyncio.sleep(0.05)
-            async with httpx.AsyncClient() as client:
+                await draining(service)
+            async with http_client() as client:
                 ready = await client.get(f"{service.url}/health/ready")
                 alive = await client.get(f"{service.url}/health")
             assert (ready.status_code, alive.status_code) == (503, 200)
@@ -81,7 +84,7 @@ async def test_a_ticket_given_before_a_drain_is_honoured_during_it(
             await peer.start(first)
             await started(service, peer.stream_sid)
             service.process.send_signal(signal.SIGTERM)
-            await asyncio.sleep(0.2)
+            await draining(service)
             async with a_peer(service, call_sid=second["callSid"]) as late:
                 await late.start(second)
                 await late.media(3)
@@ -118,7 +121,7 @@ async def test_ctrl_c_twice_stops_at_once(tmp_path: Path, redis_url: str) -> Non
             await peer.start()
             await started(service, peer.stream_sid)
             service.process.send_signal(signal.SIGINT)
-            await asyncio.sleep(0.3)
+            await draining(service)
             assert service.process.poll() is None
             service.process.send_signal(signal.SIGINT)
             await exited(service)
@@ -138,8 +141,9 @@ async def test_audio_waits_while_redis_is_away_and_none_is_lost(tmp_path: Path) 
             os.kill(redis.pid, signal.SIGSTOP)
             try:
                 await peer.media(100)
-                await asyncio.sleep(3)
-                async with httpx.AsyncClient() as client:
+                async with http_client() as client:
+                    await until(lambda: audio_waits(service))
+                    await asyncio.sleep(1.1)
                     ready = await client.get(f"{service.url}/health/ready")
                     alive = await client.get(f"{service.url}/health")
             finally:
@@ -156,14 +160,23 @@ async def test_audio_waits_while_redis_is_away_and_none_is_lost(tmp_path: Path) 
     assert adds_up(receipt)
 
 
+async def audio_waits(service: Service) -> bool:
+    """Tell whether audio waits for the broker."""
+    async with http_client() as client:
+        figures = (await client.get(f"{service.url}/metrics")).text
+    return "\nbridge_queued_bytes 0.0\n" not in figures
+
+
 async def test_the_service_starts_without_redis_and_answers_calls(tmp_path: Path) -> None:
-    with running_service(tmp_path, "redis://127.0.0.1:1") as service:
-        async with httpx.AsyncClient() as client:
+    with running_service(tmp_path, "redis://127.0.0.1:1", has_store=False) as service:
+        async with http_client() as client:
             assert (await client.get(f"{service.url}/health")).status_code == 200
             assert (await client.get(f"{service.url}/health/ready")).status_code == 503
         answer = await post(service, "/twilio-voice", a_call())
         assert answer.status_code == 200
         assert ElementTree.fromstring(answer.text).find("Say") is not None
+        # It would wait for its broker, to write what was told of the call.
+        service.process.kill()
 
 
 async def test_memory_alone_serves_a_call(tmp_path: Path) -> None:
@@ -175,9 +188,7 @@ async def test_memory_alone_serves_a_call(tmp_path: Path) -> None:
             await peer.media(5)
             await peer.stop()
             assert await peer.closed() == (1000, "stop")
-        async with asyncio.timeout(WAIT_SECONDS):
-            while not lines_with(service.logged(), "5 of 5 frames published"):
-                await asyncio.sleep(0.02)
+        await logged_line(service, "5 of 5 frames published")
 
 
 async def test_by_pub_sub_a_listener_hears_a_call_whole(tmp_path: Path, redis_url: str) -> None:
@@ -189,25 +200,30 @@ async def test_by_pub_sub_a_listener_hears_a_call_whole(tmp_path: Path, redis_ur
             told.append(event)
 
     listening = asyncio.create_task(listen())
-    await asyncio.sleep(0.2)
+    await until(lambda: subscribed(redis_url, CALLS_KEY))
     with running_service(
         tmp_path, redis_url, PUBSUB_ADAPTER="redis_pubsub", ALLOW_UNSIGNED="true"
     ) as service:
         async with a_peer(service, QUERY, headers={}) as peer:
             reading = asyncio.create_task(_read_all(listener, peer.stream_sid))
-            await asyncio.sleep(0.2)
+            await until(lambda: subscribed(redis_url, audio_key(peer.stream_sid)))
             await peer.start()
             await peer.media(20)
             await peer.stop()
-            async with asyncio.timeout(WAIT_SECONDS):
-                entries = await reading
-                while not any(event.name == "stream.stopped" for event in told):
-                    await asyncio.sleep(0.02)
+            entries = await asyncio.wait_for(reading, WAIT_SECONDS)
+            await until(lambda: any(event.name == "stream.stopped" for event in told))
     listening.cancel()
     await asyncio.gather(listening, return_exceptions=True)
     await listener.close()
     assert [entry.seq for entry in entries if isinstance(entry, AudioEntry)] == list(range(2, 22))
     assert [event.name for event in told] == ["stream.started", "stream.stopped"]
+
+
+async def subscribed(redis_url: str, channel: str) -> bool:
+    """Tell whether somebody listens to a channel."""
+    async with Redis.from_url(redis_url) as redis:
+        [(_, listeners)] = await redis.pubsub_numsub(channel)
+    return bool(listeners)
 
 
 async def _read_all(pubsub: RedisPubSub, stream_sid: str) -> list[Entry]:
@@ -224,7 +240,7 @@ async def test_json_logs_are_one_object_a_line(tmp_path: Path, redis_url: str) -
 
 async def test_metrics_need_their_token_where_one_is_set(tmp_path: Path, redis_url: str) -> None:
     with running_service(tmp_path, redis_url, METRICS_TOKEN="canary-metrics") as service:
-        async with httpx.AsyncClient() as client:
+        async with http_client() as client:
             url = f"{service.url}/metrics"
             assert (await client.get(url)).status_code == 401
             wrong = {"Authorization": "Bearer wrong"}

@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from app.wire import twilio
 from tests.canaries.watch import REDIS_USER, SETTINGS, Watch, canary, everything_in
-from tests.service import FRAME, NUMBER, WAIT_SECONDS, Service, signature
+from tests.service import FRAME, NUMBER, WAIT_SECONDS, Service, http_client, signature
 from tests.web.test_voice import parameters
 
 CALLER, CALLED = "+14155550137", "+14155550188"
@@ -39,9 +39,7 @@ class Drive:
             if "<Parameter" not in told and "ticket=" not in told:
                 self.watch.search(f"the answer of {response.url.path}", told)
 
-        return httpx.AsyncClient(
-            base_url=self.service.url, timeout=WAIT_SECONDS, event_hooks={"response": [read]}
-        )
+        return http_client(base_url=self.service.url, event_hooks={"response": [read]})
 
     def signed(self, path: str, form: dict[str, str], token: str = TOKENS[0]) -> dict[str, str]:
         made = self.watch.keep(signature(self.service.url + path, form, token))

@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from app.media import Track
 from app.tools.caller import FRAME_BYTES, FRAME_MS, Call, Carrier, StreamTarget, new_call
 from app.wire import twilio
-from tests.service import TOKEN, Service, signature
+from tests.service import TOKEN, Service, http_client, signature
 
 FRAME_SECONDS = FRAME_MS / 1000
 FRAMES_PER_SECOND = 50
@@ -225,7 +225,7 @@ async def _dial(service: Service, calls: int, seed: int, number: str) -> list[Ca
             socket = await open_stream(call, target)
         return Caller(seed, place, call, target.tracks, socket)
 
-    async with httpx.AsyncClient(timeout=END_SECONDS) as client:
+    async with http_client() as client:
         return await asyncio.gather(*(dial(client, place) for place in range(calls)))
 
 

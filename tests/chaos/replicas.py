@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import httpx
 
 from app.tools.embedded import EmbeddedRedis
-from tests.service import Service, a_call, running_service, signature
+from tests.service import Service, a_call, http_client, running_service, signature
 
 FLOODING = "+15005550006"
 BESIDE = "+15005550002"
@@ -102,7 +102,7 @@ class Desk:
 
 @asynccontextmanager
 async def a_desk() -> AsyncIterator[Desk]:
-    async with httpx.AsyncClient(timeout=HANG_SECONDS) as client:
+    async with http_client(timeout=HANG_SECONDS) as client:
         yield Desk(client)
 
 

@@ -17,7 +17,7 @@ from tests.chaos.fault_proxy import FaultProxy
 from tests.chaos.load import BUSINESSES
 from tests.chaos.reading import Connect, connector
 from tests.redis_process import HOST, RedisProcess
-from tests.service import Service, running_service
+from tests.service import Service, http_client, running_service
 
 READY_SECONDS = 20.0
 PASSWORD = "canary-redis"
@@ -49,7 +49,7 @@ class Stage:
 
     async def metrics(self) -> str:
         """Read the service's series."""
-        async with httpx.AsyncClient() as client:
+        async with http_client() as client:
             answer = await client.get(f"{self.service.url}/metrics")
         return answer.text
 
@@ -110,7 +110,7 @@ def _prepare(directory: Path) -> Path:
 async def ready(service: Service) -> None:
     """Wait until the service would take a call."""
     deadline = time.monotonic() + READY_SECONDS
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         while time.monotonic() < deadline:
             answer = await client.get(f"{service.url}/health/ready")
             if answer.status_code == httpx.codes.OK:

@@ -5,7 +5,6 @@ import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
 import pytest
 import pytest_asyncio
 
@@ -16,7 +15,7 @@ from tests.chaos.load import NUMBER, live_calls
 from tests.chaos.reading import watching
 from tests.chaos.rehearsal import Outcome, Until, rehearse
 from tests.chaos.stage import Stage, staged
-from tests.service import TOKEN
+from tests.service import TOKEN, http_client
 
 CALLS = 6
 SWALLOWED = 50
@@ -125,7 +124,7 @@ async def test_a_call_whose_end_meets_a_broken_connection_has_its_receipt(stage:
 
 
 async def test_a_call_that_meets_a_broken_connection_is_answered(stage: Stage) -> None:
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         carrier = Carrier(stage.service.url, TOKEN)
         await carrier.ring(client, new_call(NUMBER))
         stage.proxy.reset()

@@ -7,17 +7,15 @@ stream's SID, and speaks until it is stopped.
 import asyncio
 import sys
 
-import httpx
-
 from app.tools.caller import Carrier, new_call
 from tests.chaos.load import FRAME_SECONDS, NUMBER, Caller, open_stream
-from tests.service import TOKEN
+from tests.service import TOKEN, http_client
 
 
 async def main(url: str) -> None:
     """Place one call and speak."""
     call = new_call(NUMBER)
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         target = await Carrier(url, TOKEN).ring(client, call)
     socket = await open_stream(call, target)
     sys.stdout.write(f"{call.stream_sid}\n")

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
-import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
@@ -23,6 +22,7 @@ from tests.service import (
     a_call,
     a_peer,
     adds_up,
+    http_client,
     lines_with,
     post,
     receipt_of,
@@ -60,7 +60,7 @@ def memory_of(service: Service) -> int:
 
 
 async def metric(service: Service, name: str) -> float:
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         text = (await client.get(f"{service.url}/metrics")).text
     found = [line.rpartition(" ")[2] for line in text.splitlines() if line.startswith(name + " ")]
     return float(found[0]) if found else 0.0
@@ -199,7 +199,7 @@ async def test_slow_and_silent_peers_are_closed_while_webhooks_are_answered(
         for number, peer in enumerate(peers):
             await peer.send((b"", HALF_HEADERS, HALF_BODY)[number % 3])
         # A client's connection between two requests is none of them.
-        client = await stack.enter_async_context(httpx.AsyncClient())
+        client = await stack.enter_async_context(http_client())
         assert (await client.get(f"{service.url}/health")).status_code == 200
         for _ in range(20):
             answer = await post(service, "/twilio-voice", a_call())

@@ -7,7 +7,6 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 from redis.asyncio import Redis
 from websockets.asyncio.client import connect
@@ -15,7 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from app.tools.embedded import EmbeddedRedis
 from app.wire import exotel, twilio
-from tests.service import WAIT_SECONDS, Service, a_call, running_service
+from tests.service import Service, a_call, http_client, running_service
 
 MARK = "F0RGED"
 # A whole line of ours, in either format, behind every way to begin a new one.
@@ -63,7 +62,7 @@ async def webhooks(service: Service, text: str) -> None:
     header = re.sub(r"[\r\n\x00-\x08\x0b-\x1f\x7f]", "", text).encode()[:4000]
     fields = ("From", "To", "CallerName", "CallStatus", "DialCallStatus", "StreamEvent")
     paths = ("/twilio-voice", "/twilio-dial", "/twilio-status", "/twilio-stream-status")
-    async with httpx.AsyncClient(base_url=service.url, timeout=WAIT_SECONDS) as client:
+    async with http_client(base_url=service.url) as client:
         for path in paths:
             good = a_call() | dict.fromkeys(fields, text)
             error = a_call() | {"StreamEvent": "stream-error", "StreamError": text}

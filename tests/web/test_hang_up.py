@@ -18,7 +18,9 @@ from tests.service import (
     Service,
     a_call,
     a_peer,
+    http_client,
     lines_with,
+    logged_line,
     post,
     receipt_of,
     running_service,
@@ -27,6 +29,7 @@ from tests.service import (
 from tests.session.test_call import Parts
 from tests.session.test_hangups import LATE, Carrier, admitted
 from tests.twilio_stand_in import Answer, StandIn, standing_in
+from tests.waiting import until
 from tests.web.test_voice import parameters
 
 ACCOUNT = "AC" + "0" * 32
@@ -67,7 +70,7 @@ async def outlive(service: Service, number: str, account_sid: str = ACCOUNT) -> 
 
 
 async def counted(service: Service, outcome: str) -> bool:
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         metrics = (await client.get(f"{service.url}/metrics")).text
     series = f'bridge_twilio_requests_total{{outcome="{outcome}",what="end_call"}} 1.0'
     return series in metrics
@@ -76,13 +79,11 @@ async def counted(service: Service, outcome: str) -> bool:
 async def test_a_forwarded_call_ends_with_its_stream(tmp_path: Path, redis_url: str) -> None:
     async with serving(tmp_path, redis_url) as (service, stand_in):
         call_sid = await outlive(service, FORWARDED)
-        async with asyncio.timeout(WAIT_SECONDS):
-            while not lines_with(service.logged(), f"[Twilio] Call {call_sid} ended"):
-                await asyncio.sleep(0.02)
+        await logged_line(service, f"[Twilio] Call {call_sid} ended")
         [asked] = stand_in.asked
         assert asked.path == f"/2010-04-01/Accounts/{ACCOUNT}/Calls/{call_sid}.json"
         assert asked.credentials == f"{ACCOUNT}:{TOKEN}"
-        assert await counted(service, "done")
+        await until(lambda: counted(service, "done"))
         log = service.logged()
     assert TOKEN not in log
     assert base64.b64encode(f"{ACCOUNT}:{TOKEN}".encode()).decode() not in log
@@ -104,9 +105,7 @@ async def test_another_accounts_call_and_one_by_hand_are_left_alone(
 ) -> None:
     async with serving(tmp_path, redis_url, ALLOW_UNSIGNED="true") as (service, stand_in):
         await outlive(service, FORWARDED, account_sid="AC" + "9" * 32)
-        async with asyncio.timeout(WAIT_SECONDS):
-            while not await counted(service, "no_credentials"):
-                await asyncio.sleep(0.02)
+        await until(lambda: counted(service, "no_credentials"))
         path = "/twilio-media?businessId=short-forwarding"
         async with a_peer(service, path, headers={}) as peer:
             await peer.start(account_sid=ACCOUNT)
@@ -119,9 +118,7 @@ async def test_another_accounts_call_and_one_by_hand_are_left_alone(
 async def test_neither_receipt_nor_exit_waits_for_twilio(tmp_path: Path, redis_url: str) -> None:
     async with serving(tmp_path, redis_url, [Answer(delay=60)]) as (service, stand_in):
         await outlive(service, FORWARDED)
-        async with asyncio.timeout(WAIT_SECONDS):
-            while not stand_in.under_way:
-                await asyncio.sleep(0.02)
+        await until(lambda: stand_in.under_way)
         assert await asyncio.to_thread(service.stop) == 0
 
 
@@ -131,9 +128,7 @@ async def test_without_an_account_sid_the_start_says_what_will_not_work(
     async with serving(tmp_path, redis_url, TWILIO_ACCOUNT_SID="") as (service, stand_in):
         assert lines_with(service.logged(), "TWILIO_ACCOUNT_SID is not set", "max_call_seconds")
         await outlive(service, FORWARDED)
-        async with asyncio.timeout(WAIT_SECONDS):
-            while not await counted(service, "no_credentials"):
-                await asyncio.sleep(0.02)
+        await until(lambda: counted(service, "no_credentials"))
         assert stand_in.asked == []
 
 
@@ -156,6 +151,6 @@ async def test_a_call_whose_end_twilio_has_told_is_not_ended_again() -> None:
             for told, waiting in (("in-progress", 1), (status, 0)):
                 form = {"CallSid": "CA1", "CallStatus": told}
                 assert (await client.post("/twilio-status", data=form)).status_code == 204
-                await asyncio.sleep(0.01)
-                assert len(asyncio.all_tasks() - before) == waiting
+                await asyncio.sleep(0.01)  # in which it would be ended that should not be
+                await until(lambda waiting=waiting: len(asyncio.all_tasks() - before) == waiting)
     await hangups.close(WAIT_SECONDS)

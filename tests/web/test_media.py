@@ -20,11 +20,15 @@ from tests.service import (
     adds_up,
     entries_of,
     events_of,
+    http_client,
     lines_with,
+    logged_line,
     post,
     receipt_of,
     running_service,
     signature,
+    started,
+    written,
 )
 from tests.web.test_voice import parameters
 
@@ -100,9 +104,8 @@ async def test_with_unsigned_allowed_a_wrong_signature_is_still_refused(
 
 
 async def test_a_plain_request_is_told_to_upgrade_and_logged(service: Service) -> None:
-    import httpx
 
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         answer = await client.get(
             f"{service.url}/twilio-media?to=%2B12763659195&businessId=b",
             headers={"Authorization": "Bearer canary-1"},
@@ -155,9 +158,7 @@ async def test_a_call_tells_its_life_in_order(service: Service) -> None:
         await peer.media(3)
         await peer.stop()
     receipt = await receipt_of(service, peer.stream_sid)
-    async with asyncio.timeout(5):
-        while len(events := await events_of(service, said["callSid"])) < 3:
-            await asyncio.sleep(0.02)
+    events = await events_of(service, said["callSid"], at_least=3)
     assert [name for name, _ in events] == ["call.incoming", "stream.started", "stream.stopped"]
     assert events[-1][1] == {"receipt": receipt}
     assert "ticket" not in json.dumps(events)
@@ -175,9 +176,7 @@ async def test_a_pasted_capture_arrives_whole_and_again(open_service: Service, n
             for line in lines:
                 await peer.socket.send(line)
             await peer.closed()
-        async with asyncio.timeout(5):
-            while len(lines_with(open_service.logged(), ended)) == before:
-                await asyncio.sleep(0.02)
+        await logged_line(open_service, ended, times=before + 1)
         receipt = await receipt_of(open_service, stream_sid)
         entries = await entries_of(open_service, stream_sid)
         assert len(entries) == media + 1
@@ -273,7 +272,7 @@ async def test_a_second_socket_for_a_live_stream_is_refused_and_the_first_goes_o
         await first.media(5)
         async with a_peer(open_service, QUERY, headers={}) as second:
             second.stream_sid = first.stream_sid
-            await asyncio.sleep(0.1)
+            await started(open_service, first.stream_sid)
             await second.start()
             assert await refused(second) == "stream_already_live"
         await first.media(5)
@@ -407,7 +406,7 @@ async def test_a_socket_that_dies_without_stop_has_a_receipt_too(open_service: S
         peer = Peer(socket, "CAdies")
         await peer.start()
         await peer.media(7)
-        await asyncio.sleep(0.1)
+        await written(open_service, peer.stream_sid, 7)
         socket.transport.abort()
     receipt = await receipt_of(open_service, peer.stream_sid)
     assert (receipt["published"], receipt["end_reason"]) == (7, "disconnected")
@@ -449,10 +448,7 @@ async def test_keys_are_told_and_never_logged(open_service: Service) -> None:
         await peer.socket.send(twilio.stop_message(peer.stream_sid, peer.call_sid, seq=4))
         await peer.closed()
     await receipt_of(open_service, peer.stream_sid)
-    async with asyncio.timeout(5):
-        while len(events := await events_of(open_service, peer.call_sid)) < 4:
-            await asyncio.sleep(0.02)
-    told = dict(events)
+    told = dict(await events_of(open_service, peer.call_sid, at_least=4))
     assert told["stream.dtmf"]["digit"] == "7"
     assert told["stream.mark"]["name"] == "label"
     assert not lines_with(open_service.logged(), "dtmf")
@@ -463,7 +459,7 @@ async def test_the_plans_slots_hold_for_streams_too(open_service: Service) -> No
     async with a_peer(open_service, path, headers={}) as first:
         await first.start()
         await first.media()
-        await asyncio.sleep(0.1)
+        await started(open_service, first.stream_sid)
         async with a_peer(open_service, path, headers={}) as second:
             await second.start()
             code, reason = await second.closed()

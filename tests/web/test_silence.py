@@ -17,7 +17,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from app.tools.embedded import EmbeddedRedis
+from app.wire import exotel
 from tests.service import (
+    NUMBER,
     WAIT_SECONDS,
     Service,
     a_call,
@@ -29,7 +31,9 @@ from tests.service import (
     receipt_of,
     running_service,
     signature,
+    written,
 )
+from tests.waiting import until
 from tests.web.test_voice import parameters
 
 SECRET = "j" * 32
@@ -47,6 +51,8 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
             redis.url,
             ALLOW_UNSIGNED="true",
             JWT_SECRET=SECRET,
+            SUPPORT_EXOTEL="true",
+            EXOTEL_DEFAULT_BUSINESS="business-1",
             MEDIA_IDLE_SECONDS="1",
             INGEST_IDLE_SECONDS="1",
         ) as running,
@@ -79,10 +85,9 @@ async def talking(
     try:
         async with asyncio.timeout(WAIT_SECONDS):
             lines = [await process.stdout.readline() for _ in range(sockets)]
-            streams = [line.decode().strip() for line in lines]
-            for stream in streams:
-                while not lines_with(service.logged(), f"Stream {stream} started"):
-                    await asyncio.sleep(0.02)
+        streams = [line.decode().strip() for line in lines]
+        for stream in streams:
+            await written(service, stream, 1)
         yield process, streams
     finally:
         with suppress(ProcessLookupError):
@@ -106,12 +111,6 @@ def connections(service: Service) -> int:
     )
 
 
-async def all_let_go(service: Service) -> None:
-    async with asyncio.timeout(WAIT_SECONDS):
-        while connections(service):
-            await asyncio.sleep(0.05)
-
-
 async def slots(service: Service) -> int:
     redis = Redis.from_url(service.redis_url)
     try:
@@ -128,8 +127,8 @@ async def test_a_peer_that_vanishes_without_a_word_leaves_nothing_behind(
     hasty: Service, protocol: str
 ) -> None:
     async with talking(hasty, protocol, 5) as (process, streams):
-        await asyncio.sleep(0.2)
-        assert (await slots(hasty), connections(hasty)) == (5, 5)
+        await until(lambda: connections(hasty) == 5)
+        assert await slots(hasty) == 5
         process.send_signal(signal.SIGSTOP)
         receipts = [await receipt_of(hasty, stream) for stream in streams]
         for receipt in receipts:
@@ -138,13 +137,9 @@ async def test_a_peer_that_vanishes_without_a_word_leaves_nothing_behind(
             assert adds_up(receipt)
         # All of it is gone, though the peer's kernel still holds its ends.
         assert await slots(hasty) == 0
-        await all_let_go(hasty)
+        await until(lambda: not connections(hasty))
     if protocol == "twilio":
-        async with asyncio.timeout(WAIT_SECONDS):
-            while not (told := dict(await events_of(hasty, "CA" + streams[0]))).get(
-                "stream.stopped"
-            ):
-                await asyncio.sleep(0.02)
+        told = dict(await events_of(hasty, "CA" + streams[0], at_least=2))
         assert told["stream.stopped"]["receipt"]["end_reason"] == "vanished"
 
 
@@ -172,6 +167,16 @@ async def test_a_stream_of_twilios_that_never_sends_media_is_idle_too(hasty: Ser
         assert await peer.closed() == (1000, "idle")
 
 
+async def test_a_stream_of_exotels_that_stands_still_is_idle(hasty: Service) -> None:
+    async with connect(hasty.ws_url + "/v1/ingest", compression=None) as peer:
+        await peer.send(exotel.start_message("idle1", "call-idle1", to_number=NUMBER))
+        await peer.send(exotel.media_message("idle1", b"\0" * 1600, seq=2, chunk=1, timestamp=0))
+        await asyncio.wait_for(peer.wait_closed(), WAIT_SECONDS)
+        assert (peer.close_code, peer.close_reason) == (1000, "idle")
+    receipt = await receipt_of(hasty, "idle1")
+    assert (receipt["published"], receipt["end_reason"]) == (1, "idle")
+
+
 async def test_a_socket_driven_by_hand_may_pause(hasty: Service) -> None:
     async with a_peer(hasty, BY_HAND, headers={}) as peer:
         await peer.start()
@@ -195,7 +200,7 @@ async def test_a_socket_closed_in_good_order_is_told_from_one_that_is_lost(
     async with a_peer(hasty, BY_HAND, headers={}) as peer:
         await peer.start()
         await peer.media(2)
-        await asyncio.sleep(0.1)
+        await written(hasty, peer.stream_sid, 2)
         peer.socket.transport.abort()
     assert (await receipt_of(hasty, peer.stream_sid))["end_reason"] == "disconnected"
 

@@ -1,6 +1,5 @@
 """The voice webhook and the callbacks, asked over HTTP as Twilio asks them."""
 
-import asyncio
 from xml.etree import ElementTree
 
 import httpx
@@ -13,9 +12,11 @@ from tests.service import (
     a_call,
     a_peer,
     events_of,
+    http_client,
     lines_with,
     post,
     signature,
+    started,
 )
 
 
@@ -66,7 +67,7 @@ async def test_a_business_that_forwards_gets_a_stream_beside_the_call(service: S
 async def test_the_webhook_may_come_by_get_and_name_the_business(service: Service) -> None:
     query = "?businessId=business-1&CallSid=CAget&From=anonymous&To=%2B19999999999"
     url = f"{service.url}/twilio-voice{query}"
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         answer = await client.get(url, headers={"X-Twilio-Signature": signature(url)})
     assert parameters(answer.text)["businessId"] == "business-1"
 
@@ -94,7 +95,7 @@ async def test_a_request_twilio_did_not_sign_is_forbidden(service: Service, name
 
 @pytest.mark.parametrize("value", [b"\xff\xfe", "ä".encode(), b"x" * 9000])
 async def test_any_bytes_as_a_signature_are_forbidden(service: Service, value: bytes) -> None:
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         answer = await client.post(
             f"{service.url}/twilio-voice",
             content="CallSid=CA1",
@@ -109,7 +110,7 @@ async def test_any_bytes_as_a_signature_are_forbidden(service: Service, value: b
 async def test_a_doubled_signature_is_forbidden_though_both_are_right(service: Service) -> None:
     call = a_call()
     right = signature(f"{service.url}/twilio-voice", call).encode()
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         answer = await client.post(
             f"{service.url}/twilio-voice",
             content=httpx.QueryParams(call).__str__(),
@@ -137,9 +138,7 @@ async def test_an_unknown_number_hears_a_polite_word(service: Service) -> None:
     answer = await post(service, "/twilio-voice", call)
     assert answer.status_code == 200
     assert verbs(answer.text) == ["Say", "Hangup"]
-    async with asyncio.timeout(5):
-        while not (events := await events_of(service, call["CallSid"])):
-            await asyncio.sleep(0.02)
+    events = await events_of(service, call["CallSid"], at_least=1)
     assert [(name, data["reason"]) for name, data in events] == [
         ("call.rejected", "unknown_business")
     ]
@@ -161,7 +160,7 @@ async def test_an_unknown_number_hears_a_polite_word(service: Service) -> None:
 async def test_a_malformed_form_is_a_bad_request(
     open_service: Service, content: bytes, kind: str
 ) -> None:
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         answer = await client.post(
             f"{open_service.url}/twilio-voice", content=content, headers={"Content-Type": kind}
         )
@@ -199,10 +198,8 @@ async def test_a_webhook_that_comes_twice_is_one_call_with_a_fresh_ticket(
         parameters((await post(service, "/twilio-voice", call)).text)["ticket"] for _ in range(2)
     ]
     assert first != second
-    async with asyncio.timeout(5):
-        while not await events_of(service, call["CallSid"]):
-            await asyncio.sleep(0.02)
-    assert [name for name, _ in await events_of(service, call["CallSid"])] == ["call.incoming"]
+    events = await events_of(service, call["CallSid"], at_least=1)
+    assert [name for name, _ in events] == ["call.incoming"]
     await post(service, "/twilio-status", {**call, "CallStatus": "completed"})
 
 
@@ -214,9 +211,7 @@ async def test_while_a_stream_of_the_call_is_live_there_is_no_other_ticket(
     async with a_peer(service, call_sid=call["CallSid"]) as peer:
         await peer.start(said)
         await peer.media()
-        async with asyncio.timeout(5):
-            while "stream.started" not in dict(await events_of(service, call["CallSid"])):
-                await asyncio.sleep(0.02)
+        await started(service, peer.stream_sid)
         again = await post(service, "/twilio-voice", call)
         assert "ticket" not in parameters(again.text)
         await peer.stop()
@@ -235,9 +230,7 @@ async def test_callbacks_become_lifecycle_events(service: Service) -> None:
     }
     path = "/twilio-stream-status?businessId=business-1"
     assert (await post(service, path, failed)).status_code == 204
-    async with asyncio.timeout(5):
-        while len(events := await events_of(service, call["CallSid"])) < 2:
-            await asyncio.sleep(0.02)
+    events = await events_of(service, call["CallSid"], at_least=2)
     assert events == [
         ("call.status", {"status": "completed", "duration": "12"}),
         ("stream.error", {"error": "31921 closed"}),
@@ -274,6 +267,6 @@ async def test_an_older_auth_token_is_still_accepted(
     directory = tmp_path_factory.mktemp("rotation")
     with running_service(directory, redis_url, TWILIO_AUTH_TOKEN=f"new,{TOKEN}") as rotated:
         assert (await post(rotated, "/twilio-voice", a_call())).status_code == 200
-        async with httpx.AsyncClient() as client:
+        async with http_client() as client:
             metrics = (await client.get(f"{rotated.url}/metrics")).text
     assert "bridge_old_auth_token_total 1.0" in metrics

@@ -25,6 +25,7 @@ from tests.service import (
     a_peer,
     adds_up,
     entries_of,
+    http_client,
     lines_with,
     post,
     receipt_of,
@@ -108,7 +109,7 @@ def only(service: Service, slot: int) -> Iterator[None]:
 
 async def fetch(service: Service, path: str) -> httpx.Response:
     """Ask on a connection of its own."""
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         return await client.get(service.url + path)
 
 

@@ -15,6 +15,7 @@ from tests.chaos.load import Load, live_calls
 from tests.chaos.reading import watching
 from tests.chaos.registry import Context, Row, scenario
 from tests.chaos.stage import Stage, staged
+from tests.service import http_client
 
 DRAIN_SECONDS = 5.0
 GRACE_SECONDS = 2.0
@@ -135,7 +136,7 @@ async def paused_service(context: Context) -> Sequence[Row]:
 async def _told_to_stop(stage: Stage) -> float:
     """Send SIGTERM, and again a while later; give the ms until readiness was 503."""
     url = f"{stage.service.url}/health/ready"
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         await client.get(url)
         stage.service.process.send_signal(signal.SIGTERM)
         told = time.perf_counter()
