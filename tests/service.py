@@ -332,7 +332,7 @@ def lines_with(log: str, *parts: str) -> Sequence[str]:
 
 async def logged_line(service: Service, *parts: str, times: int = 1) -> None:
     """Wait until the service has logged a line that has all these parts, or so many."""
-    await until(lambda: len(lines_with(service.logged(), *parts)) >= times)
+    await until(lambda: len(lines_with(service.logged(), *parts)) >= times, service.logged)
 
 
 async def started(service: Service, stream_sid: str) -> None:

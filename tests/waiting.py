@@ -10,8 +10,11 @@ WAIT_SECONDS = 30.0
 LOOK_SECONDS = 0.01
 
 
-async def until(holds: Callable[[], Any | Awaitable[Any]]) -> Any:
-    """Look again and again until it holds, async or not; give what was found at last."""
+async def until(holds: Callable[[], Any], shown: Callable[[], object] = str) -> Any:
+    """Look again and again until it holds; give what was found.
+
+    `holds` may be async. `shown` is told when it never does.
+    """
     # Not asyncio.timeout: redis-py can lose the cancellation by which it ends.
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
@@ -20,13 +23,13 @@ async def until(holds: Callable[[], Any | Awaitable[Any]]) -> Any:
             found = await found
         if found:
             return found
-        assert time.monotonic() < deadline, "what was waited for never came"
+        assert time.monotonic() < deadline, f"what was waited for never came {shown()}"
         await asyncio.sleep(LOOK_SECONDS)
 
 
-def wait_until(holds: Callable[[], object]) -> None:
-    """Look again and again until it holds."""
+def wait_until(holds: Callable[[], object], shown: Callable[[], object] = str) -> None:
+    """Look again and again until it holds; `shown` is told when it never does."""
     deadline = time.monotonic() + WAIT_SECONDS
     while not holds():
-        assert time.monotonic() < deadline, "what was waited for never came"
+        assert time.monotonic() < deadline, f"what was waited for never came {shown()}"
         time.sleep(LOOK_SECONDS)

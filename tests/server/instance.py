@@ -12,6 +12,7 @@ import uvicorn
 from app.metrics import Metrics
 from app.server import SocketRules, server_config
 from app.wire.base import SOCKET_EXTENSION
+from tests.waiting import until
 
 
 @dataclass
@@ -110,10 +111,3 @@ async def serving(
         finally:
             server.should_exit = True
             await running
-
-
-async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait until it holds."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 
 from benchmarks.attacks import upgrade_request
-from tests.service import WAIT_SECONDS
+from tests.waiting import WAIT_SECONDS
 
 CLOSE = 0x8
 

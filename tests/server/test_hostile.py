@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 import resource
+import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -27,12 +28,13 @@ from tests.service import (
     post,
     receipt_of,
     running_service,
+    started,
 )
 
 MEDIA = "/twilio-media?businessId=business-1"
 # Without its guard, each attack takes far more of both; a limit on time is for hangs.
 MEMORY_BYTES = 16 * 2**20
-ATTACK_SECONDS = 15.0
+ATTACK_SECONDS = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -239,9 +241,7 @@ async def test_settings_bound_the_sockets_that_carry_no_stream(
             assert b'"error": "too_many_sockets"' in refused
             await first.start()
             await first.media()
-            async with asyncio.timeout(10):
-                while not lines_with(service.logged(), f"Stream {first.stream_sid} started"):
-                    await asyncio.sleep(0.02)
+            await started(service, first.stream_sid)
             # Its stream is admitted: it counts no more, neither in all nor for its address.
             async with a_peer(service, MEDIA, headers={"X-Forwarded-For": "192.0.2.7"}) as third:
                 assert third.socket.protocol.state.name == "OPEN"
@@ -263,7 +263,7 @@ def test_as_many_sockets_may_be_open_as_the_platform_allows(tmp_path: Path, redi
 
 
 async def test_a_flood_of_refused_sockets_does_not_flood_the_log(service: Service) -> None:
-    lines = len(service.logged().splitlines())
+    lines, began = len(service.logged().splitlines()), time.monotonic()
     port = port_of(service)
 
     async def knock(times: int) -> None:
@@ -276,5 +276,6 @@ async def test_a_flood_of_refused_sockets_does_not_flood_the_log(service: Servic
     before = await metric(service, refused)
     await asyncio.gather(*(knock(50) for _ in range(20)))
     assert await metric(service, refused) - before == 1000
-    # Five kinds of lines, 200 of each in 10 s; however long this took.
-    assert len(service.logged().splitlines()) - lines < 3500
+    # Five kinds of lines, 200 of each in 10 s, and a word on those left out.
+    windows = 2 + (time.monotonic() - began) // 10
+    assert len(service.logged().splitlines()) - lines <= 5 * 201 * windows

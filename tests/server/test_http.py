@@ -3,13 +3,15 @@
 import asyncio
 import json
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import pytest
 
 from app.server import SocketRules
 from benchmarks.attacks import TEXT, frame, upgrade_request
-from tests.server.instance import Instance, Listener, serving, until
+from tests.server.instance import Instance, Listener, serving
 from tests.server.raw import RawPeer, a_connection, a_raw_peer
+from tests.waiting import WAIT_SECONDS, until
 
 HASTY = SocketRules(first_byte_seconds=0.4, request_seconds=0.4, response_seconds=0.6)
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -19,7 +21,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
 
 async def answer(peer: RawPeer) -> bytes:
     """Read one answer; give its body."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(WAIT_SECONDS):
         head = await peer.reader.readuntil(b"\r\n\r\n")
         assert head.startswith(OK), head
         size = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
@@ -75,12 +77,20 @@ async def test_who_sends_a_request_drop_by_drop_is_closed(first: bytes, drop: by
         assert server.closed("slow_request") == 1
 
 
-async def test_a_connection_between_requests_is_left_alone() -> None:
-    async with serving(HASTY) as server, a_connection(server.port) as peer:
+@pytest.mark.parametrize("hasty", ["first_byte_seconds", "request_seconds", "response_seconds"])
+async def test_a_connection_between_requests_is_left_alone(hasty: str) -> None:
+    rules = replace(SocketRules(), **{hasty: 0.3})
+    async with serving(rules) as server, a_connection(server.port) as peer:
         for _ in range(2):
             await peer.send(GET)
             assert await answer(peer) == b"ok"
-            await asyncio.sleep(0.8)
+            await asyncio.sleep(0.4)
+        await peer.send(POST + b"1234567890")
+        assert await answer(peer) == b"ok"
+
+
+async def test_a_request_may_come_in_parts() -> None:
+    async with serving() as server, a_connection(server.port) as peer:
         await peer.send(POST[:20])
         await asyncio.sleep(0.1)
         await peer.send(POST[20:] + b"1234567890")
@@ -98,11 +108,12 @@ async def test_who_does_not_read_the_answer_is_cut(ending: bytes) -> None:
 
 async def test_an_answer_that_is_read_in_time_is_no_fault() -> None:
     app = Listener(body=b"x" * 5_000_000)
-    async with serving(HASTY, app) as server, a_connection(server.port) as peer:
+    rules = SocketRules(response_seconds=1.5)
+    async with serving(rules, app) as server, a_connection(server.port) as peer:
         for _ in range(2):
             await peer.send(GET)
             assert len(await answer(peer)) == 5_000_000
-            await asyncio.sleep(0.8)
+        await asyncio.sleep(1.6)
         assert server.closed("slow_response") == 0
 
 

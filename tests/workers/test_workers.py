@@ -7,8 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,7 +15,8 @@ from xml.etree import ElementTree
 import httpx
 import pytest
 
-from app.tools.embedded import EmbeddedRedis, free_port
+from app.tools.embedded import EmbeddedRedis
+from tests.redis_process import fixed_port
 from tests.service import (
     WAIT_SECONDS,
     Peer,
@@ -30,7 +30,9 @@ from tests.service import (
     post,
     receipt_of,
     running_service,
+    written,
 )
+from tests.waiting import until, wait_until
 from tests.web.test_voice import parameters
 
 ROOT = Path(__file__).parents[2]
@@ -59,19 +61,15 @@ def two_workers(
         directory, redis_url, "--workers", "2", *arguments, **variables
     ) as running:
         wait_for_line(running, "listening on port")
+        for slot in SLOTS:
+            with only(running, slot):
+                wait_until(lambda: is_ready(running))
         yield running
     wait_until(lambda: not any(runs(pid) for pid in pids_of(running).values()))
 
 
-def wait_until(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not happened():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.02)
-
-
 def wait_for_line(service: Service, *parts: str, times: int = 1) -> None:
-    wait_until(lambda: len(lines_with(service.logged(), *parts)) >= times)
+    wait_until(lambda: len(lines_with(service.logged(), *parts)) >= times, service.logged)
 
 
 def pids_of(service: Service) -> dict[int, int]:
@@ -89,6 +87,11 @@ def runs(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return not Path("/proc/self").exists()
+
+
+def is_ready(service: Service) -> bool:
+    ready = httpx.get(f"{service.url}/health/ready", verify=False, timeout=WAIT_SECONDS)
+    return ready.status_code == httpx.codes.OK
 
 
 def accepts(service: Service) -> bool:
@@ -123,6 +126,10 @@ async def figure(service: Service, series: str) -> float:
 async def live_streams(service: Service) -> int:
     count: int = (await fetch(service, "/health")).json()["liveStreams"]
     return count
+
+
+async def no_stream_lives(service: Service) -> bool:
+    return await live_streams(service) == 0
 
 
 @asynccontextmanager
@@ -173,7 +180,7 @@ async def test_calls_and_tickets_cross_workers_and_figures_add_up(pair: Service)
         with only(pair, slot):
             assert await figure(pair, "bridge_frames_received_total") == received + 60
             assert await figure(pair, "bridge_frames_published_total") == published + 60
-            assert await live_streams(pair) == 0
+            await until(lambda: no_stream_lives(pair))
 
 
 async def test_series_are_of_the_service_and_name_no_process_and_no_call(pair: Service) -> None:
@@ -197,8 +204,8 @@ async def test_a_worker_that_is_killed_is_replaced_and_costs_the_others_nothing(
 ) -> None:
     with two_workers(tmp_path, redis_url, ALLOW_UNSIGNED="true") as service:
         async with a_call_on_each(service) as peers:
-            while await figure(service, "bridge_frames_published_total") < 20:
-                await asyncio.sleep(0.02)
+            for peer in peers.values():
+                await written(service, peer.stream_sid, 10)
             killed = pids_of(service)[1]
             os.kill(killed, signal.SIGKILL)
             wait_for_line(service, "Worker 1 ended by itself: signal 9")
@@ -234,7 +241,7 @@ async def test_sigterm_to_the_parent_drains_every_worker(tmp_path: Path, redis_u
         async with a_call_on_each(service) as peers:
             for _ in range(3):
                 service.process.send_signal(signal.SIGTERM)
-                await asyncio.sleep(0.05)
+                wait_for_line(service, "Draining: 1 live calls", times=2)
             for slot in SLOTS:
                 with only(service, slot):
                     ready = await fetch(service, "/health/ready")
@@ -291,7 +298,7 @@ async def test_ctrl_c_reaches_workers_once_and_twice_stops_at_once(
 async def test_when_the_parent_is_killed_workers_drain_and_leave_nothing(
     tmp_path: Path, redis_url: str
 ) -> None:
-    variables = {"ALLOW_UNSIGNED": "true", "DRAIN_SECONDS": "1", "TMPDIR": str(tmp_path)}
+    variables = {"ALLOW_UNSIGNED": "true", "DRAIN_SECONDS": "3", "TMPDIR": str(tmp_path)}
     with two_workers(tmp_path, redis_url, **variables) as service:
         async with a_call_on_each(service) as peers:
             service.process.kill()
@@ -332,7 +339,7 @@ def start(directory: Path, *command: str, **variables: str) -> "subprocess.Compl
             "ALLOW_UNSIGNED": "true",
             "REDIS_URL": "redis://127.0.0.1:1",
             "HOST": "127.0.0.1",
-            "PORT": str(free_port()),
+            "PORT": str(fixed_port()),
             **variables,
         },
         capture_output=True,
