@@ -22,6 +22,7 @@ from app.credentials.jwks import (
     fetch_jwks,
     parse_jwks,
 )
+from tests.waiting import WAIT_SECONDS
 
 URL = "https://issuer.example.com/jwks.json?secret=canary"
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
@@ -239,8 +240,7 @@ async def test_an_issuer_that_never_answers_is_given_up(monkeypatch: pytest.Monk
     issuer = Issuer(key_set(jwk("a")))
     issuer.open.clear()
     keys = issuer.keys()
-    async with asyncio.timeout(10):
-        assert await keys.keys_for("a") == {}
+    assert await asyncio.wait_for(keys.keys_for("a"), WAIT_SECONDS) == {}
     assert keys.failures == 1
 
 

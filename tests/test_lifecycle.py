@@ -16,9 +16,9 @@ from app.reaper import Reaper
 from app.registry import Registry
 from app.settings import Settings
 from app.store.memory import MemoryStore
+from tests.waiting import until
 
 DIRECTORY = Directory((Plan("plan"),), (Business("b", "B", "plan"),))
-WAIT_SECONDS = 10.0
 
 
 class LateStore(MemoryStore):
@@ -43,9 +43,7 @@ async def test_a_task_that_fails_is_begun_again_and_nothing_else_notices() -> No
         store, pubsub, outbox, registry, reaper, DIRECTORY, metrics, drain_seconds=0
     )
     async with lifecycle.lifespan(None):
-        async with asyncio.timeout(WAIT_SECONDS):
-            while await store.business("b") is None:
-                await asyncio.sleep(0.05)
+        await until(lambda: store.business("b"))
         for condition in lifecycle.conditions():
             await condition.check()
 
@@ -70,6 +68,8 @@ async def test_a_service_is_not_ready_before_it_has_its_businesses() -> None:
         assert answer.status_code == 503
         assert answer.json()["checks"]["businesses"].startswith("store_unavailable")
         may_load.set()
-        async with asyncio.timeout(10):
-            while (await client.get("/health/ready")).status_code != 200:
-                await asyncio.sleep(0.01)
+
+        async def is_ready() -> bool:
+            return (await client.get("/health/ready")).status_code == 200
+
+        await until(is_ready)

@@ -15,8 +15,8 @@ from app.server import MediaSocketProtocol, server_config
 from app.session.watch import Line
 from app.web.streams import OpenSocket
 from app.wire.base import SOCKET_EXTENSION
+from tests.waiting import WAIT_SECONDS, until
 
-WAIT_SECONDS = 5.0
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
@@ -43,9 +43,7 @@ class Server:
             pass
 
     async def let_go(self) -> None:
-        async with asyncio.timeout(WAIT_SECONDS):
-            while self.state.connections:
-                await asyncio.sleep(0.01)
+        await until(lambda: not self.state.connections)
 
 
 @asynccontextmanager
@@ -70,9 +68,7 @@ async def test_a_peer_that_is_there_answers_a_ping_and_any_bytes_are_an_answer()
         for _ in range(3):
             line.ask()
             assert not line.answered
-            async with asyncio.timeout(WAIT_SECONDS):
-                while not line.answered:
-                    await asyncio.sleep(0.01)
+            await until(lambda: line.answered)
         await client.send("text")
 
 
@@ -88,8 +84,8 @@ async def test_a_connection_that_is_let_go_is_gone_at_once() -> None:
 async def test_a_peer_that_does_not_read_cannot_keep_its_socket_from_being_closed() -> None:
     async with served(max_queue=1, close_timeout=0.1) as (server, client, line, send):
         with suppress(TimeoutError):
-            async with asyncio.timeout(1):  # until a sender is made to wait
-                while True:
+            while True:
+                async with asyncio.timeout(0.3):  # until a sender is made to wait
                     await send({"type": "websocket.send", "text": "x" * 2**16})
         async with asyncio.timeout(WAIT_SECONDS):
             await OpenSocket(server.websocket).close(1000, "peer_not_reading")

@@ -15,9 +15,9 @@ from app.reaper import CLAIM_STREAMS, Reaper
 from app.store.base import LIVE_SECONDS
 from app.store.memory import MemoryStore
 from tests.samples import a_record
+from tests.waiting import WAIT_SECONDS
 
 START = 1_700_000_000_000
-WAIT_SECONDS = 5.0
 
 
 class Clock:

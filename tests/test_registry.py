@@ -19,6 +19,7 @@ from app.metrics import Metrics
 from app.registry import RESERVED_SECONDS, Registry
 from app.store.base import LIVE_SECONDS, SlotAnswer
 from app.store.memory import MemoryStore
+from tests.waiting import WAIT_SECONDS, until
 
 
 class Clock:
@@ -181,11 +182,9 @@ async def test_leases_are_renewed_and_given_up_as_time_goes_by(
     identity = await go_live(registry, 1)
     await store.let_go([held(identity)])
     keeping = asyncio.create_task(registry.keep_leases())
-    async with asyncio.timeout(5):
-        await store.held.wait()
-        registry.disclaim(identity.stream_sid)
-        while registry.holds(held(identity)):
-            await asyncio.sleep(0.01)
+    await asyncio.wait_for(store.held.wait(), WAIT_SECONDS)
+    registry.disclaim(identity.stream_sid)
+    await until(lambda: not registry.holds(held(identity)))
     keeping.cancel()
     await asyncio.gather(keeping, return_exceptions=True)
 

@@ -20,12 +20,12 @@ from app.twilio_api import (
     credentials_of_one_account,
 )
 from tests.twilio_stand_in import RESET, Answer, StandIn, problem, standing_in
+from tests.waiting import WAIT_SECONDS, until
 
 ACCOUNT = "AC" + "1" * 32
 OTHER_ACCOUNT = "AC" + "2" * 32
 TOKEN = "canary-auth-token"
 CALL = CarrierCall("CA" + "3" * 32, ACCOUNT, "business-1")
-WAIT_SECONDS = 10.0
 
 
 class Asking:
@@ -134,7 +134,7 @@ async def test_a_pause_that_twilio_names_is_kept_within_reason(named: str, pause
 async def test_an_answer_that_is_too_slow_counts_as_none(
     slow: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(twilio_api, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(twilio_api, "REQUEST_SECONDS", 1.0)
     async with asking([slow, Answer()]) as (twilio, stand_in):
         assert await twilio.end() is Outcome.DONE
         assert len(stand_in.asked) == 2
@@ -147,9 +147,13 @@ async def test_where_nobody_listens_it_is_given_up() -> None:
 
 
 async def test_only_so_many_are_asked_at_a_time() -> None:
-    async with asking([Answer(delay=0.05)]) as (twilio, stand_in):
-        outcomes = await asyncio.gather(*[twilio.end() for _ in range(3 * AT_A_TIME)])
-    assert set(outcomes) == {Outcome.DONE}
+    async with asking() as (twilio, stand_in):
+        stand_in.gate.clear()
+        ending = [asyncio.create_task(twilio.end()) for _ in range(3 * AT_A_TIME)]
+        await until(lambda: stand_in.under_way == AT_A_TIME)
+        await asyncio.sleep(0.1)  # in which more would come
+        stand_in.gate.set()
+        assert set(await asyncio.gather(*ending)) == {Outcome.DONE}
     assert stand_in.most == AT_A_TIME
 
 

@@ -52,13 +52,20 @@ class Asked:
 
 @dataclass
 class StandIn:
-    """Answers in turn; the last one for ever after. `most` counts requests at a time."""
+    """Answers in turn; the last one for ever after, and all while `gate` is open.
+
+    `most` counts requests at a time.
+    """
 
     answers: list[Answer]
     url: str = ""
     asked: list[Asked] = field(default_factory=list)
     under_way: int = 0
     most: int = 0
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.gate.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -80,6 +87,7 @@ class StandIn:
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:
+            await self.gate.wait()
             await asyncio.sleep(answer.delay)
         finally:
             self.under_way -= 1

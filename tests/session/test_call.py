@@ -24,9 +24,9 @@ from app.wire import twilio
 from app.wire.base import Wire
 from app.wire.pcm import PcmWire
 from app.wire.twilio import TwilioWire
+from tests.waiting import WAIT_SECONDS
 
 DIRECTORY = Directory((Plan("plan"),), (Business("b", "B", "plan"),))
-WAIT_SECONDS = 5.0
 
 
 class FakeSocket:

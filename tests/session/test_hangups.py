@@ -1,7 +1,6 @@
 """Calls whose time is over: which are ended, when, and which are left to their TwiML."""
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 
@@ -11,23 +10,25 @@ from app.session import hangups
 from app.session.hangups import Hangups
 from app.session.reception import Admitted
 from app.twilio_api import CarrierCall, Outcome
+from tests.waiting import WAIT_SECONDS, until
 
-WAIT_SECONDS = 5.0
 SOON, LATE = 0.05, 60.0
 
 
 class Carrier:
-    """A carrier that takes its time, and remembers what it was asked."""
+    """A carrier that remembers what it was asked, and may wait until it `answers`."""
 
-    def __init__(self, seconds: float = 0.0) -> None:
+    def __init__(self, *, waits: bool = False) -> None:
         self.asked: list[CarrierCall] = []
         self.done = 0
         self.closed = False
-        self._seconds = seconds
+        self.answers = asyncio.Event()
+        if not waits:
+            self.answers.set()
 
     async def end_call(self, call: CarrierCall) -> Outcome:
         self.asked.append(call)
-        await asyncio.sleep(self._seconds)
+        await self.answers.wait()
         self.done += 1
         return Outcome.DONE
 
@@ -38,12 +39,6 @@ class Carrier:
 def admitted(call_sid: str = "CA1", *, forwarded: bool = False) -> Admitted:
     call = CallIdentity(call_sid, "MZ1", "b", "plan", "twilio")
     return Admitted(call, Plan("plan"), "", "", account_sid="AC1", forwarded=forwarded)
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(WAIT_SECONDS):
-        while not true():
-            await asyncio.sleep(0.01)
 
 
 async def test_a_forwarded_call_is_ended_at_once() -> None:
@@ -79,32 +74,35 @@ async def test_a_call_that_its_twiml_ended_is_left_alone() -> None:
 
 
 async def test_the_end_of_a_call_that_is_being_ended_changes_nothing() -> None:
-    carrier = Carrier(SOON)
+    carrier = Carrier(waits=True)
     hangups = Hangups(carrier)
     hangups.outlived(admitted(forwarded=True))
     await until(lambda: bool(carrier.asked))
     hangups.ended("CA1")
+    carrier.answers.set()
     await until(lambda: carrier.done == 1)
     await hangups.close(WAIT_SECONDS)
 
 
 async def test_a_call_is_asked_for_once_at_a_time() -> None:
-    carrier = Carrier(SOON)
+    carrier = Carrier(waits=True)
     hangups = Hangups(carrier)
     for _ in range(3):
         hangups.outlived(admitted(forwarded=True))
-        await asyncio.sleep(SOON / 10)
+        await until(lambda: bool(carrier.asked))
+    carrier.answers.set()
     await hangups.close(WAIT_SECONDS)
     assert (len(carrier.asked), carrier.done) == (1, 1)
 
 
 async def test_at_the_processs_end_what_is_asked_is_finished_and_what_waits_is_not() -> None:
-    carrier = Carrier(SOON)
+    carrier = Carrier(waits=True)
     hangups = Hangups(carrier, twiml_seconds=LATE)
     before = asyncio.all_tasks()
     hangups.outlived(admitted("CA1", forwarded=True))
     hangups.outlived(admitted("CA2"))
     await until(lambda: bool(carrier.asked))
+    asyncio.get_running_loop().call_later(SOON, carrier.answers.set)
     await hangups.close(WAIT_SECONDS)
     await until(lambda: asyncio.all_tasks() == before)
     assert [call.call_sid for call in carrier.asked] == ["CA1"]
@@ -112,7 +110,7 @@ async def test_at_the_processs_end_what_is_asked_is_finished_and_what_waits_is_n
 
 
 async def test_a_carrier_that_does_not_answer_does_not_keep_the_process() -> None:
-    carrier = Carrier(LATE)
+    carrier = Carrier(waits=True)
     hangups = Hangups(carrier)
     before = asyncio.all_tasks()
     hangups.outlived(admitted(forwarded=True))
