@@ -13,6 +13,14 @@ from tests.redis_process import HOST, START_SECONDS, RedisProcess, eventually, f
 
 SLOTS = 16_384
 
+
+def _wait_until_following(replica: RedisProcess) -> None:
+    eventually(
+        lambda: replica.command("INFO", "replication")["master_link_status"] == "up",
+        "the replica follows",
+    )
+
+
 # ------------------------------------------------------------------------ Sentinel
 
 
@@ -77,6 +85,7 @@ def sentinel_group(
             servers.append(server)
             if number:
                 server.replicate(servers[0])
+                _wait_until_following(server)
         auth = f"sentinel auth-pass {name} {password}\n" if password else ""
         config = (
             f"sentinel monitor {name} {HOST} {servers[0].port} {sentinels // 2 + 1}\n"
@@ -186,14 +195,17 @@ def cluster(
     *,
     masters: int = 3,
     replicas_each: int = 0,
-    node_timeout_ms: int = 1000,
+    node_timeout_ms: int | None = None,
     password: str = "",
     fsync: str | None = "everysec",
 ) -> Iterator[Cluster]:
-    """Run a cluster whose masters share the slots evenly."""
+    """Run a cluster whose masters share the slots evenly.
+
+    Without replicas nobody can take over, and no node is to be taken for dead.
+    """
     options = {
         "cluster-enabled": "yes",
-        "cluster-node-timeout": str(node_timeout_ms),
+        "cluster-node-timeout": str(node_timeout_ms or (1000 if replicas_each else 15_000)),
         "cluster-config-file": "nodes.conf",
     }
     nodes = [
@@ -231,10 +243,7 @@ def _join(made: Cluster) -> None:
     for number, node in enumerate(made.replicas):
         node.command("CLUSTER", "REPLICATE", _id(made.masters[number % count]))
     for node in made.replicas:
-        eventually(
-            lambda node=node: node.command("INFO", "replication")["master_link_status"] == "up",  # type: ignore[misc]
-            "the replicas follow",
-        )
+        _wait_until_following(node)
 
 
 def _sees(node: RedisProcess, made: Cluster) -> bool:

@@ -192,6 +192,8 @@ class RedisProcess:
                 path.write_text(self._config, encoding="utf-8")
             return [str(path), "--sentinel", *_flags(options)]
         options |= {"save": "", "enable-debug-command": "yes"}
+        # A replica would wait 5 s for others to come.
+        options |= {"repl-diskless-sync-delay": "0"}
         options |= {"appendonly": "yes" if self._fsync else "no"}
         if self._fsync:
             options |= {"appendfsync": self._fsync}
