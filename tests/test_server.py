@@ -10,7 +10,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from redis.asyncio import Redis
 
 from app.events import AudioEntry, Entry, LifecycleEvent
 from app.pubsub.base import CALLS_KEY, audio_key
@@ -29,7 +28,7 @@ from tests.service import (
     running_service,
     started,
 )
-from tests.waiting import until
+from tests.waiting import until, until_subscribed
 
 QUERY = "/twilio-media?businessId=business-1"
 
@@ -200,13 +199,13 @@ async def test_by_pub_sub_a_listener_hears_a_call_whole(tmp_path: Path, redis_ur
             told.append(event)
 
     listening = asyncio.create_task(listen())
-    await until(lambda: subscribed(redis_url, CALLS_KEY))
+    await until_subscribed(redis_url, CALLS_KEY)
     with running_service(
         tmp_path, redis_url, PUBSUB_ADAPTER="redis_pubsub", ALLOW_UNSIGNED="true"
     ) as service:
         async with a_peer(service, QUERY, headers={}) as peer:
             reading = asyncio.create_task(_read_all(listener, peer.stream_sid))
-            await until(lambda: subscribed(redis_url, audio_key(peer.stream_sid)))
+            await until_subscribed(redis_url, audio_key(peer.stream_sid))
             await peer.start()
             await peer.media(20)
             await peer.stop()
@@ -217,13 +216,6 @@ async def test_by_pub_sub_a_listener_hears_a_call_whole(tmp_path: Path, redis_ur
     await listener.close()
     assert [entry.seq for entry in entries if isinstance(entry, AudioEntry)] == list(range(2, 22))
     assert [event.name for event in told] == ["stream.started", "stream.stopped"]
-
-
-async def subscribed(redis_url: str, channel: str) -> bool:
-    """Tell whether somebody listens to a channel."""
-    async with Redis.from_url(redis_url) as redis:
-        [(_, listeners)] = await redis.pubsub_numsub(channel)
-    return bool(listeners)
 
 
 async def _read_all(pubsub: RedisPubSub, stream_sid: str) -> list[Entry]:

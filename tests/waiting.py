@@ -5,6 +5,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from redis.asyncio import Redis
+
 # For hangs alone: no machine is so slow.
 WAIT_SECONDS = 30.0
 LOOK_SECONDS = 0.01
@@ -33,3 +35,14 @@ def wait_until(holds: Callable[[], object], shown: Callable[[], object] = str) -
     while not holds():
         assert time.monotonic() < deadline, f"what was waited for never came {shown()}"
         time.sleep(LOOK_SECONDS)
+
+
+async def until_subscribed(redis_url: str, channel: str) -> None:
+    """Wait until somebody listens to a channel."""
+    async with Redis.from_url(redis_url) as redis:
+
+        async def is_heard() -> bool:
+            [(_, listeners)] = await redis.pubsub_numsub(channel)
+            return bool(listeners)
+
+        await until(is_heard)

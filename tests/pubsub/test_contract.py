@@ -1,6 +1,5 @@
 """What every adapter promises, checked on each: memory, Redis streams, Redis Pub/Sub."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -13,10 +12,11 @@ from app.pubsub.base import Announce, Append, CloseStream, OpenStream, Outcome, 
 from app.pubsub.memory import MemoryPubSub
 from app.pubsub.redis_pubsub import RedisPubSub
 from app.pubsub.redis_streams import RedisStreams
+from tests.pubsub.conftest import Listen
 from tests.samples import a_receipt, a_record, an_event
+from tests.waiting import until
 
 START = 1_700_000_000_000
-WAIT_SECONDS = 5.0
 ADAPTERS: dict[str, Callable[[str], PubSub]] = {
     "memory": lambda url: MemoryPubSub(time.monotonic),
     "redis_streams": RedisStreams,
@@ -45,36 +45,6 @@ def appends(stream: str, entries: Sequence[Entry], id_ms: int = START) -> list[W
     return [Append(stream, id_ms, entry.n, entry, 1000) for entry in entries]
 
 
-class Reader:
-    """Reads in the background, so that it hears what comes after it has begun."""
-
-    def __init__(self, source: AsyncIterator[object]) -> None:
-        self.heard: list[object] = []
-        self._source = source
-        self._task = asyncio.create_task(self._read())
-
-    async def _read(self) -> None:
-        async for item in self._source:
-            self.heard.append(item)
-
-    async def ended(self) -> None:
-        async with asyncio.timeout(WAIT_SECONDS):
-            await self._task
-
-    async def has(self, count: int) -> None:
-        async with asyncio.timeout(WAIT_SECONDS):
-            while len(self.heard) < count:
-                await asyncio.sleep(0.01)
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-
-async def reader(source: AsyncIterator[object]) -> Reader:
-    begun = Reader(source)
-    await asyncio.sleep(0.1)  # a subscription takes a moment to be one
-    return begun
-
-
 ENTRIES: list[Entry] = [
     audio(1),
     GapEntry(2, None, 3, 3, 5, 20, "carrier"),
@@ -84,8 +54,10 @@ ENTRIES: list[Entry] = [
 ]
 
 
-async def test_entries_are_read_back_in_order_and_bit_exact(pubsub: PubSub, stream: str) -> None:
-    listening = await reader(pubsub.entries(stream))
+async def test_entries_are_read_back_in_order_and_bit_exact(
+    pubsub: PubSub, stream: str, listen: Listen
+) -> None:
+    listening = await listen(pubsub, stream)
     await pubsub.write([OpenStream(stream, a_record(), 60)])
     outcomes = await pubsub.write(appends(stream, ENTRIES))
     await listening.ended()
@@ -93,28 +65,28 @@ async def test_entries_are_read_back_in_order_and_bit_exact(pubsub: PubSub, stre
     assert listening.heard == [(f"{START}-{entry.n}", entry) for entry in ENTRIES]
 
 
-async def test_an_end_ends_the_reading(pubsub: PubSub, stream: str) -> None:
-    listening = await reader(pubsub.entries(stream))
+async def test_an_end_ends_the_reading(pubsub: PubSub, stream: str, listen: Listen) -> None:
+    listening = await listen(pubsub, stream)
     await pubsub.write(appends(stream, [audio(1), EndEntry(2, "stop"), audio(3)]))
     await listening.ended()
     assert len(listening.heard) == 2
 
 
-async def test_lifecycle_events_are_read_back_whole(pubsub: PubSub, stream: str) -> None:
+async def test_lifecycle_events_are_read_back_whole(
+    pubsub: PubSub, stream: str, listen: Listen
+) -> None:
     event = an_event(stream, "stream.stopped")
-    listening = await reader(pubsub.lifecycle())
+    listening = await listen(pubsub)
     await pubsub.write([Announce(event)])
-    async with asyncio.timeout(WAIT_SECONDS):
-        while event not in listening.heard:
-            await asyncio.sleep(0.01)
+    await until(lambda: event in listening.heard)
     await listening.has(1)
 
 
 async def test_a_late_reader_sees_all_where_the_adapter_says_replayable(
-    pubsub: PubSub, stream: str
+    pubsub: PubSub, stream: str, listen: Listen
 ) -> None:
     await pubsub.write(appends(stream, [audio(1), EndEntry(2, "stop")]))
-    listening = await reader(pubsub.entries(stream))
+    listening = await listen(pubsub, stream)
     if pubsub.replayable:
         await listening.ended()
         assert len(listening.heard) == 2
@@ -124,9 +96,9 @@ async def test_a_late_reader_sees_all_where_the_adapter_says_replayable(
 
 
 async def test_a_reader_hears_an_entry_once_though_it_was_written_twice(
-    pubsub: PubSub, stream: str
+    pubsub: PubSub, stream: str, listen: Listen
 ) -> None:
-    listening = await reader(pubsub.entries(stream))
+    listening = await listen(pubsub, stream)
     for _ in range(2):
         await pubsub.write(appends(stream, [audio(1), audio(2)]))
     await pubsub.write(appends(stream, [EndEntry(3, "stop")]))

@@ -15,6 +15,7 @@ from app.pubsub.memory import MemoryPubSub
 from app.pubsub.recent import Recent
 from tests.pubsub.test_outbox import START, entries, flushed, opened, put, running, seqs_of
 from tests.samples import a_record, an_event
+from tests.waiting import WAIT_SECONDS
 
 
 class Forgetful(MemoryPubSub):
@@ -121,15 +122,13 @@ async def test_a_broker_that_has_nothing_gets_the_record_again() -> None:
 
 
 async def test_what_is_too_old_to_be_kept_becomes_a_gap_and_is_accounted_for() -> None:
-    class Brief(Forgetful):
-        promise_seconds = 0.02
-
-    pubsub = Brief()
-    async with running(pubsub) as outbox:
+    now = 1000.0
+    pubsub = Forgetful()
+    async with running(pubsub, clock=lambda: now) as outbox:
         queue = opened(outbox, "MZ1")
         put(queue, range(1, 11))
         await flushed(queue)
-        await asyncio.sleep(0.05)
+        now += pubsub.promise_seconds + 1
         put(queue, [11, 12])
         await flushed(queue)
         pubsub.replace(None)
@@ -228,8 +227,7 @@ async def test_an_event_of_a_stream_waits_for_the_streams_own_keys(seed: int) ->
         outbox.open_stream(queue, a_record(START), 60)
         outbox.announce(an_event("e1", "stream.started"))
         outbox.announce(an_event("e2", "stream.dtmf"))
-        async with asyncio.timeout(10):
-            await outbox.wait_until_idle()
+        await asyncio.wait_for(outbox.wait_until_idle(), WAIT_SECONDS)
     assert pubsub.written == ["OpenStream MZ1", "Announce calls", "Announce calls"]
 
 

@@ -15,7 +15,7 @@ from app.pubsub.base import Append, CloseStream, OpenStream, Write
 from app.pubsub.memory import MemoryPubSub
 from app.pubsub.redis_pubsub import RedisPubSub
 from app.pubsub.redis_streams import RedisStreams
-from tests.pubsub.test_contract import reader
+from tests.pubsub.conftest import Listen
 from tests.samples import CALL, a_receipt, a_record
 
 START = 1_700_000_000_000
@@ -78,8 +78,8 @@ async def ids_and_ends(pubsub: Keeping) -> list[tuple[int, int, str]]:
     return [(int(ms), int(n), fields.get(b"reason", b"").decode()) for (ms, n), fields in places]
 
 
-async def announced(pubsub: Keeping, count: int) -> list[LifecycleEvent]:
-    listening = await reader(pubsub.lifecycle())
+async def announced(listen: Listen, pubsub: Keeping, count: int) -> list[LifecycleEvent]:
+    listening = await listen(pubsub)
     await listening.has(count)
     return [event for event in listening.heard if isinstance(event, LifecycleEvent)]
 
@@ -88,14 +88,16 @@ async def receipt_in(pubsub: Keeping) -> object:
     return json.loads(str((await pubsub.record(STREAM))["receipt"]))
 
 
-async def test_a_lost_stream_has_an_end_a_receipt_and_an_announcement(pubsub: Keeping) -> None:
+async def test_a_lost_stream_has_an_end_a_receipt_and_an_announcement(
+    pubsub: Keeping, listen: Listen
+) -> None:
     await pubsub.write([opened(), *audio(1, 2)])
     assert await pubsub.end_lost(HELD)
     *before, (ms, _, reason) = await ids_and_ends(pubsub)
     assert before == [(START, 1, ""), (START, 2, "")]
     assert (ms > START, reason) == (True, "lost")
     assert await receipt_in(pubsub) == LOST_RECEIPT
-    [event] = await announced(pubsub, 1)
+    [event] = await announced(listen, pubsub, 1)
     assert (event.name, event.call) == ("stream.stopped", CALL)
     assert event.data == {"receipt": LOST_RECEIPT, "provisional": True}
     assert event.at == int((await pubsub.record(STREAM))["endedAt"])
@@ -121,14 +123,14 @@ async def test_an_id_that_has_started_again_is_left_alone(pubsub: Keeping) -> No
 
 
 async def test_ending_it_again_announces_it_again_and_writes_nothing_more(
-    pubsub: Keeping,
+    pubsub: Keeping, listen: Listen
 ) -> None:
     await pubsub.write([opened(), *audio(1)])
     assert await pubsub.end_lost(HELD)
     before = await ids_and_ends(pubsub), await pubsub.record(STREAM)
     assert await pubsub.end_lost(HELD)
     assert (await ids_and_ends(pubsub), await pubsub.record(STREAM)) == before
-    first, second = await announced(pubsub, 2)
+    first, second = await announced(listen, pubsub, 2)
     assert first == second
 
 
@@ -189,9 +191,11 @@ async def test_a_broker_that_is_away_is_told_so(unused_tcp_port: int) -> None:
         await pubsub.close()
 
 
-async def test_listeners_of_a_channel_hear_a_lost_streams_end(redis_url: str) -> None:
+async def test_listeners_of_a_channel_hear_a_lost_streams_end(
+    redis_url: str, listen: Listen
+) -> None:
     pubsub = RedisPubSub(redis_url)
-    entries, events = await reader(pubsub.entries(STREAM)), await reader(pubsub.lifecycle())
+    entries, events = await listen(pubsub, STREAM), await listen(pubsub)
     await pubsub.write(audio(1))
     assert await pubsub.end_lost(HELD)
     await entries.ended()

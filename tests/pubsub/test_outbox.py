@@ -19,9 +19,9 @@ from app.pubsub.outbox import Outbox
 from app.pubsub.queue import StreamQueue
 from app.pubsub.redis_streams import RedisStreams
 from tests.samples import a_record, an_event
+from tests.waiting import WAIT_SECONDS, until
 
 START = 1_700_000_000_000
-WAIT_SECONDS = 20.0
 QUICK = OutboxLimits(retry_first_seconds=0.001, retry_longest_seconds=0.01)
 
 Fault = Callable[[Sequence[Write]], Awaitable[None]]
@@ -54,10 +54,10 @@ class Faulty(MemoryPubSub):
 
 
 @asynccontextmanager
-async def running(pubsub: PubSub, limits: OutboxLimits = QUICK) -> AsyncIterator[Outbox]:
-    outbox = Outbox(
-        pubsub, Metrics(), clock=time.monotonic, jitter=random.Random(1).random, limits=limits
-    )
+async def running(
+    pubsub: PubSub, limits: OutboxLimits = QUICK, clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[Outbox]:
+    outbox = Outbox(pubsub, Metrics(), clock=clock, jitter=random.Random(1).random, limits=limits)
     writer = asyncio.create_task(outbox.run())
     try:
         yield outbox
@@ -173,7 +173,7 @@ async def test_while_the_broker_is_away_the_oldest_audio_goes_and_is_accounted_f
     )
     async with running(pubsub, limits) as outbox:
         queue = opened(outbox, "MZ1")
-        await asyncio.sleep(0.02)
+        await until(lambda: pubsub.batches)
         put(queue, range(200))
         queue.put_end("stop")
         await flushed(queue)
@@ -210,7 +210,7 @@ async def test_batches_shrink_when_replies_are_lost_and_grow_again() -> None:
     pubsub = Faulty(["", "lose before", "lose before", "lose before"])
     async with running(pubsub) as outbox:
         queue = opened(outbox, "MZ1")
-        await asyncio.sleep(0.02)
+        await until(lambda: pubsub.batches)
         put(queue, range(1000))
         await flushed(queue)
     assert pubsub.batches[1] == 64  # what one stream may put into a batch
