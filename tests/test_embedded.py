@@ -6,8 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from redis import Redis
 from app.errors import EmbeddedServerError
 from app.tools import embedded
 from app.tools.embedded import EmbeddedRedis, find_server
+from tests.waiting import wait_until
 
-WAIT_SECONDS = 15.0
 # A process that starts a server, says where, and waits to be stopped.
 HOLDER = """
 import sys, time
@@ -32,7 +31,7 @@ with EmbeddedRedis(Path(sys.argv[1])) as redis:
 SLOW_SERVER = """
 import os, socket, sys, time
 options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
-ends = time.monotonic() + 1.5
+ends = time.monotonic() + 2.2
 with socket.create_server(("127.0.0.1", int(options["--port"]))) as server:
     while True:
         peer, _ = server.accept()
@@ -43,15 +42,6 @@ with socket.create_server(("127.0.0.1", int(options["--port"]))) as server:
         peer.sendall(f"${len(text)}\\r\\n{text}\\r\\n".encode())
         peer.close()
 """
-
-
-def wait_until(happened: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < deadline:
-        if happened():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def port_of(server: EmbeddedRedis) -> int:
@@ -145,7 +135,7 @@ def test_a_server_never_outlives_a_parent_that_was_killed(tmp_path: Path) -> Non
         client.set("a", "b")
         port = client.connection_pool.connection_kwargs["port"]
         process.kill()
-        assert wait_until(lambda: not accepts(port))
+        wait_until(lambda: not accepts(port))
 
 
 def test_the_next_start_waits_for_a_server_that_is_still_ending(tmp_path: Path) -> None:
@@ -242,7 +232,7 @@ def test_a_server_that_still_reads_its_data_is_waited_for(
     slow.write_text(f"#!{sys.executable} -IS\n{SLOW_SERVER}")
     slow.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(embedded, "START_SECONDS", 1.0)
+    monkeypatch.setattr(embedded, "START_SECONDS", 2.0)
     with EmbeddedRedis(tmp_path / "data"):
         assert (tmp_path / "data" / "loaded").exists()
 

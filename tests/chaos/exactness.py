@@ -18,7 +18,7 @@ from tests.chaos.load import FIRST_SEQ, Caller
 from tests.chaos.reading import Connect, Follower, checksum
 
 RECEIPT_SECONDS = 30.0
-EVENT_SECONDS = 5.0
+EVENT_SECONDS = 30.0
 MAX_PROBLEMS = 20
 
 Fields = dict[bytes, bytes]

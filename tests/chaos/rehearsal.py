@@ -15,7 +15,7 @@ from tests.chaos.stage import Stage, ready
 
 BEFORE_SECONDS = 1.5
 AFTER_SECONDS = 1.0
-RECOVERY_SECONDS = 10.0
+RECOVERY_SECONDS = 30.0
 DRAIN_SECONDS = 30.0
 
 Until = Callable[[Stage], Awaitable[None]]

@@ -13,6 +13,7 @@ from redis.exceptions import ConnectionError, TimeoutError
 
 from tests.chaos.fault_proxy import FaultProxy
 from tests.redis_process import HOST, RedisProcess
+from tests.waiting import WAIT_SECONDS, until
 
 
 @pytest.fixture
@@ -24,11 +25,14 @@ async def proxy(tmp_path: Path) -> AsyncIterator[FaultProxy]:
 
 @pytest.fixture
 async def redis(proxy: FaultProxy) -> AsyncIterator[Redis]:
-    client = Redis(
-        host=HOST, port=proxy.port, retry=Retry(NoBackoff(), 0), socket_timeout=1, protocol=2
-    )
-    yield client
-    await client.aclose()
+    async with a_client(proxy, WAIT_SECONDS) as client:
+        yield client
+
+
+def a_client(proxy: FaultProxy, seconds: float) -> Redis:
+    """Make a client that waits so long for an answer, and never asks again."""
+    retry = Retry(NoBackoff(), 0)
+    return Redis(host=HOST, port=proxy.port, retry=retry, socket_timeout=seconds, protocol=2)
 
 
 async def test_a_calm_proxy_changes_nothing(redis: Redis) -> None:
@@ -60,18 +64,17 @@ async def test_only_replies_to_what_is_asked_for_are_swallowed(
 
 
 async def test_a_reset_is_seen_by_the_client(proxy: FaultProxy, redis: Redis) -> None:
-    waiting = asyncio.ensure_future(redis.blpop(["none"], timeout=0.9))
-    await asyncio.sleep(0.1)
-    assert proxy.reset() == 1
+    waiting = asyncio.ensure_future(redis.blpop(["none"], timeout=WAIT_SECONDS / 2))
+    await until(lambda: proxy.reset() == 1)
     with pytest.raises(ConnectionError):
         await waiting
 
 
 async def test_a_blackhole_is_silent_until_it_ends(proxy: FaultProxy, redis: Redis) -> None:
-    await redis.ping()
     proxy.blackhole = True
-    with pytest.raises(TimeoutError):
-        await redis.ping()
+    async with a_client(proxy, 0.3) as hasty:
+        with pytest.raises(TimeoutError):
+            await hasty.ping()
     proxy.blackhole = False
     assert await redis.ping()
 
@@ -84,8 +87,9 @@ async def test_a_slow_way_outlasts_a_short_patience(
 ) -> None:
     await redis.set("key", bytes(100_000))
     setattr(proxy, fault, amount)
-    with pytest.raises(TimeoutError):
-        await redis.get("key")
+    async with a_client(proxy, 0.5) as hasty:
+        with pytest.raises(TimeoutError):
+            await hasty.get("key")
     proxy.calm()
     assert len(await redis.get("key") or b"") == 100_000
 

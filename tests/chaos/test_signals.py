@@ -10,10 +10,9 @@ from tests.chaos.load import live_calls
 from tests.chaos.reading import watching
 from tests.chaos.stage import staged
 from tests.service import lines_with
+from tests.waiting import WAIT_SECONDS
 
 CALLS = 6
-# The drain and the last flush end long before; a hang does not.
-EXIT_SECONDS = 12.0
 
 
 async def test_audio_that_waited_for_the_broker_is_published_within_the_drain(
@@ -29,7 +28,7 @@ async def test_audio_that_waited_for_the_broker_is_published_within_the_drain(
         stage.service.process.send_signal(signal.SIGTERM)
         await asyncio.sleep(1.0)
         stage.redis.thaw()
-        assert await asyncio.to_thread(stage.service.process.wait, EXIT_SECONDS) == 0
+        assert await asyncio.to_thread(stage.service.process.wait, WAIT_SECONDS) == 0
         await load.wait_until_closed()
         tally = await judge_all(stage.connect, load.callers, end_reason="drain")
     assert tally.received == tally.published
@@ -48,7 +47,7 @@ async def test_a_broker_that_hangs_for_good_does_not_hold_the_process(tmp_path: 
         await asyncio.sleep(0.5)
         stage.service.process.send_signal(signal.SIGTERM)
         try:
-            status = await asyncio.to_thread(stage.service.process.wait, EXIT_SECONDS)
+            status = await asyncio.to_thread(stage.service.process.wait, WAIT_SECONDS)
         finally:
             stage.redis.thaw()
         receipts = lines_with(stage.service.logged(), "receipt:", '"end_reason": "drain"')
