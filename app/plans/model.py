@@ -27,7 +27,16 @@ AFTER_STREAM = "We are sorry, we cannot continue this call. Please call again la
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class _Record:
+    """What a store keeps as text fields."""
+
+    def as_fields(self) -> dict[str, str]:
+        """Give the record as text fields; the inverse of `from_fields`."""
+        return {field.name: as_text(getattr(self, field.name)) for field in fields(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan(_Record):
     """What a business may use, and the form in which its audio is published.
 
     `sample_rate` is in Hz; `frame_ms` is the length up to which carrier frames
@@ -65,10 +74,6 @@ class Plan:
         entry_ms = self.frame_ms - self.frame_ms % CARRIER_FRAME_MS
         return -(-self.retention_seconds * 1000 // entry_ms) * len(self.published_tracks)
 
-    def as_fields(self) -> dict[str, str]:
-        """Give the plan as text fields; the inverse of `from_fields`."""
-        return _as_fields(self)
-
     @staticmethod
     def from_fields(stored: Mapping[str, str]) -> "Plan":
         """Read a plan from text fields; fields of a later version are ignored.
@@ -81,7 +86,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Business:
+class Business(_Record):
     """Who owns a call: its numbers (E.164), and what its callers hear.
 
     `forward_to` is an E.164 number or a SIP address. A text that is empty is
@@ -120,10 +125,6 @@ class Business:
                 forms += [number[1:], with_trunk, phonenumbers.national_significant_number(parsed)]
         return tuple(dict.fromkeys(forms))
 
-    def as_fields(self) -> dict[str, str]:
-        """Give the business as text fields; the inverse of `from_fields`."""
-        return _as_fields(self)
-
     @staticmethod
     def from_fields(stored: Mapping[str, str]) -> "Business":
         """Read a business from text fields; fields of a later version are ignored.
@@ -141,10 +142,6 @@ class Directory:
 
     plans: tuple[Plan, ...] = ()
     businesses: tuple[Business, ...] = ()
-
-
-def _as_fields(record: Plan | Business) -> dict[str, str]:
-    return {field.name: as_text(getattr(record, field.name)) for field in fields(record)}
 
 
 def read_plan(name: str, table: Mapping[str, Any]) -> Plan:
