@@ -1,15 +1,13 @@
 """Businesses and plans as Redis keeps them, and as they are remembered."""
 
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
-
-from redis.asyncio import Redis
 
 from app.errors import StoreUnavailable
 from app.plans import DIALLED, IDENTIFIER, Business, Directory, Plan
-from app.store.reach import TIMEOUT_SECONDS, RedisReach, text
+from app.store.reach import RedisReach, text
 
 FRESH_SECONDS = 1.0
 
@@ -25,19 +23,10 @@ class _Remembered:
 class RedisDirectory(RedisReach):
     """Read what is configured; what was read serves while Redis is away."""
 
-    def __init__(
-        self,
-        client: Redis,
-        *,
-        own_client: bool = False,
-        timeout_seconds: float = TIMEOUT_SECONDS,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        super().__init__(
-            client, own_client=own_client, timeout_seconds=timeout_seconds, clock=clock
-        )
+    @cached_property
+    def _remembered(self) -> dict[str, _Remembered]:
         # Holds what is configured, and so is no longer than the configuration.
-        self._remembered: dict[str, _Remembered] = {}
+        return {}
 
     async def load_if_empty(self, directory: Directory) -> bool:
         """Take over `directory` when nothing is configured; tell whether it was.
