@@ -6,7 +6,6 @@ import socket
 import struct
 from collections import Counter
 from contextlib import suppress
-from types import TracebackType
 from typing import Self
 
 from tests.redis_process import HOST, fixed_port
@@ -56,12 +55,7 @@ class FaultProxy:
         self._server = await asyncio.start_server(self._accept, HOST, self.port)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         assert self._server is not None
         self._server.close()
         self.reset()
