@@ -8,7 +8,10 @@ from hypothesis import HealthCheck, settings
 
 from app.tools.embedded import EmbeddedRedis
 from tests.examples import LONG, ORDINARY
-from tests.service import Service, running_service
+from tests.service import (
+    Service,
+    service_alone,
+)
 
 # How long an example takes is the machine's affair.
 settings.register_profile(ORDINARY, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -27,20 +30,12 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Give a running instance that enforces signatures and tickets, on a Redis of its own."""
-    directory = tmp_path_factory.mktemp("service")
-    with (
-        EmbeddedRedis(directory / "redis", persistent=False) as redis,
-        running_service(directory, redis.url) as running,
-    ):
+    with service_alone(tmp_path_factory.mktemp("service")) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def open_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Give a running instance with ALLOW_UNSIGNED, on a Redis of its own."""
-    directory = tmp_path_factory.mktemp("open-service")
-    with (
-        EmbeddedRedis(directory / "redis", persistent=False) as redis,
-        running_service(directory, redis.url, ALLOW_UNSIGNED="true") as running,
-    ):
+    with service_alone(tmp_path_factory.mktemp("open-service"), ALLOW_UNSIGNED="true") as running:
         yield running

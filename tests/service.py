@@ -22,76 +22,14 @@ from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from app.tools.embedded import EmbeddedRedis
 from app.wire import twilio
+from tests.businesses import BUSINESSES, NUMBER
 from tests.redis_process import fixed_port
 from tests.waiting import WAIT_SECONDS, until
 
 TOKEN = "12345"
-NUMBER = "+15005550006"
 FRAME = b"\xff" * 160
-BUSINESSES = """
-[plans.premium]
-max_concurrent_calls = 30
-tracks = "both"
-
-[plans.tiny]
-max_concurrent_calls = 1
-
-[plans.short]
-max_call_seconds = 1
-
-[plans.slow]
-max_calls_per_second = 0.01
-
-[businesses.business-1]
-name = "One"
-plan = "premium"
-numbers = ["+15005550006"]
-
-[businesses.business-2]
-name = "Two"
-plan = "tiny"
-numbers = ["+15005550002"]
-busy_message = "All our lines are taken."
-
-[businesses.forwarding]
-name = "Forwarding"
-plan = "premium"
-numbers = ["+15005550003"]
-forward_to = "+15005550099"
-greeting = "Hello & welcome"
-
-[plans.wide]
-sample_rate = 16000
-
-[businesses.wide]
-name = "Wide"
-plan = "wide"
-numbers = ["+15005550005"]
-
-[businesses.indian]
-name = "Indian"
-plan = "premium"
-numbers = ["+918047112345"]
-country = "IN"
-exotel_pairs = ["own-key:own-token"]
-
-[businesses.slow]
-name = "Slow"
-plan = "slow"
-numbers = ["+15005550007"]
-
-[businesses.short]
-name = "Short"
-plan = "short"
-numbers = ["+15005550004"]
-
-[businesses.short-forwarding]
-name = "Short, forwarding"
-plan = "short"
-numbers = ["+15005550008"]
-forward_to = "+15005550099"
-"""
 
 
 @dataclass(frozen=True)
@@ -163,6 +101,16 @@ def running_service(
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
+
+
+@contextmanager
+def service_alone(directory: Path, *arguments: str, **variables: str) -> Iterator[Service]:
+    """Run an instance on a Redis of its own."""
+    with (
+        EmbeddedRedis(directory / "redis", persistent=False) as redis,
+        running_service(directory, redis.url, *arguments, **variables) as service,
+    ):
+        yield service
 
 
 def _wait_until_up(

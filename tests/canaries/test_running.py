@@ -17,6 +17,7 @@ from websockets.exceptions import InvalidStatus
 
 from app.tools.embedded import EmbeddedRedis
 from app.wire import exotel
+from tests.businesses import BUSINESSES, business
 from tests.canaries.drive import (
     CALLED,
     CALLER,
@@ -27,7 +28,7 @@ from tests.canaries.drive import (
     messages,
 )
 from tests.canaries.watch import OWN_PAIR, REDIS_USER, SETTINGS, Watch, canary
-from tests.service import BUSINESSES, NUMBER, WAIT_SECONDS, lines_with, post, running_service
+from tests.service import NUMBER, WAIT_SECONDS, lines_with, post, running_service
 
 ADMIN = "admin-password"
 
@@ -43,8 +44,8 @@ def drive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drive]:
         admin.config_set("requirepass", ADMIN)
         admin = Redis.from_url(server.url, password=ADMIN)
         businesses = directory / "own.toml"
-        own = f'[businesses.own]\nname = "O"\nplan = "tiny"\nnumbers = ["{CALLED}"]\n'
-        businesses.write_text(BUSINESSES + own + f'exotel_pairs = ["{OWN_PAIR}"]\n')
+        own = business("own", "tiny", CALLED, exotel_pairs=[OWN_PAIR])
+        businesses.write_text(BUSINESSES + own)
         variables = {**SETTINGS, "BUSINESSES_FILE": str(businesses), "REDIS_URL": url}
         with running_service(
             directory,

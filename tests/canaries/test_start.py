@@ -14,8 +14,9 @@ import pytest
 from app.errors import BridgeError
 from app.main import compose
 from app.settings import Settings
+from tests.businesses import BUSINESSES, business
 from tests.canaries.watch import SETTINGS, Watch, canary, secret_settings
-from tests.service import BUSINESSES, WAIT_SECONDS
+from tests.waiting import WAIT_SECONDS
 
 
 def test_every_setting_that_is_a_secret_has_a_canary() -> None:
@@ -78,7 +79,7 @@ def test_a_start_that_fails_says_why_and_quotes_nothing(
     variables: dict[str, str], pairs: list[str], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     businesses = tmp_path / "BUSINESSES_FILE"
-    own = f"[businesses.own]\nname='O'\nplan='premium'\nnumbers=[]\nexotel_pairs={pairs}\n"
+    own = business("own", "premium", exotel_pairs=pairs)
     businesses.write_text(BUSINESSES + (own if pairs else ""))
     environment = {"ALLOW_UNSIGNED": "true", "PUBSUB_ADAPTER": "memory", **variables}
     done = subprocess.run(

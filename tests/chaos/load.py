@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from app.media import Track
 from app.tools.caller import FRAME_BYTES, FRAME_MS, Call, Carrier, StreamTarget, new_call
 from app.wire import twilio
+from tests.businesses import business, plan
 from tests.service import TOKEN, Service, http_client, signature
 
 FRAME_SECONDS = FRAME_MS / 1000
@@ -25,26 +26,12 @@ END_SECONDS = 30.0
 BUSY = 0.85
 NUMBER = "+15005550006"
 FORWARDED_NUMBER = "+15005550003"
-BUSINESSES = f"""
-[plans.large]
-max_concurrent_calls = 100000
-tracks = "inbound"
-
-[plans.large-both]
-max_concurrent_calls = 100000
-tracks = "both"
-
-[businesses.listening]
-name = "Listening"
-plan = "large"
-numbers = ["{NUMBER}"]
-
-[businesses.forwarding]
-name = "Forwarding"
-plan = "large-both"
-numbers = ["{FORWARDED_NUMBER}"]
-forward_to = "+15005550099"
-"""
+BUSINESSES = (
+    plan("large", max_concurrent_calls=100_000, tracks="inbound")
+    + plan("large-both", max_concurrent_calls=100_000, tracks="both")
+    + business("listening", "large", NUMBER)
+    + business("forwarding", "large-both", FORWARDED_NUMBER, forward_to="+15005550099")
+)
 
 
 def payload_of(seed: int, caller: int, frame: int) -> bytes:

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 import httpx
 
 from app.tools.embedded import EmbeddedRedis
+from tests.businesses import business, plan
 from tests.service import Service, a_call, http_client, running_service, signature
 
 FLOODING = "+15005550006"
@@ -37,9 +38,9 @@ def two_replicas(directory: Path, limit: int) -> Iterator[tuple[EmbeddedRedis, l
     directory.mkdir(parents=True, exist_ok=True)
     businesses = directory / "two.toml"
     businesses.write_text(
-        f"[plans.p]\nmax_concurrent_calls = {limit}\n"
-        f'[businesses.flooding]\nname = "F"\nplan = "p"\nnumbers = ["{FLOODING}"]\n'
-        f'[businesses.beside]\nname = "B"\nplan = "p"\nnumbers = ["{BESIDE}"]\n',
+        plan("p", max_concurrent_calls=limit)
+        + business("flooding", "p", FLOODING)
+        + business("beside", "p", BESIDE),
         encoding="utf-8",
     )
     with ExitStack() as stack:

@@ -13,7 +13,6 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from app.server.sockets import WANTED_FILES
-from app.tools.embedded import EmbeddedRedis
 from app.wire import twilio
 from benchmarks.attacks import ATTACKS, PING, TEXT, Attack, Target, flood, frame, upgrade_request
 from tests.server.raw import a_connection, a_raw_peer
@@ -28,6 +27,7 @@ from tests.service import (
     post,
     receipt_of,
     running_service,
+    service_alone,
     started,
 )
 
@@ -40,11 +40,7 @@ ATTACK_SECONDS = 60.0
 @pytest.fixture(scope="module")
 def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Give an instance for these tests alone, since its memory is looked at."""
-    directory = tmp_path_factory.mktemp("attacked")
-    with (
-        EmbeddedRedis(directory / "redis", persistent=False) as redis,
-        running_service(directory, redis.url, ALLOW_UNSIGNED="true") as running,
-    ):
+    with service_alone(tmp_path_factory.mktemp("attacked"), ALLOW_UNSIGNED="true") as running:
         yield running
 
 

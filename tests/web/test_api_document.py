@@ -17,7 +17,15 @@ from schemathesis.specs.openapi import checks
 
 from app.tools.embedded import EmbeddedRedis
 from tests.examples import examples
-from tests.service import NUMBER, WAIT_SECONDS, Service, a_call, running_service, signature
+from tests.service import (
+    NUMBER,
+    WAIT_SECONDS,
+    Service,
+    a_call,
+    running_service,
+    service_alone,
+    signature,
+)
 
 METRICS_TOKEN = "a-token-for-metrics"
 AS_DOCUMENTED = [
@@ -58,30 +66,22 @@ CREDENTIALS = {
 @pytest.fixture(scope="module")
 def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Give an instance that demands every proof there is."""
-    directory = tmp_path_factory.mktemp("closed")
     secrets = {
         "SUPPORT_EXOTEL": "true",
         "EXOTEL_API_KEY": "key",
         "EXOTEL_API_TOKEN": "token",
         "METRICS_TOKEN": METRICS_TOKEN,
     }
-    with (
-        EmbeddedRedis(directory / "redis", persistent=False) as redis,
-        running_service(directory, redis.url, **secrets) as service,
-    ):
+    with service_alone(tmp_path_factory.mktemp("closed"), **secrets) as service:
         yield service
 
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Give an instance that demands none."""
-    directory = tmp_path_factory.mktemp("opened")
-    with (
-        EmbeddedRedis(directory / "redis", persistent=False) as redis,
-        running_service(
-            directory, redis.url, ALLOW_UNSIGNED="true", SUPPORT_EXOTEL="true"
-        ) as service,
-    ):
+    with service_alone(
+        tmp_path_factory.mktemp("opened"), ALLOW_UNSIGNED="true", SUPPORT_EXOTEL="true"
+    ) as service:
         yield service
 
 

@@ -12,9 +12,13 @@ from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from app.tools.embedded import EmbeddedRedis
 from app.wire import exotel, twilio
-from tests.service import Service, a_call, http_client, running_service
+from tests.service import (
+    Service,
+    a_call,
+    http_client,
+    service_alone,
+)
 
 MARK = "F0RGED"
 # A whole line of ours, in either format, behind every way to begin a new one.
@@ -38,21 +42,16 @@ KEY = re.compile(
 
 @pytest.fixture(scope="module", params=["console", "json"])
 def service(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[Service]:
-    directory = tmp_path_factory.mktemp(request.param)
-    with (
-        EmbeddedRedis(directory / "redis", persistent=False) as redis,
-        running_service(
-            directory,
-            redis.url,
-            LOG_FORMAT=request.param,
-            LOG_LEVEL="DEBUG",
-            LOG_PHONE_NUMBERS="full",
-            ALLOW_UNSIGNED="true",
-            SUPPORT_EXOTEL="true",
-            TRUSTED_PROXIES="127.0.0.0/8",
-            JWT_SECRET="j" * 32,
-        ) as running,
-    ):
+    with service_alone(
+        tmp_path_factory.mktemp(request.param),
+        LOG_FORMAT=request.param,
+        LOG_LEVEL="DEBUG",
+        LOG_PHONE_NUMBERS="full",
+        ALLOW_UNSIGNED="true",
+        SUPPORT_EXOTEL="true",
+        TRUSTED_PROXIES="127.0.0.0/8",
+        JWT_SECRET="j" * 32,
+    ) as running:
         yield running
 
 

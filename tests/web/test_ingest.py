@@ -23,7 +23,6 @@ from jwt.algorithms import RSAAlgorithm
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from app.tools.embedded import EmbeddedRedis
 from app.wire import exotel
 from tests.service import (
     WAIT_SECONDS,
@@ -39,6 +38,7 @@ from tests.service import (
     post,
     receipt_of,
     running_service,
+    service_alone,
 )
 from tests.web.test_voice import parameters
 
@@ -52,37 +52,27 @@ OWN_PAIR = base64.b64encode(b"own-key:own-token").decode()
 @pytest.fixture(scope="module")
 def ingest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Give an instance that demands credentials of everybody."""
-    directory = tmp_path_factory.mktemp("ingest")
-    with (
-        EmbeddedRedis(directory / "redis", persistent=False) as redis,
-        running_service(
-            directory,
-            redis.url,
-            SUPPORT_EXOTEL="true",
-            EXOTEL_API_KEY="key,old-key",
-            EXOTEL_API_TOKEN="token,old-token",
-            EXOTEL_DEFAULT_BUSINESS="business-1",
-            JWT_SECRET=SECRET,
-        ) as running,
-    ):
+    with service_alone(
+        tmp_path_factory.mktemp("ingest"),
+        SUPPORT_EXOTEL="true",
+        EXOTEL_API_KEY="key,old-key",
+        EXOTEL_API_TOKEN="token,old-token",
+        EXOTEL_DEFAULT_BUSINESS="business-1",
+        JWT_SECRET=SECRET,
+    ) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def guide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Give the instance of the guides: SUPPORT_EXOTEL=true, without credentials, locally."""
-    directory = tmp_path_factory.mktemp("guide")
-    with (
-        EmbeddedRedis(directory / "redis", persistent=False) as redis,
-        running_service(
-            directory,
-            redis.url,
-            SUPPORT_EXOTEL="true",
-            PUBSUB_ADAPTER="redis_streams",
-            ALLOW_UNSIGNED="true",
-            EXOTEL_DEFAULT_BUSINESS="business-1",
-        ) as running,
-    ):
+    with service_alone(
+        tmp_path_factory.mktemp("guide"),
+        SUPPORT_EXOTEL="true",
+        PUBSUB_ADAPTER="redis_streams",
+        ALLOW_UNSIGNED="true",
+        EXOTEL_DEFAULT_BUSINESS="business-1",
+    ) as running:
         yield running
 
 

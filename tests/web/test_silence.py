@@ -30,6 +30,7 @@ from tests.service import (
     post,
     receipt_of,
     running_service,
+    service_alone,
     signature,
     written,
 )
@@ -43,20 +44,15 @@ BY_HAND = "/twilio-media?businessId=business-1"
 @pytest.fixture(scope="module")
 def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Give an instance that lets nobody be silent for more than a second."""
-    directory = tmp_path_factory.mktemp("hasty")
-    with (
-        EmbeddedRedis(directory / "redis", persistent=False) as redis,
-        running_service(
-            directory,
-            redis.url,
-            ALLOW_UNSIGNED="true",
-            JWT_SECRET=SECRET,
-            SUPPORT_EXOTEL="true",
-            EXOTEL_DEFAULT_BUSINESS="business-1",
-            MEDIA_IDLE_SECONDS="1",
-            INGEST_IDLE_SECONDS="1",
-        ) as running,
-    ):
+    with service_alone(
+        tmp_path_factory.mktemp("hasty"),
+        ALLOW_UNSIGNED="true",
+        JWT_SECRET=SECRET,
+        SUPPORT_EXOTEL="true",
+        EXOTEL_DEFAULT_BUSINESS="business-1",
+        MEDIA_IDLE_SECONDS="1",
+        INGEST_IDLE_SECONDS="1",
+    ) as running:
         yield running
 
 
