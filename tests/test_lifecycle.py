@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import httpx
+import pytest
 
 from app.errors import StoreUnavailable
 from app.lifecycle import Lifecycle
@@ -34,7 +35,11 @@ class LateStore(MemoryStore):
         return await super().load_if_empty(directory)
 
 
-async def test_a_task_that_fails_is_begun_again_and_nothing_else_notices() -> None:
+async def test_a_task_that_fails_is_begun_again_and_nothing_else_notices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("LOAD_RETRY_SECONDS", "RESTART_SECONDS"):
+        monkeypatch.setattr(f"app.lifecycle.{name}", 0.01)
     store, pubsub, metrics = LateStore(), MemoryPubSub(time.monotonic), Metrics()
     registry = Registry(store, metrics, max_calls=1, clock=time.monotonic)
     outbox = Outbox(pubsub, metrics, clock=time.monotonic, jitter=lambda: 0.5)

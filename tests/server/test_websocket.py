@@ -220,6 +220,8 @@ async def test_after_our_close_frame_what_was_on_its_way_does_no_harm() -> None:
 
 async def test_a_peer_that_never_answers_our_close_frame_is_left() -> None:
     async with serving() as server, a_raw_peer(server.port) as peer:
+        (socket,) = server.connections
+        socket.close_timeout = 0.1
         await peer.send(frame(TEXT, b"close"))
         await peer.closed()
         assert await peer.gone() == b""
@@ -227,6 +229,8 @@ async def test_a_peer_that_never_answers_our_close_frame_is_left() -> None:
 
 async def test_a_peer_that_does_not_read_its_last_messages_is_left() -> None:
     async with serving() as server, a_raw_peer(server.port) as peer:
+        (socket,) = server.connections
+        socket.close_timeout = 0.1
         await peer.send(frame(TEXT, b"shout"))
         await until(lambda: not server.connections)
 

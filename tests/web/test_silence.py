@@ -177,7 +177,7 @@ async def test_a_socket_driven_by_hand_may_pause(hasty: Service) -> None:
     async with a_peer(hasty, BY_HAND, headers={}) as peer:
         await peer.start()
         await peer.media(3)
-        await asyncio.sleep(3)
+        await asyncio.sleep(2.2)  # more than two silences that would be too long
         await peer.media(3)
         await peer.stop()
         assert await peer.closed() == (1000, "stop")
@@ -224,7 +224,7 @@ async def test_a_replay_that_waits_for_room_is_not_silent(tmp_path: Path) -> Non
             os.kill(redis.pid, signal.SIGSTOP)
             try:
                 sending = asyncio.create_task(send_all(peer))
-                await asyncio.sleep(4)
+                await asyncio.sleep(3)
                 assert not lines_with(service.logged(), "replay ended")
             finally:
                 os.kill(redis.pid, signal.SIGCONT)
