@@ -22,7 +22,7 @@ run: .venv/ready .env ## start the service, with a Redis of its own when REDIS_U
 	@$(BIN)/python -m app --env-file .env serve --embedded-redis data
 
 test: .venv/ready ## run every test, against a real Redis server
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 demo: .venv/ready ## place one simulated call and listen to it: writes demo.wav
 	@$(BIN)/python -m app demo
