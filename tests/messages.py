@@ -1,7 +1,7 @@
 """What peers may send, as strategies: real messages, real ones changed, and anything at all."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hypothesis import strategies as st
@@ -112,6 +112,16 @@ def changed(draw: st.DrawFn, messages: st.SearchStrategy[Message]) -> Message:
             again = f", {json.dumps(name)}: {json.dumps(draw(JSON))}}}"
             return json.dumps(fields).removesuffix("}") + again
     return json.dumps(fields)
+
+
+@st.composite
+def damaged(draw: st.DrawFn, real: Sequence[str]) -> str:
+    """Take a real message and cut something out, or put something in."""
+    text = draw(st.sampled_from(real))
+    at = draw(st.integers(0, len(text)))
+    until = draw(st.integers(at, min(len(text), at + 20)))
+    characters = st.characters(categories=["L", "N", "P", "S", "Z", "Cc", "Cs"])
+    return text[:at] + draw(st.text(characters, max_size=5)) + text[until:]
 
 
 def _places(container: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:

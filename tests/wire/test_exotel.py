@@ -38,6 +38,7 @@ from app.wire.exotel import (
 )
 from tests.captures.make_captures import DIRECTORY, exotel_frames, speech_frames
 from tests.examples import examples
+from tests.messages import damaged
 
 STREAM = "f3b1c2d4e5a60718293a4b5c6d7e8f90"
 CALL = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
@@ -703,16 +704,6 @@ MESSAGES = st.builds(
 )
 
 
-@st.composite
-def damaged(draw: st.DrawFn) -> str:
-    """Take a real message and cut something out, or put something in."""
-    text = draw(st.sampled_from(REAL))
-    at = draw(st.integers(0, len(text)))
-    until = draw(st.integers(at, min(len(text), at + 20)))
-    characters = st.characters(categories=["L", "N", "P", "S", "Z", "Cc", "Cs"])
-    return text[:at] + draw(st.text(characters, max_size=5)) + text[until:]
-
-
 ANYTHING = st.one_of(
     st.text(st.characters(categories=None)),
     st.binary(),
@@ -720,7 +711,7 @@ ANYTHING = st.one_of(
     JSON.map(json.dumps),
     MESSAGES,
     MESSAGES.map(str.encode),
-    damaged(),
+    damaged(REAL),
     st.sampled_from(REAL),
 )
 URLS = st.dictionaries(

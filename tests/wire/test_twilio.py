@@ -39,6 +39,7 @@ from app.wire.twilio import (
 )
 from tests.captures.make_captures import DIRECTORY, SPOKEN, speech_frames
 from tests.examples import examples
+from tests.messages import damaged
 
 STREAM = "MZ0123456789abcdef0123456789abcdef"
 CALL = "CA0123456789abcdef0123456789abcdef"
@@ -607,22 +608,12 @@ MESSAGES = st.fixed_dictionaries(
 ).map(json.dumps)
 
 
-@st.composite
-def damaged(draw: st.DrawFn) -> str:
-    """Take a real message and cut something out, or put something in."""
-    text = draw(st.sampled_from(REAL))
-    at = draw(st.integers(0, len(text)))
-    until = draw(st.integers(at, min(len(text), at + 20)))
-    characters = st.characters(categories=["L", "N", "P", "S", "Z", "Cc", "Cs"])
-    return text[:at] + draw(st.text(characters, max_size=5)) + text[until:]
-
-
 ANYTHING = st.one_of(
     st.text(st.characters(categories=None)),
     st.binary(),
     JSON.map(json.dumps),
     MESSAGES,
-    damaged(),
+    damaged(REAL),
     st.sampled_from(REAL),
 )
 
