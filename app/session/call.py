@@ -119,18 +119,18 @@ class CallSession:
         self._handshake = handshake
         self._at_limit = at_limit
         self._watch = SilenceWatch(idle_seconds)
-        self._replies = Replies()
+        self._replies: Replies | None = None  # for a peer that waits for answers
         self._narration = Narration(handshake.carrier)
         self._ledger = Ledger(bridge.metrics)
         self._early: list[tuple[WireEvent, float]] = []
         self._patience = Patience(bridge.clock)
         self._over: EndReason | None = None
         self._is_deaf = False
+        self._beside: list[asyncio.Task[None]] = []
         self._holding: asyncio.Task[None] | None = None
         self._admission: asyncio.Task[None] | None = None
         self._admitted: Admitted | None = None
         self._stream: MediaStream | None = None
-        self._live = asyncio.Event()
         seconds = bridge.start_timeout_seconds
         self._deadline = Deadline(seconds, StartTimeout(f"no start within {seconds:g} s"))
 
@@ -155,7 +155,7 @@ class CallSession:
 
     async def _send_last_replies(self, socket: Socket, stream: MediaStream) -> None:
         """Answer the last frames of a peer that waits for answers, before it is closed."""
-        if self._wire.started_reply() is None:
+        if self._replies is None:
             return
         stream.end(EndReason.STOP)
         with suppress(TimeoutError):
@@ -172,15 +172,11 @@ class CallSession:
     async def _serve(self, socket: Socket) -> EndReason | BridgeError:
         try:
             async with self._deadline, asyncio.TaskGroup() as tasks:
-                beside = [
-                    tasks.create_task(self._replies.send_all(socket)),
-                    tasks.create_task(self._end_when_silent(socket)),
-                ]
                 try:
                     return await self._read(socket, tasks)
                 finally:
                     self._is_deaf = True
-                    for task in (*beside, self._holding):
+                    for task in (*self._beside, self._holding):
                         if task is not None:
                             task.cancel()
         except TimeoutError:
@@ -275,7 +271,6 @@ class CallSession:
         socket.admitted(take)
 
     async def _end_when_silent(self, socket: Socket) -> None:
-        await self._live.wait()
         self.end(await self._watch.judge(socket))
 
     def _closed(self, closed: Closed) -> EndReason:
@@ -334,9 +329,17 @@ class CallSession:
         self._listen(socket, stream, tasks)
         greeting = self._wire.started_reply()
         if greeting is not None:
+            self._replies = Replies()
             self._replies.put(greeting)
+        if not self._is_deaf:  # else the peer has said all there is
+            self._stand_by(socket, tasks)
         self._deadline.move(admitted.plan.max_call_seconds, EndReason.MAX_CALL_SECONDS)
-        self._live.set()
+
+    def _stand_by(self, socket: Socket, tasks: asyncio.TaskGroup) -> None:
+        """Begin what runs beside the reading of a live stream."""
+        self._beside.append(tasks.create_task(self._end_when_silent(socket)))
+        if self._replies is not None:
+            self._beside.append(tasks.create_task(self._replies.send_all(socket)))
 
     @property
     def _tells_of_frames(self) -> bool:
@@ -346,7 +349,7 @@ class CallSession:
         self._narration.published(entry.frames)
         for seq in range(entry.seq - entry.frames + 1, entry.seq + 1):
             answer = self._wire.ack(seq)
-            if answer is not None and not self._replies.put(answer):
+            if answer is not None and self._replies and not self._replies.put(answer):
                 self.end(EndReason.NOT_READING)
 
     async def _refuse(self, socket: Socket, outcome: EndReason | BridgeError) -> None:
