@@ -108,6 +108,6 @@ def compose(
     )
     documented.complete(app)
     install_error_handlers(app)
-    app.add_middleware(RequestLog)
     add_routes(app, settings, bridge, registry, lifecycle, store, hangups)
+    app.add_middleware(RequestLog)  # after the sockets' routes: the last one sees a request first
     return Service(app, metrics, registry.refuse_new_calls, lifecycle.drain)

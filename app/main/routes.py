@@ -5,6 +5,7 @@ import time
 import uuid
 
 from fastapi import FastAPI
+from starlette.routing import WebSocketRoute
 
 from app import log as logs
 from app.auth import TwilioSignatures
@@ -20,9 +21,10 @@ from app.session.reception import Handshake
 from app.settings import PublicUrl, Settings
 from app.store.base import Store
 from app.web.health import health_router
-from app.web.ingest import IngestDesk, ingest_router
-from app.web.off import off_router
-from app.web.streams import stream_router
+from app.web.ingest import IngestDesk, ingest_router, ingest_sockets
+from app.web.off import off_router, off_sockets
+from app.web.sockets import SocketRoutes
+from app.web.streams import stream_router, stream_sockets
 from app.web.twilio_form import TwilioRequests
 from app.web.voice import VoiceDesk, voice_router
 from app.wire.twilio import TwilioWire
@@ -52,12 +54,14 @@ def add_routes(
     A request is compared with one route after the other: the busiest come first.
     """
     if settings.serves_twilio and settings.public_url is not None:
-        _add_twilio(app, settings, settings.public_url, bridge, registry, hangups)
+        sockets = _add_twilio(app, settings, settings.public_url, bridge, registry, hangups)
     else:
         missing = "PUBLIC_URL" if settings.public_url is None else "TWILIO_AUTH_TOKEN"
         log.warning("[server] The Twilio routes are off: %s is not set", missing)
         app.include_router(off_router(TWILIO_PATHS, f"{missing} is not set"))
-    _add_ingest(app, settings, bridge, store)
+        sockets = off_sockets(TWILIO_PATHS, f"{missing} is not set")
+    sockets += _add_ingest(app, settings, bridge, store)
+    app.add_middleware(SocketRoutes, routes=sockets)
     app.include_router(
         health_router(
             lifecycle.conditions(),
@@ -76,7 +80,7 @@ def _add_twilio(
     bridge: Bridge,
     registry: Registry,
     hangups: Hangups,
-) -> None:
+) -> list[WebSocketRoute]:
     if missing := settings.twilio_api_lacks:
         log.warning(
             "[server] ⚠️ %s is not set: Twilio's REST API cannot be asked to end a call that is "
@@ -113,14 +117,15 @@ def _add_twilio(
             at_limit=hangups.outlived,
         )
 
-    app.include_router(
-        stream_router(
-            requests, bridge.metrics, new_session, waive_origin=settings.waives_signatures
-        )
+    app.include_router(stream_router())
+    return stream_sockets(
+        requests, bridge.metrics, new_session, waive_origin=settings.waives_signatures
     )
 
 
-def _add_ingest(app: FastAPI, settings: Settings, bridge: Bridge, store: Store) -> None:
+def _add_ingest(
+    app: FastAPI, settings: Settings, bridge: Bridge, store: Store
+) -> list[WebSocketRoute]:
     log.info("[server] supportExotel: %s", str(settings.support_exotel).lower())
     policy = IngestPolicy(
         support_exotel=settings.support_exotel,
@@ -147,3 +152,4 @@ def _add_ingest(app: FastAPI, settings: Settings, bridge: Bridge, store: Store) 
         ws_base=settings.public_url.ws_base if settings.public_url else "",
     )
     app.include_router(ingest_router(desk))
+    return ingest_sockets(desk)

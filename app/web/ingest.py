@@ -9,6 +9,7 @@ import msgspec
 from fastapi import APIRouter, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse, Response
 from starlette.requests import HTTPConnection
+from starlette.routing import WebSocketRoute
 
 from app.credentials.handshake import (
     BasicPair,
@@ -54,6 +55,7 @@ from app.web import documented
 from app.web.body import bounded_body
 from app.web.documented import FORM_TYPE, JSON_TYPE, StreamUrl, form_route, refusals
 from app.web.errors import error_response
+from app.web.sockets import socket_route
 from app.web.streams import OpenSocket, upgrade_required
 from app.wire.base import Wire, is_identifier
 from app.wire.exotel import ExotelWire
@@ -113,12 +115,9 @@ class Visitor:
     business_id: str
 
 
-def ingest_router(desk: IngestDesk) -> APIRouter:
-    """Make the routes of `/v1/ingest` and `/exotel-stream-url`."""
-    router = APIRouter(tags=["ingest"])
+def ingest_sockets(desk: IngestDesk) -> list[WebSocketRoute]:
+    """Make the WebSocket routes of `/v1/ingest`."""
 
-    @router.websocket(INGEST)
-    @router.websocket(INGEST + "/")
     async def ingest(websocket: WebSocket) -> None:
         _log_request(websocket)
         query = dict(websocket.query_params)
@@ -140,6 +139,13 @@ def ingest_router(desk: IngestDesk) -> APIRouter:
         else:
             log.info("[server] ✅ Client WebSocket upgrade request accepted")
         await desk.new_session(wire, handshake).run(OpenSocket(websocket))
+
+    return [socket_route(path, ingest) for path in (INGEST, INGEST + "/")]
+
+
+def ingest_router(desk: IngestDesk) -> APIRouter:
+    """Make the routes of plain requests to `/v1/ingest`, and of `/exotel-stream-url`."""
+    router = APIRouter(tags=["ingest"])
 
     @router.get(INGEST, include_in_schema=False)
     @router.get(INGEST + "/", include_in_schema=False)

@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from fastapi import APIRouter, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse, Response
+from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.credentials.handshake import refuse_origin
@@ -17,6 +18,7 @@ from app.session.call import CallSession, Closed, Take
 from app.session.reception import Handshake
 from app.session.watch import Line
 from app.web.errors import error_response
+from app.web.sockets import socket_route
 from app.web.twilio_form import SIGNATURE_HEADER, TwilioRequests, signed_parts
 from app.wire.base import SOCKET_EXTENSION
 
@@ -118,24 +120,9 @@ class OpenSocket:
             self._line.abort()
 
 
-def stream_router(
-    requests: TwilioRequests,
-    metrics: Metrics,
-    new_session: Callable[[Handshake], CallSession],
-    *,
-    waive_origin: bool,
-) -> APIRouter:
-    """Make the routes of Twilio's media streams, with and without a trailing slash."""
+def stream_router() -> APIRouter:
+    """Make the routes of plain requests to the media streams' paths."""
     router = APIRouter()
-
-    @router.websocket(TWILIO_MEDIA)
-    @router.websocket(TWILIO_MEDIA + "/")
-    async def media(websocket: WebSocket) -> None:
-        await _serve(websocket, "")
-
-    @router.websocket(TWILIO_MEDIA + "/{business_id}")
-    async def media_of_business(websocket: WebSocket, business_id: str) -> None:
-        await _serve(websocket, business_id)
 
     @router.get(TWILIO_MEDIA, include_in_schema=False)
     @router.get(TWILIO_MEDIA + "/", include_in_schema=False)
@@ -143,7 +130,19 @@ def stream_router(
     async def not_an_upgrade(request: Request) -> Response:
         return upgrade_required()
 
-    async def _serve(websocket: WebSocket, business_id: str) -> None:
+    return router
+
+
+def stream_sockets(
+    requests: TwilioRequests,
+    metrics: Metrics,
+    new_session: Callable[[Handshake], CallSession],
+    *,
+    waive_origin: bool,
+) -> list[WebSocketRoute]:
+    """Make the routes of Twilio's media streams, with and without a trailing slash."""
+
+    async def serve(websocket: WebSocket) -> None:
         log.info("[WebSocket] 🔌 Connection attempt received")
         try:
             if not waive_origin:
@@ -162,10 +161,12 @@ def stream_router(
             log.debug("= the peer went before its socket was accepted")
             return
         query = dict(websocket.query_params)
+        business_id = websocket.path_params.get("business_id", "")
         handshake = Handshake("twilio", business_id, query, unsigned=not signed)
         await new_session(handshake).run(OpenSocket(websocket))
 
-    return router
+    paths = (TWILIO_MEDIA, TWILIO_MEDIA + "/", TWILIO_MEDIA + "/{business_id}")
+    return [socket_route(path, serve) for path in paths]
 
 
 def upgrade_required() -> Response:
@@ -186,7 +187,7 @@ class RequestLog:
         self._app = app
         self._prefixes = prefixes
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Log the request when it is for a media socket, and pass it on."""
         if scope["type"] in ("http", "websocket") and scope["path"].startswith(self._prefixes):
             headers = [
@@ -198,4 +199,4 @@ class RequestLog:
             log.info("[Request] %s %s", scope.get("method", "GET"), url)
             log.info("[Request] Headers: %s", masked_headers(headers))
             log.info("[Request] Is WebSocket upgrade: %s", str(upgrade).lower())
-        await self._app(scope, receive, send)
+        return self._app(scope, receive, send)

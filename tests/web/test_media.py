@@ -77,6 +77,14 @@ async def test_a_handshake_twilio_did_not_sign_is_forbidden(
 ORIGIN = {"Origin": "https://evil.example"}
 
 
+async def test_a_socket_on_a_path_that_has_none_is_refused(service: Service) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        async with a_peer(service, path="/twilio-voice"):
+            pass
+    assert refused.value.response.status_code == 403
+    assert "Traceback" not in service.logged()
+
+
 async def test_a_browser_is_refused_where_a_carrier_is_expected(service: Service) -> None:
     url = service.ws_url + "/twilio-media"
     with pytest.raises(InvalidStatus) as refused:
