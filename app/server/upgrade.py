@@ -80,7 +80,11 @@ class UpgradeProtocol(WebSocketsSansIOProtocol):
         uvicorn 0.54 counts only an accept and a close, and logs each refusal as an error.
         """
         await super().send(message)
-        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
+        if message["type"] == "websocket.accept":
+            # `websockets` holds them to the connection's end; who asks reads the scope's.
+            self.request.headers.clear()
+            self.response.headers.clear()
+        elif message["type"] == "websocket.http.response.body" and not message.get("more_body"):
             self.handshake_complete = True
 
     def _leave_unadmitted(self) -> None:
