@@ -195,14 +195,17 @@ class CallSession:
                 return self._closed(message)
             if self._stream is None:
                 self._hear_before_admission(message, socket, tasks)
+            elif self._stream.must_wait:
+                # Nor may a later one be handed over before this one is heard.
+                socket.pause()
+                await self._wait_for_room(self._stream)
+                self._hear(message, self._stream)
+                socket.resume()
             else:
                 self._hear(message, self._stream)
             if self._over is not None:
                 return self._over
-            if self._stream is not None:
-                if self._stream.must_wait:
-                    await self._wait_for_room(self._stream)
-            elif self._admission and len(self._early) >= MAX_EARLY_MESSAGES:
+            if self._stream is None and len(self._early) >= MAX_EARLY_MESSAGES and self._admission:
                 await asyncio.wait([self._admission])
 
     def _hear_before_admission(

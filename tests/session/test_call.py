@@ -386,3 +386,33 @@ async def test_a_session_that_ends_while_its_peer_is_paused_leaves_nothing_behin
     assert receipt["received"] == receipt["published"] < 1000
     assert receipt["end_reason"] == "disconnected"
     assert asyncio.all_tasks() == before
+
+
+class SpillingSocket(PushingSocket):
+    """A server that, when it is paused, has parsed some messages more: `receive` gives them."""
+
+    def pause(self) -> None:
+        super().pause()
+        self.spilt, self._messages = self._messages[:5], self._messages[5:]
+        self.some.set()
+
+    async def receive(self) -> str | bytes | Closed:
+        if self.take is None:
+            self.spilt: list[str | bytes | Closed] = []
+            self.some = asyncio.Event()
+            return await super().receive()
+        while not self.spilt:
+            self.some.clear()
+            await self.some.wait()
+        return self.spilt.pop(0)
+
+
+async def test_what_was_parsed_already_waits_for_room_too_and_keeps_its_place() -> None:
+    parts = Parts(limits=OutboxLimits(buffer_seconds=6.0))
+    frames = [media(2 + number) for number in range(1000)]
+    socket = SpillingSocket(START, *frames, twilio.stop_message("MZ1", "CA1", seq=1002))
+    await parts.run(socket)
+    receipt = parts.told[-1].data["receipt"]
+    assert (receipt["received"], receipt["published"], receipt["dropped"]) == (1000, 1000, {})
+    assert (receipt["carrier_gaps"], receipt["seq_resets"]) == (0, 0)
+    assert socket.pauses > 0
