@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -12,6 +12,7 @@ from app.auth import TicketOffice
 from app.events import EndReason, HeldStream, LifecycleEvent, WireEvent
 from app.metrics import Metrics
 from app.plans import Business, Directory, Plan
+from app.pubsub.base import Outcome, Write
 from app.pubsub.limits import OutboxLimits
 from app.pubsub.memory import MemoryPubSub
 from app.pubsub.outbox import DEFAULT_LIMITS, Outbox
@@ -78,13 +79,16 @@ class Parts:
     """A bridge in memory, with its writer running."""
 
     def __init__(
-        self, registry_kind: type[Registry] = Registry, limits: OutboxLimits = DEFAULT_LIMITS
+        self,
+        registry_kind: type[Registry] = Registry,
+        limits: OutboxLimits = DEFAULT_LIMITS,
+        pubsub_kind: type[MemoryPubSub] = MemoryPubSub,
     ) -> None:
         self.told: list[LifecycleEvent] = []
         self.store = MemoryStore(time.monotonic)
         metrics = Metrics()
         self.registry = registry_kind(self.store, metrics, max_calls=10, clock=time.monotonic)
-        self.pubsub = MemoryPubSub(time.monotonic)
+        self.pubsub = pubsub_kind(time.monotonic)
         self.outbox = Outbox(
             self.pubsub, metrics, clock=time.monotonic, jitter=lambda: 0.5, limits=limits
         )
@@ -407,8 +411,16 @@ class SpillingSocket(PushingSocket):
         return self.spilt.pop(0)
 
 
+class SlowPubSub(MemoryPubSub):
+    """A broker that takes its time."""
+
+    async def write(self, batch: Sequence[Write]) -> Sequence[Outcome]:
+        await asyncio.sleep(0.02)
+        return await super().write(batch)
+
+
 async def test_what_was_parsed_already_waits_for_room_too_and_keeps_its_place() -> None:
-    parts = Parts(limits=OutboxLimits(buffer_seconds=6.0))
+    parts = Parts(limits=OutboxLimits(buffer_seconds=6.0), pubsub_kind=SlowPubSub)
     frames = [media(2 + number) for number in range(1000)]
     socket = SpillingSocket(START, *frames, twilio.stop_message("MZ1", "CA1", seq=1002))
     await parts.run(socket)
