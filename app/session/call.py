@@ -200,7 +200,8 @@ class CallSession:
                 socket.pause()
                 await self._wait_for_room(self._stream)
                 self._hear(message, self._stream)
-                socket.resume()
+                if self._holding is None:
+                    socket.resume()
             else:
                 self._hear(message, self._stream)
             if self._over is not None:
@@ -262,9 +263,10 @@ class CallSession:
             if self._over is not None:
                 self._is_deaf = True
                 self.end(self._over)
-            elif stream.queue.is_full and stream.must_wait and self._holding is None:
+            elif stream.queue.is_full and stream.must_wait:
                 socket.pause()
-                self._holding = tasks.create_task(hold())
+                if self._holding is None:
+                    self._holding = tasks.create_task(hold())
 
         async def hold() -> None:
             await self._wait_for_room(stream)

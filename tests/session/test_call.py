@@ -396,9 +396,11 @@ class SpillingSocket(PushingSocket):
     """A server that, when it is paused, has parsed some messages more: `receive` gives them."""
 
     def pause(self) -> None:
+        if not self.paused:
+            self.spilt += self._messages[:5]
+            del self._messages[:5]
+            self.some.set()
         super().pause()
-        self.spilt, self._messages = self._messages[:5], self._messages[5:]
-        self.some.set()
 
     async def receive(self) -> str | bytes | Closed:
         if self.take is None:
