@@ -47,6 +47,7 @@ class StreamQueue:
         "_flushed",
         "_id_ms",
         "_in_flight",
+        "_is_given_up",
         "_max_bytes",
         "_max_waiting",
         "_number",
@@ -100,6 +101,7 @@ class StreamQueue:
         self.is_full = False
         self._room = asyncio.Event()
         self._flushed: asyncio.Event | None = None
+        self._is_given_up = False
 
     # ------------------------------------------------------- the session's side
 
@@ -147,7 +149,10 @@ class StreamQueue:
                 self._release(entry)
         self._in_flight.clear()
         self._look_for_room()
-        self._look_whether_flushed()
+        # The gaps may never be written: who waits for them would wait as long.
+        self._is_given_up = True
+        if self._flushed is not None:
+            self._flushed.set()
 
     async def wait_for_room(self) -> None:
         """Wait until the queue is not full: for peers that can be slowed."""
@@ -156,7 +161,9 @@ class StreamQueue:
             await self._room.wait()
 
     async def wait_until_flushed(self) -> None:
-        """Wait until the broker has every entry; for one who puts no more."""
+        """Wait until the broker has every entry, or is given up; for one who puts no more."""
+        if self._is_given_up:
+            return
         if self._flushed is None or self._flushed.is_set():
             self._flushed = asyncio.Event()
         self._look_whether_flushed()

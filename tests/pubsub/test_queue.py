@@ -183,3 +183,18 @@ async def test_flushed_means_settled_not_taken() -> None:
     queue.settle(append, 0.0)
     async with asyncio.timeout(1):
         await flushed
+
+
+async def test_who_waits_for_the_broker_waits_no_more_when_the_audio_is_given_up() -> None:
+    queue = a_queue()
+    put(queue, 1, 2, 3)
+    queue.take(1)
+    queue.put_end("drain")
+    before = asyncio.create_task(queue.wait_until_flushed())
+    await asyncio.sleep(0)
+    assert not before.done()
+    queue.drop_waiting("drain")
+    async with asyncio.timeout(1):
+        await before
+        await queue.wait_until_flushed()
+    assert queue.has_waiting, "the gap stands in the queue, for a broker that comes back"
