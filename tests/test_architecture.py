@@ -189,7 +189,7 @@ def test_each_error_has_a_reason_of_its_own() -> None:
     without = {kind for kind in ERRORS if "reason" not in vars(kind)}
     # The groups, and the answers of a broker, which a caller need not tell apart.
     broker = {errors.BrokerRefused, errors.BrokerReplaced, errors.BrokerLost}
-    assert without == {errors.LocalError, *broker}
+    assert without == {errors.LocalError, errors.AdminError, *broker}
 
 
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
@@ -197,5 +197,7 @@ def test_an_error_knows_how_it_is_answered(kind: type[errors.BridgeError]) -> No
     assert re.fullmatch(r"[a-z]+(_[a-z]+)*", kind.reason)
     assert 400 <= kind.http_status <= 599
     assert kind.close_code in CLOSE_CODES
-    assert kind.retryable == (kind.http_status == 503) == (kind.close_code == 1013)
+    assert kind.retryable == (kind.http_status in (429, 503))
+    if not issubclass(kind, errors.AdminError):  # whoever administers has no such socket
+        assert kind.retryable == (kind.close_code == 1013)
     assert (inspect.getdoc(kind) or "").startswith(("Raised ", "Base of "))

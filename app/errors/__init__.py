@@ -1,0 +1,190 @@
+"""Every error this program raises on purpose, as one tree.
+
+    BridgeError
+    ├── LocalError                    our side, or the operator's
+    │   ├── SettingsError             a variable is missing or unusable
+    │   ├── ConfigurationError        a businesses file is unusable
+    │   ├── EmbeddedServerError       no Redis server could be started
+    │   ├── StartRefused              a worker cannot serve with these settings
+    │   ├── CaptureError              a capture file is unusable
+    │   ├── BrokerError
+    │   │   ├── BrokerRefused         the broker answered no; nothing was written
+    │   │   │   └── BrokerReplaced    it is another server than before
+    │   │   └── BrokerLost            no answer came; what was written is unknown
+    │   ├── StoreUnavailable          configuration and slots cannot be reached
+    │   ├── PublicUrlMissing          this service does not know its own address
+    │   ├── Draining                  this process takes no new calls
+    │   ├── ProcessFull               MAX_CALLS reached
+    │   ├── TooManySockets            MAX_UNADMITTED_SOCKETS reached
+    │   ├── TooManyFromAddress        MAX_UNADMITTED_PER_ADDRESS reached
+    │   └── EventsBacklogged          lifecycle events wait for the broker
+    └── RemoteError                   the peer's side
+        ├── MalformedRequest
+        ├── SignatureMissing
+        ├── SignatureInvalid
+        ├── OriginRefused             a browser, where a carrier is expected
+        ├── CredentialsMissing
+        ├── CredentialsInvalid
+        ├── TokenInvalid
+        ├── TokenExpired
+        ├── ExotelNotSupported
+        ├── TicketMissing
+        ├── TicketInvalid
+        ├── TicketExpired
+        ├── TicketSpent
+        ├── UnknownBusiness
+        ├── BusinessMismatch
+        ├── PlanLimitReached
+        ├── CallRateExceeded
+        ├── MonthlyLimitReached
+        ├── InvalidIdentifier
+        ├── UnsupportedFormat
+        ├── StreamAlreadyLive
+        ├── StartTimeout
+        ├── CallRefused
+        ├── TooManyBadMessages
+        └── AdminError                whoever administers, by the API or in a browser
+            ├── FieldsInvalid         has each field's problem, and what would do
+            ├── SignInRequired
+            ├── Forbidden
+            ├── FormExpired
+            ├── TooManyAttempts
+            ├── NotThere
+            ├── AlreadyThere
+            ├── NumberTaken
+            ├── PlanInUse
+            ├── BusinessHasCalls
+            ├── CallIsLive
+            ├── VersionMissing
+            └── EditedMeanwhile
+
+Each class knows the HTTP status and the WebSocket close code (RFC 6455, 7.4.1)
+that answer it, whether trying again can help, and a `reason`: one word for
+logs, metrics and `call.rejected`. `web/` maps them in one place.
+"""
+
+from app.errors.admin import (
+    AdminError,
+    AlreadyThere,
+    BusinessHasCalls,
+    CallIsLive,
+    EditedMeanwhile,
+    FieldsInvalid,
+    Forbidden,
+    FormExpired,
+    NotThere,
+    NumberTaken,
+    PlanInUse,
+    SignInRequired,
+    TooManyAttempts,
+    VersionMissing,
+)
+from app.errors.base import (
+    BridgeError,
+    LocalError,
+    RemoteError,
+)
+from app.errors.local import (
+    BrokerError,
+    BrokerLost,
+    BrokerRefused,
+    BrokerReplaced,
+    CaptureError,
+    ConfigurationError,
+    Draining,
+    EmbeddedServerError,
+    EventsBacklogged,
+    ProcessFull,
+    PublicUrlMissing,
+    SettingsError,
+    StartRefused,
+    StoreUnavailable,
+    TooManyFromAddress,
+    TooManySockets,
+)
+from app.errors.remote import (
+    BusinessMismatch,
+    CallRateExceeded,
+    CallRefused,
+    CredentialsInvalid,
+    CredentialsMissing,
+    ExotelNotSupported,
+    InvalidIdentifier,
+    MalformedRequest,
+    MonthlyLimitReached,
+    OriginRefused,
+    PlanLimitReached,
+    SignatureInvalid,
+    SignatureMissing,
+    StartTimeout,
+    StreamAlreadyLive,
+    TicketExpired,
+    TicketInvalid,
+    TicketMissing,
+    TicketSpent,
+    TokenExpired,
+    TokenInvalid,
+    TooManyBadMessages,
+    UnknownBusiness,
+    UnsupportedFormat,
+)
+
+__all__ = [
+    "AdminError",
+    "AlreadyThere",
+    "BridgeError",
+    "BrokerError",
+    "BrokerLost",
+    "BrokerRefused",
+    "BrokerReplaced",
+    "BusinessHasCalls",
+    "BusinessMismatch",
+    "CallIsLive",
+    "CallRateExceeded",
+    "CallRefused",
+    "CaptureError",
+    "ConfigurationError",
+    "CredentialsInvalid",
+    "CredentialsMissing",
+    "Draining",
+    "EditedMeanwhile",
+    "EmbeddedServerError",
+    "EventsBacklogged",
+    "ExotelNotSupported",
+    "FieldsInvalid",
+    "Forbidden",
+    "FormExpired",
+    "InvalidIdentifier",
+    "LocalError",
+    "MalformedRequest",
+    "MonthlyLimitReached",
+    "NotThere",
+    "NumberTaken",
+    "OriginRefused",
+    "PlanInUse",
+    "PlanLimitReached",
+    "ProcessFull",
+    "PublicUrlMissing",
+    "RemoteError",
+    "SettingsError",
+    "SignInRequired",
+    "SignatureInvalid",
+    "SignatureMissing",
+    "StartRefused",
+    "StartTimeout",
+    "StoreUnavailable",
+    "StreamAlreadyLive",
+    "TicketExpired",
+    "TicketInvalid",
+    "TicketMissing",
+    "TicketSpent",
+    "TokenExpired",
+    "TokenInvalid",
+    "TooManyAttempts",
+    "TooManyBadMessages",
+    "TooManyFromAddress",
+    "TooManySockets",
+    "UnknownBusiness",
+    "UnsupportedFormat",
+    "VersionMissing",
+]

@@ -1,0 +1,105 @@
+"""The errors of whoever administers: by the API, or in a browser."""
+
+from collections.abc import Mapping
+
+from app.errors.base import RemoteError
+
+
+class AdminError(RemoteError):
+    """Raised when what an admin asks cannot be done as asked."""
+
+
+class FieldsInvalid(AdminError):
+    """Raised when fields cannot be stored; has for each what is wrong and what would do."""
+
+    http_status = 422
+    reason = "fields_invalid"
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        self.problems = dict(problems)
+        super().__init__("; ".join(f"{name}: {said}" for name, said in self.problems.items()))
+
+
+class SignInRequired(AdminError):
+    """Raised when a request shows no token or key, or one that holds no more."""
+
+    http_status = 401
+    reason = "sign_in_required"
+
+
+class Forbidden(AdminError):
+    """Raised when whoever asks may not do this."""
+
+    http_status = 403
+    reason = "forbidden"
+
+
+class FormExpired(AdminError):
+    """Raised when a form was not sent from a page of this session."""
+
+    http_status = 403
+    reason = "form_expired"
+
+
+class TooManyAttempts(AdminError):
+    """Raised when an address has tried too many wrong keys."""
+
+    http_status = 429
+    retryable = True
+    reason = "too_many_attempts"
+
+
+class NotThere(AdminError):
+    """Raised when there is no such thing, or none that whoever asks may see."""
+
+    http_status = 404
+    reason = "not_found"
+
+
+class AlreadyThere(AdminError):
+    """Raised when the name of something new is taken."""
+
+    http_status = 409
+    reason = "already_exists"
+
+
+class NumberTaken(AdminError):
+    """Raised when a number, or an Exotel pair, is another business's."""
+
+    http_status = 409
+    reason = "number_taken"
+
+
+class PlanInUse(AdminError):
+    """Raised when a plan that businesses have is to be deleted."""
+
+    http_status = 409
+    reason = "plan_in_use"
+
+
+class BusinessHasCalls(AdminError):
+    """Raised when a business with live calls is to be deleted."""
+
+    http_status = 409
+    reason = "business_has_calls"
+
+
+class CallIsLive(AdminError):
+    """Raised when a live call is to be erased."""
+
+    http_status = 409
+    reason = "call_is_live"
+
+
+class VersionMissing(AdminError):
+    """Raised when an edit does not say, by If-Match, which version it is of."""
+
+    http_status = 428
+    reason = "version_missing"
+
+
+class EditedMeanwhile(AdminError):
+    """Raised when somebody else has saved since the version that an edit is of."""
+
+    http_status = 412
+    reason = "edited_meanwhile"
