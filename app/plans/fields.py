@@ -1,34 +1,18 @@
-"""The fields of plans and businesses: what each may hold, and how text becomes it."""
+"""The fields of plans and businesses: what each may hold, does, and is as text."""
 
 import difflib
-import hashlib
-import math
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-import phonenumbers
-
-from app.errors import ConfigurationError
 from app.media import Encoding
+from app.plans import checks
 
-IDENTIFIER = re.compile(r"[A-Za-z0-9_.-]{1,128}")
-# A business's id and a plan's name travel together in a stream's ticket, and
-# Twilio takes less than 500 characters for it.
-PLAN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-# ITU-T E.164: a country code, which never begins with 0; 15 digits at most.
-E164 = re.compile(r"\+[1-9][0-9]{1,14}")
-# A number as a carrier names it: E.164, or digits alone.
-DIALLED = re.compile(r"\+?[0-9]{2,15}")
-# twilio.com/docs/voice/twiml/sip: a SIP URI, "must be less than 255 characters".
-SIP_ADDRESS = re.compile(r"(?!.{255})sips?:[!#-;=?A-~]+@[!#-;=?A-~]+")
-PAIR_DIGEST = re.compile(r"sha256-[0-9a-f]{64}")
-SENTENCE_MAX_CHARS = 500
 # Twilio sends 20 ms a message: the shortest entry there can be.
 CARRIER_FRAME_MS = 20
 SAMPLE_RATES = (8000, 16000, 24000)
+MOST_A_MONTH = 1_000_000_000
 
 
 class TrackPlan(StrEnum):
@@ -40,190 +24,159 @@ class TrackPlan(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """How a field is checked, and how stored text becomes what TOML would give."""
+    """A field: what it does in a sentence, its check, and how text becomes what TOML would give.
 
+    `check` raises ValueError with what is wrong and what would do.
+    """
+
+    effect: str
     check: Callable[[Any], Any]
     from_text: Callable[[str], Any] = str
 
 
-def _whole(lowest: int, highest: int) -> Field:
-    def check(value: object) -> int:
-        # A TOML boolean is a Python int too.
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise ValueError("must be a whole number")
-        if not lowest <= value <= highest:
-            raise ValueError(f"must be {lowest} to {highest}, is {value}")
-        return value
-
-    return Field(check, int)
+def _whole_or_inf(text: str) -> float:
+    return float(text) if text == "inf" else int(text)
 
 
-def _rate(lowest: float, highest: float) -> Field:
-    def check(value: object) -> float:
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise ValueError("must be a number")
-        if not (lowest <= value <= highest or value == math.inf):
-            raise ValueError(f"must be {lowest:g} to {highest:g}, or inf, is {value}")
-        return float(value)
-
-    return Field(check, float)
+def _sentence(effect: str) -> Field:
+    return Field(effect, checks.sentence, checks.cleaned)
 
 
-def _one_of(choices: type[StrEnum]) -> Field:
-    def check(value: object) -> StrEnum:
-        for choice in choices:
-            if choice == value:
-                return choice
-        raise ValueError(f"must be one of: {', '.join(choices)}")
-
-    return Field(check)
-
-
-def _sample_rate(value: object) -> int:
-    for rate in SAMPLE_RATES:
-        if type(value) is int and value == rate:
-            return rate
-    raise ValueError(f"must be one of: {', '.join(map(str, SAMPLE_RATES))} (Hz)")
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("must be true or false")
-    return value
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError("must be text in quotes")
-    return value
-
-
-def _sentence(value: object) -> str:
-    if len(text := _text(value)) > SENTENCE_MAX_CHARS:
-        raise ValueError(f"must be at most {SENTENCE_MAX_CHARS} characters, has {len(text)}")
-    if any(0xD800 <= ord(character) <= 0xDFFF for character in text):
-        raise ValueError("must be valid Unicode")
-    return text
-
-
-def _title(value: object) -> str:
-    if not (text := _sentence(value)).strip():
-        raise ValueError("must not be empty")
-    return text
-
-
-def _matching(pattern: re.Pattern[str], wanted: str) -> Callable[[object], str]:
-    def check(value: object) -> str:
-        if not pattern.fullmatch(text := _text(value)):
-            raise ValueError(f"must be {wanted}")
-        return text
-
-    return check
-
-
-identifier = _matching(IDENTIFIER, "1 to 128 of A-Z a-z 0-9 _ . -")
-plan_name = _matching(PLAN_NAME, "1 to 64 of A-Z a-z 0-9 _ . -")
-_number = _matching(E164, "a number in E.164 form, such as +15005550006")
-
-
-def _numbers(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise ValueError('must be a list, such as ["+15005550006"]')
-    numbers = tuple(_number(item) for item in value)
-    if len(set(numbers)) < len(numbers):
-        raise ValueError("names a number twice")
-    return numbers
-
-
-def _destination(value: object) -> str:
-    text = _text(value)
-    if text and not E164.fullmatch(text) and not SIP_ADDRESS.fullmatch(text):
-        raise ValueError("must be a number such as +15005550006, or sip:name@host")
-    return text
-
-
-def _country(value: object) -> str:
-    text = _text(value)
-    if text and text not in phonenumbers.SUPPORTED_REGIONS:
-        raise ValueError("must be two capital letters of a country, such as IN")
-    return text
-
-
-def _pairs(value: object) -> tuple[str, ...]:
-    """Take pairs as a person writes them, `KEY:TOKEN`, and digests as they are stored."""
-    if not isinstance(value, list):
-        raise ValueError('must be a list, such as ["KEY:TOKEN"]')
-    digests = []
-    for item in value:
-        text = _text(item)
-        if PAIR_DIGEST.fullmatch(text):
-            digests.append(text.removeprefix("sha256-"))
-        elif all(text.partition(":")[::2]) and text.isascii():
-            digests.append(hashlib.sha256(text.encode()).hexdigest())
-        else:
-            raise ValueError("must hold pairs of the form KEY:TOKEN")
-    return tuple(digests)
+def _monthly(effect: str) -> Field:
+    return Field(effect, checks.whole_or_inf(MOST_A_MONTH), _whole_or_inf)
 
 
 PLAN_FIELDS: Mapping[str, Field] = {
-    "max_concurrent_calls": _whole(1, 100_000),
+    "max_concurrent_calls": Field(
+        "So many calls may be under way at a time; one more hears the busy message.",
+        checks.whole(1, 100_000),
+        int,
+    ),
     # Twilio ends a call after four hours, unless an account asks for more.
-    "max_call_seconds": _whole(1, 14_400),
-    "tracks": _one_of(TrackPlan),
-    "encoding": _one_of(Encoding),
-    "sample_rate": Field(_sample_rate, int),
-    "frame_ms": _whole(CARRIER_FRAME_MS, 1_000),
-    "retention_seconds": _whole(1, 604_800),
-    "return_audio": Field(_flag, {"true": True, "false": False}.get),
-    "max_calls_per_second": _rate(0.01, 1_000),
+    "max_call_seconds": Field(
+        "A call's stream ends after so many seconds, and the call with it.",
+        checks.whole(1, 14_400),
+        int,
+    ),
+    "tracks": Field(
+        "Whose audio is published: the caller's alone (inbound), or both parties' (both).",
+        checks.one_of(TrackPlan),
+    ),
+    "encoding": Field(
+        "How audio is published: pcm16 (16 bits, little-endian) or mulaw (8 bits, half the size).",
+        checks.one_of(Encoding),
+    ),
+    "sample_rate": Field(
+        "Audio is published with so many samples a second (Hz).",
+        checks.one_of_numbers(SAMPLE_RATES, "Hz"),
+        int,
+    ),
+    "frame_ms": Field(
+        "Shorter frames of the carrier are joined up to so many milliseconds: "
+        "longer ones cost less, and come later.",
+        checks.whole(CARRIER_FRAME_MS, 1_000),
+        int,
+    ),
+    "retention_seconds": Field(
+        "So many seconds of audio are kept, and for so long after the call.",
+        checks.whole(1, 604_800),
+        int,
+    ),
+    "return_audio": Field(
+        "Whether workers may speak into the call.",
+        checks.flag,
+        lambda text: {"true": True, "false": False}.get(text, text),
+    ),
+    "max_calls_per_second": Field(
+        "New calls may come so fast (0.5 is one in two seconds; inf is no limit); "
+        "one that comes faster hears the busy message.",
+        checks.rate(0.01, 1_000),
+        float,
+    ),
+    "calls_per_month_soft": _monthly(
+        "When a month (UTC) has had so many calls, the business is told; calls go on."
+    ),
+    "calls_per_month_hard": _monthly(
+        "When a month (UTC) has had so many calls, new ones are refused until the next."
+    ),
+    "minutes_per_month_soft": _monthly(
+        "When a month (UTC) has had so many minutes, the business is told; calls go on."
+    ),
+    "minutes_per_month_hard": _monthly(
+        "When a month (UTC) has had so many minutes, new calls are refused until the next; "
+        "live ones go on."
+    ),
 }
 BUSINESS_FIELDS: Mapping[str, Field] = {
-    "name": Field(_title),
-    "plan": Field(plan_name),
-    "numbers": Field(_numbers, lambda text: text.split(",") if text else []),
-    "forward_to": Field(_destination),
-    "greeting": Field(_sentence),
-    "busy_message": Field(_sentence),
-    "after_stream": Field(_sentence),
-    "country": Field(_country),
+    "name": Field("What people call the business.", checks.title, checks.cleaned),
+    "plan": Field("What the business may use; takes effect on its next call.", checks.plan_name),
+    "numbers": Field(
+        "A call to one of these numbers (E.164) is this business's.",
+        checks.numbers,
+        lambda text: text.split(",") if text else [],
+    ),
+    "forward_to": Field(
+        "Calls are connected to this number or SIP address; empty: they are only listened to.",
+        checks.destination,
+    ),
+    "greeting": _sentence("Callers hear this first; empty: nothing."),
+    "consent_notice": _sentence(
+        "Callers hear this after the greeting, before any of their audio is taken; empty: nothing."
+    ),
+    "busy_message": _sentence(
+        "A caller who finds no free line hears this; empty: the busy tone, which costs nothing."
+    ),
+    "not_answered": _sentence(
+        "A caller hears this when the forwarded call is not answered; empty: nothing."
+    ),
+    "after_stream": _sentence(
+        "A caller who is only listened to hears this when the stream ends first; empty: nothing."
+    ),
+    "country": Field(
+        "Numbers are known in this country's national form too (two letters, such as IN).",
+        checks.country,
+    ),
+    "usage_webhook_url": Field(
+        "When a soft limit of the plan is reached, this https URL is told; empty: none is.",
+        checks.https_url,
+    ),
+    "twilio_account_sid": Field(
+        "The business's own Twilio account, whose auth tokens sign its calls; "
+        "empty: the service's.",
+        checks.account_sid,
+    ),
     "exotel_pairs": Field(
-        _pairs, lambda text: [f"sha256-{one}" for one in text.split(",")] if text else []
+        "The business's own Exotel credentials, KEY:TOKEN; only their digests are kept.",
+        checks.pairs,
+        lambda text: [f"sha256-{one}" for one in text.split(",")] if text else [],
     ),
 }
 BUSINESS_REQUIRED = ("name", "plan", "numbers")
 
 
-def values(
-    place: str,
-    table: Mapping[str, Any],
-    known: Mapping[str, Field],
-    required: Collection[str] = (),
-) -> dict[str, Any]:
-    """Read the fields of a table that are known; `required` ones must be there.
+def problems_of(
+    table: Mapping[str, Any], known: Mapping[str, Field], required: Collection[str] = ()
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Read a table's fields: the values that are good, and the problems of all others.
 
-    Raises:
-        ConfigurationError: names the place, the field and the problem.
+    A problem says what is wrong and what would do. A name that is not known is
+    one, and so is a `required` one that is not there.
     """
-    for name in required:
-        if name not in table:
-            raise ConfigurationError(f"{place} {name}: is missing")
-    return {
-        name: checked(place, name, field.check, table[name])
-        for name, field in known.items()
-        if name in table
+    good: dict[str, Any] = {}
+    problems = {name: f"is unknown{meant(name, known)}" for name in table if name not in known} | {
+        name: "is missing" for name in required if name not in table
     }
-
-
-def checked(place: str, name: str, check: Callable[[Any], Any], value: object) -> Any:
-    """Give a value as its check has it, or raise ConfigurationError with its place."""
-    try:
-        return check(value)
-    except ValueError as error:
-        raise ConfigurationError(f"{place} {name}: {error}") from error
+    for name, field in known.items():
+        if name in table:
+            try:
+                good[name] = field.check(table[name])
+            except ValueError as error:
+                problems[name] = str(error)
+    return good, problems
 
 
 def as_text(value: object) -> str:
-    """Write a field's value as a store keeps it."""
+    """Write a field's value as a store keeps it, and a form shows it."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -235,25 +188,22 @@ def as_text(value: object) -> str:
             return str(value)
 
 
-def read_stored(
-    place: str, stored: Mapping[str, str], known: Mapping[str, Field]
-) -> dict[str, Any]:
-    """Read a record's fields from a store's text; the inverse of `as_text`."""
-    return {
-        name: checked(place, name, field.from_text, stored[name])
-        for name, field in known.items()
-        if name in stored
-    }
+def from_texts(texts: Mapping[str, str], known: Mapping[str, Field]) -> dict[str, Any]:
+    """Read known fields from text, of a store or a form; the inverse of `as_text`.
+
+    A text that cannot be read stays as it is, for its check to refuse.
+    """
+    return {name: _read(field, texts[name]) for name, field in known.items() if name in texts}
 
 
-def refuse_unknown(place: str, table: Mapping[str, Any], known: Collection[str]) -> None:
-    """Raise ConfigurationError for a name that is not known, with the one that was meant."""
-    for name in table:
-        if name not in known:
-            raise ConfigurationError(f"{place} {name}: is unknown{meant(name, known)}".lstrip())
+def _read(field: Field, text: str) -> Any:
+    try:
+        return field.from_text(text)
+    except ValueError:
+        return text
 
 
 def meant(name: str, known: Collection[str]) -> str:
     """Say which known name is close to this one, if any is."""
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(name[:100], known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""

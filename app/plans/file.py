@@ -5,8 +5,10 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from app.errors import ConfigurationError
-from app.plans.fields import meant, refuse_unknown
+from app.plans.fields import meant
 from app.plans.model import Business, Directory, Plan, read_business, read_plan
+
+_KINDS = ("plans", "businesses")
 
 
 def parse_directory(toml_text: str, source: str) -> Directory:
@@ -22,7 +24,9 @@ def parse_directory(toml_text: str, source: str) -> Directory:
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{source}: is not TOML: {error}") from error
     try:
-        refuse_unknown("", document, ("plans", "businesses"))
+        for name in document:
+            if name not in _KINDS:
+                raise ConfigurationError(f"{name}: is unknown{meant(name, _KINDS)}")
         plans = tuple(read_plan(*table) for table in _tables(document, "plans"))
         businesses = tuple(read_business(*table) for table in _tables(document, "businesses"))
         _check_references(plans, businesses)

@@ -1,13 +1,15 @@
 """Businesses and their plans, as values."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 import phonenumbers
 
+from app.errors import ConfigurationError, FieldsInvalid
 from app.media import Encoding, MediaFormat, Track
+from app.plans.checks import identifier, plan_name
 from app.plans.fields import (
     BUSINESS_FIELDS,
     BUSINESS_REQUIRED,
@@ -15,15 +17,12 @@ from app.plans.fields import (
     PLAN_FIELDS,
     TrackPlan,
     as_text,
-    checked,
-    identifier,
-    plan_name,
-    read_stored,
-    refuse_unknown,
-    values,
+    from_texts,
+    problems_of,
 )
 
 AFTER_STREAM = "We are sorry, we cannot continue this call. Please call again later. Goodbye."
+NOT_ANSWERED = "We are sorry, nobody can take your call right now. Please call later. Goodbye."
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,7 @@ class Plan(_Record):
     `sample_rate` is in Hz; `frame_ms` is the length up to which carrier frames
     of one track are joined into one entry. `max_calls_per_second` is infinite
     where calls may come as fast as they like, and 0.5 where one in two seconds.
+    What a month may have is a whole number, or infinite where it has no limit.
     """
 
     name: str
@@ -54,6 +54,10 @@ class Plan(_Record):
     retention_seconds: int = 3600
     return_audio: bool = False
     max_calls_per_second: float = math.inf
+    calls_per_month_soft: float = math.inf
+    calls_per_month_hard: float = math.inf
+    minutes_per_month_soft: float = math.inf
+    minutes_per_month_hard: float = math.inf
 
     @property
     def published_tracks(self) -> tuple[Track, ...]:
@@ -82,7 +86,7 @@ class Plan(_Record):
             ConfigurationError: a field is missing or out of range.
         """
         name = stored.get("name", "")
-        return read_plan(name, read_stored(f"[plans.{name}]", stored, PLAN_FIELDS))
+        return read_plan(name, from_texts(stored, PLAN_FIELDS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,9 @@ class Business(_Record):
     """Who owns a call: its numbers (E.164), and what its callers hear.
 
     `forward_to` is an E.164 number or a SIP address. A text that is empty is
-    left out of the call. `after_stream` is said when the stream ends first.
+    left out of the call. `consent_notice` is said before the stream begins,
+    `after_stream` when the stream ends first, and `not_answered` when the call to
+    `forward_to` is not answered. `twilio_account_sid` is its own account's.
     `country` (ISO 3166-1, two letters) is where its numbers are also dialled in
     national form. `exotel_pairs` are SHA-256 digests of its own `KEY:TOKEN`
     pairs, in hexadecimal: the pairs themselves are kept nowhere.
@@ -106,6 +112,10 @@ class Business(_Record):
     after_stream: str = AFTER_STREAM
     country: str = ""
     exotel_pairs: tuple[str, ...] = ()
+    consent_notice: str = ""
+    not_answered: str = NOT_ANSWERED
+    usage_webhook_url: str = ""
+    twilio_account_sid: str = ""
 
     @property
     def dialled_forms(self) -> tuple[str, ...]:
@@ -117,12 +127,7 @@ class Business(_Record):
         forms = list(self.numbers)
         if self.country:
             for number in self.numbers:
-                parsed = phonenumbers.parse(number)
-                written = phonenumbers.format_number(
-                    parsed, phonenumbers.PhoneNumberFormat.NATIONAL
-                )
-                with_trunk = "".join(filter(str.isdigit, written))
-                forms += [number[1:], with_trunk, phonenumbers.national_significant_number(parsed)]
+                forms += _national_forms(number)
         return tuple(dict.fromkeys(forms))
 
     @staticmethod
@@ -133,7 +138,17 @@ class Business(_Record):
             ConfigurationError: a field is missing or out of range.
         """
         id_ = stored.get("id", "")
-        return read_business(id_, read_stored(f"[businesses.{id_}]", stored, BUSINESS_FIELDS))
+        return read_business(id_, from_texts(stored, BUSINESS_FIELDS))
+
+
+def _national_forms(number: str) -> list[str]:
+    try:
+        parsed = phonenumbers.parse(number)
+    except phonenumbers.NumberParseException:
+        return []  # no country has this code
+    written = phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.NATIONAL)
+    with_trunk = "".join(filter(str.isdigit, written))
+    return [number[1:], with_trunk, phonenumbers.national_significant_number(parsed)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,16 +159,63 @@ class Directory:
     businesses: tuple[Business, ...] = ()
 
 
+def make_plan(name: object, table: Mapping[str, Any]) -> Plan:
+    """Make a plan of a table's values, as JSON or TOML gives them.
+
+    Raises:
+        FieldsInvalid: has every field's problem; its name's is under `name`.
+    """
+    good, problems = problems_of(table, PLAN_FIELDS)
+    _check_name(problems, "name", plan_name, name)
+    for what in ("calls", "minutes"):
+        soft, hard = f"{what}_per_month_soft", f"{what}_per_month_hard"
+        if math.inf > good.get(soft, math.inf) > good.get(hard, math.inf):
+            problems[soft] = f"must be at most {hard}, which is {good[hard]}, or inf"
+    if problems:
+        raise FieldsInvalid(problems)
+    return Plan(name=str(name), **good)
+
+
+def make_business(business_id: object, table: Mapping[str, Any]) -> Business:
+    """Make a business of a table's values, as JSON or TOML gives them.
+
+    Whether its plan is there is not known here.
+
+    Raises:
+        FieldsInvalid: has every field's problem; its id's is under `id`.
+    """
+    good, problems = problems_of(table, BUSINESS_FIELDS, BUSINESS_REQUIRED)
+    _check_name(problems, "id", identifier, business_id)
+    if problems:
+        raise FieldsInvalid(problems)
+    return Business(id=str(business_id), **good)
+
+
 def read_plan(name: str, table: Mapping[str, Any]) -> Plan:
-    """Make a plan of a table's values, or raise ConfigurationError with the place."""
-    place = f"[plans.{name}]"
-    refuse_unknown(place, table, PLAN_FIELDS)
-    return Plan(name=checked(place, "name", plan_name, name), **values(place, table, PLAN_FIELDS))
+    """Make a plan as `make_plan`, or raise ConfigurationError with the place."""
+    try:
+        return make_plan(name, table)
+    except FieldsInvalid as error:
+        raise _placed(f"[plans.{name}]", error) from error
 
 
 def read_business(business_id: str, table: Mapping[str, Any]) -> Business:
-    """Make a business of a table's values, or raise ConfigurationError with the place."""
-    place = f"[businesses.{business_id}]"
-    refuse_unknown(place, table, BUSINESS_FIELDS)
-    known = values(place, table, BUSINESS_FIELDS, BUSINESS_REQUIRED)
-    return Business(id=checked(place, "id", identifier, business_id), **known)
+    """Make a business as `make_business`, or raise ConfigurationError with the place."""
+    try:
+        return make_business(business_id, table)
+    except FieldsInvalid as error:
+        raise _placed(f"[businesses.{business_id}]", error) from error
+
+
+def _check_name(
+    problems: dict[str, str], field: str, check: Callable[[object], str], value: object
+) -> None:
+    try:
+        check(value)
+    except ValueError as error:
+        problems.setdefault(field, str(error))
+
+
+def _placed(place: str, error: FieldsInvalid) -> ConfigurationError:
+    field, problem = next(iter(error.problems.items()))
+    return ConfigurationError(f"{place} {field}: {problem}")
