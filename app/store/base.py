@@ -12,6 +12,7 @@ from typing import Protocol
 
 from app.events import HeldStream
 from app.plans import Business, Directory, Plan
+from app.store.usage import Counting, Usage
 
 # A dead replica's slots are free, and its streams lost, after this time.
 LIVE_SECONDS = 20.0
@@ -23,12 +24,13 @@ class SlotAnswer(Enum):
     ALL_TAKEN = 0
     TAKEN = 1
     TOO_FAST = 2
+    MONTH_USED_UP = 3
 
     def __bool__(self) -> bool:
         return self is SlotAnswer.TAKEN
 
 
-class Store(Protocol):
+class Store(Usage, Protocol):
     """Keep what all replicas share."""
 
     async def open(self) -> None:
@@ -77,11 +79,15 @@ class Store(Protocol):
         limit: int,
         lease_seconds: float,
         per_second: float = math.inf,
+        counting: Counting | None = None,
     ) -> SlotAnswer:
         """Hold one of `limit` slots for a call, unless `per_second` were taken just now.
 
         Atomic over replicas. A call that holds a slot keeps it, whatever the
         limits, and its lease never gets shorter. Leases that ran out don't count.
+
+        With `counting` the call counts in its month, the first time it takes a slot,
+        and is refused when the month's hard limits are reached.
         """
 
     async def renew_slots(

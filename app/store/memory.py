@@ -1,25 +1,28 @@
 """The store of a process that stands alone; it forgets all when it ends."""
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Collection
 
 from app.events import HeldStream
 from app.plans import Business, Directory, Plan
 from app.store.base import SlotAnswer
+from app.store.memory_usage import MemoryUsage
+from app.store.once import Once
 from app.store.pace import Pace, RecentCalls
+from app.store.usage import Counting, month_of
 
 
-class MemoryStore:
+class MemoryStore(MemoryUsage):
     """Keep everything in this process. `clock` gives monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__(clock)
         self._clock = clock
         self._plans: dict[str, Plan] = {}
         self._businesses: dict[str, Business] = {}
         self._owners: dict[str, str] = {}
-        self._spent = _Once(clock)
-        self._seen = _Once(clock)
+        self._spent = Once(clock)
+        self._seen = Once(clock)
         self._slots: dict[str, dict[str, float]] = {}
         self._recent = RecentCalls(clock)
         self._live: dict[tuple[str, str], tuple[str, float]] = {}
@@ -85,16 +88,22 @@ class MemoryStore:
         limit: int,
         lease_seconds: float,
         per_second: float = math.inf,
+        counting: Counting | None = None,
     ) -> SlotAnswer:
         """Hold one of `limit` slots for a call, unless `per_second` were taken just now."""
         slots, pace = self._running_slots(business_id), Pace.of(per_second)
         if call_sid not in slots:
+            if counting is not None and not self.allows(business_id, call_sid, counting):
+                return SlotAnswer.MONTH_USED_UP
             if len(slots) >= limit:
                 return SlotAnswer.ALL_TAKEN
             if not self._recent.has_room(business_id, pace):
                 return SlotAnswer.TOO_FAST
             self._recent.add(business_id, pace)
         self._lengthen(business_id, call_sid, lease_seconds)
+        if counting is not None:
+            month = month_of(counting.at)
+            self.count_call(business_id, call_sid, month, counting.at, counting.takes_over)
         return SlotAnswer.TAKEN
 
     async def renew_slots(
@@ -179,22 +188,3 @@ class MemoryStore:
 
 def _life(held: HeldStream) -> tuple[str, int]:
     return held.call.stream_sid, held.started_at
-
-
-class _Once:
-    """Remember names for a while. Those asked about first are forgotten first."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._expires_at: OrderedDict[str, float] = OrderedDict()
-
-    def first(self, name: str, ttl_seconds: float) -> bool:
-        """Tell whether `name` is not remembered, and remember it."""
-        now, known = self._clock(), self._expires_at
-        while known and next(iter(known.values())) <= now:
-            known.popitem(last=False)
-        if known.get(name, now) > now:
-            return False
-        known[name] = now + ttl_seconds
-        known.move_to_end(name)
-        return True

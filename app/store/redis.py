@@ -7,6 +7,9 @@ Keys; all braces are literal, and are Redis Cluster's hash tags:
     plans  businesses               set     every NAME, every ID
     live:{BUSINESS}                 zset    CallSid → when its slot's lease ends, Unix ms
     live:{BUSINESS}:recent          list    when its last calls were taken, Unix ms
+    live:{BUSINESS}:usage:MONTH     hash    what the business has used of a month
+    live:{BUSINESS}:counted:CALLSID                 string  there once the call is counted
+    live:{BUSINESS}:metered:STREAM@START_MS:MONTH   string  the ms of it that are counted
     live:{BUSINESS}:stream:CALLSID  string  the call's live stream, for as long as its lease
     ticket:{NONCE}  seen:{CALLSID}  string  there for as long as spent, or seen
     held:{streams}                  zset    STREAM@START_MS → when its lease ends, Unix ms
@@ -27,6 +30,7 @@ from app.store.base import SlotAnswer
 from app.store.directory import RedisDirectory
 from app.store.pace import Pace
 from app.store.reach import in_ms, text
+from app.store.redis_usage import RedisUsage, counting_arguments, counting_keys, slots_key
 from app.store.scripts import (
     CLAIM_STREAMS,
     COUNT_SLOTS,
@@ -36,6 +40,7 @@ from app.store.scripts import (
     TAKE_SLOT,
     UNMARK_LIVE,
 )
+from app.store.usage import Counting
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +52,7 @@ _FACTS = f"{_LEASES}:facts"
 _REACHED = f"{_LEASES}:reached"
 
 
-class RedisStore(RedisDirectory):
+class RedisStore(RedisDirectory, RedisUsage):
     """Keep what all replicas share in Redis, reached as `RedisReach` says."""
 
     # ------------------------------------------------------------------ tickets
@@ -72,13 +77,18 @@ class RedisStore(RedisDirectory):
         limit: int,
         lease_seconds: float,
         per_second: float = math.inf,
+        counting: Counting | None = None,
     ) -> SlotAnswer:
         """Hold one of `limit` slots for a call, unless `per_second` were taken just now."""
-        key = _slots_key(business_id)
+        key = slots_key(business_id)
+        keys = [key, f"{key}:recent"]
         asked: list[str | int] = [call_sid, limit, in_ms(lease_seconds)]
-        if pace := Pace.of(per_second):
-            asked += [pace.calls, in_ms(pace.seconds)]
-        return SlotAnswer(await self._ask("EVAL", TAKE_SLOT, 2, key, f"{key}:recent", *asked))
+        pace = Pace.of(per_second)
+        asked += [pace.calls, in_ms(pace.seconds)] if pace else ["", ""]
+        if counting is not None:
+            keys += counting_keys(business_id, call_sid, counting)
+            asked += counting_arguments(counting)
+        return SlotAnswer(await self._ask("EVAL", TAKE_SLOT, len(keys), *keys, *asked))
 
     async def renew_slots(
         self, business_id: str, call_sids: Collection[str], lease_seconds: float
@@ -86,17 +96,17 @@ class RedisStore(RedisDirectory):
         """Lengthen the leases of calls that live; give those whose slot was lost."""
         if not call_sids:
             return set()
-        key = _slots_key(business_id)
+        key = slots_key(business_id)
         lost = await self._ask("EVAL", RENEW_SLOTS, 1, key, in_ms(lease_seconds), *call_sids)
         return {text(call_sid) for call_sid in lost}
 
     async def free_slot(self, business_id: str, call_sid: str) -> None:
         """Let go of a call's slot; no effect when it holds none."""
-        await self._ask("ZREM", _slots_key(business_id), call_sid)
+        await self._ask("ZREM", slots_key(business_id), call_sid)
 
     async def slots_taken(self, business_id: str) -> int:
         """Count the slots whose lease runs."""
-        return int(await self._ask("EVAL", COUNT_SLOTS, 1, _slots_key(business_id)))
+        return int(await self._ask("EVAL", COUNT_SLOTS, 1, slots_key(business_id)))
 
     # ------------------------------------------------------------- live streams
 
@@ -152,10 +162,6 @@ class RedisStore(RedisDirectory):
 
 def _name(held: HeldStream) -> str:
     return f"{held.call.stream_sid}@{held.started_at}"
-
-
-def _slots_key(business_id: str) -> str:
-    return f"live:{{{business_id}}}"
 
 
 def _stream_key(business_id: str, call_sid: str) -> str:

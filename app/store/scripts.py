@@ -21,13 +21,22 @@ local function forget_in_time()
 end
 """
 
-# KEYS: live:{BUSINESS}, live:{BUSINESS}:recent; ARGV: CallSid, limit, lease in ms, and
-# where there is a pace, so many calls in so many ms. Returns the value of a SlotAnswer.
+# KEYS: live:{BUSINESS} with :recent, and where the call counts :usage:MONTH, and
+# :counted:CALLSID of the call and of the one it takes over from. ARGV: CallSid, limit,
+# lease in ms; so many calls in so many ms, or two empty ones without a pace; where it
+# counts, now, the hard limits in calls and ms, or empty, and for how long the call and
+# the month are remembered, in ms. Returns the value of a SlotAnswer.
 TAKE_SLOT = f"""{_RUNNING}{_HOLD}
 local held = redis.call('ZSCORE', KEYS[1], ARGV[1])
+local counts = KEYS[3] and redis.call('EXISTS', KEYS[4], KEYS[5]) == 0
+local function is_used_up(field, limit)
+  return limit ~= '' and
+    tonumber(redis.call('HGET', KEYS[3], field) or 0) >= tonumber(limit)
+end
 if not held then
+  if counts and (is_used_up('calls', ARGV[7]) or is_used_up('ms', ARGV[8])) then return 3 end
   if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
-  if ARGV[4] then
+  if ARGV[4] ~= '' then
     local earlier = redis.call('LINDEX', KEYS[2], ARGV[4] - 1)
     if earlier and math.abs(now - earlier) < tonumber(ARGV[5]) then return 2 end
     redis.call('LPUSH', KEYS[2], now)
@@ -37,7 +46,58 @@ if not held then
 end
 hold(ARGV[1], held, ARGV[3])
 forget_in_time()
+if counts then
+  redis.call('HINCRBY', KEYS[3], 'calls', 1)
+  redis.call('HSETNX', KEYS[3], 'first', ARGV[6])
+  redis.call('HSET', KEYS[3], 'last', ARGV[6])
+  redis.call('PEXPIRE', KEYS[3], ARGV[10])
+end
+if KEYS[3] then redis.call('SET', KEYS[4], 1, 'PX', ARGV[9]) end
 return 1
+"""
+
+# KEYS: live:{BUSINESS}:usage:MONTH, a :counted:CALLSID for each call, a
+# :metered:STREAM@START_MS:MONTH for each stream. ARGV: now, for how long calls and
+# streams and the month are remembered, in ms, how many calls; for each stream, for how
+# many ms it was live; then, for each limit, its name, the field that counts against it,
+# and what it allows. Returns the month's fields, and the names of the limits just crossed.
+NOTE_USAGE = """
+local calls = tonumber(ARGV[4])
+local streams = #KEYS - 1 - calls
+for i = 2, calls + 1 do
+  if redis.call('SET', KEYS[i], 1, 'NX', 'PX', ARGV[2]) then
+    redis.call('HINCRBY', KEYS[1], 'calls', 1)
+    redis.call('HSETNX', KEYS[1], 'first', ARGV[1])
+    redis.call('HSET', KEYS[1], 'last', ARGV[1])
+  end
+end
+for i = 1, streams do
+  local key, ms = KEYS[1 + calls + i], ARGV[4 + i]
+  local more = ms - (redis.call('GET', key) or 0)
+  if more > 0 then
+    redis.call('HINCRBY', KEYS[1], 'ms', more)
+    redis.call('SET', key, ms, 'PX', ARGV[2])
+  end
+end
+local crossed = {}
+for i = 5 + streams, #ARGV, 3 do
+  local limit, used, allowed = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  if tonumber(redis.call('HGET', KEYS[1], used) or 0) >= tonumber(allowed) and
+    redis.call('HGET', KEYS[1], limit) ~= allowed
+  then
+    redis.call('HSET', KEYS[1], limit, allowed, limit .. ':at', ARGV[1])
+    crossed[#crossed + 1] = limit
+  end
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return {redis.call('HGETALL', KEYS[1]), crossed}
+"""
+
+# KEYS: live:{BUSINESS}:usage:MONTH for each month. Returns the fields of each.
+READ_USAGE = """
+local months = {}
+for i = 1, #KEYS do months[i] = redis.call('HGETALL', KEYS[i]) end
+return months
 """
 
 # KEYS: live:{BUSINESS}; ARGV: lease in ms, CallSids. Returns those without a slot.
