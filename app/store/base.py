@@ -13,6 +13,7 @@ from typing import Protocol
 from app.events import HeldStream
 from app.plans import Business, Directory, Plan
 from app.store.usage import Counting, Usage
+from app.store.watching import Watching
 
 # A dead replica's slots are free, and its streams lost, after this time.
 LIVE_SECONDS = 20.0
@@ -30,7 +31,7 @@ class SlotAnswer(Enum):
         return self is SlotAnswer.TAKEN
 
 
-class Store(Usage, Protocol):
+class Store(Usage, Watching, Protocol):
     """Keep what all replicas share."""
 
     async def open(self) -> None:

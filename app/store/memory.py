@@ -7,16 +7,18 @@ from app.events import HeldStream
 from app.plans import Business, Directory, Plan
 from app.store.base import SlotAnswer
 from app.store.memory_usage import MemoryUsage
+from app.store.memory_watching import MemoryWatching
 from app.store.once import Once
 from app.store.pace import Pace, RecentCalls
 from app.store.usage import Counting, month_of
 
 
-class MemoryStore(MemoryUsage):
+class MemoryStore(MemoryUsage, MemoryWatching):
     """Keep everything in this process. `clock` gives monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        super().__init__(clock)
+        MemoryUsage.__init__(self, clock)
+        MemoryWatching.__init__(self, clock)
         self._clock = clock
         self._plans: dict[str, Plan] = {}
         self._businesses: dict[str, Business] = {}

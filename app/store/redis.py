@@ -15,6 +15,7 @@ Keys; all braces are literal, and are Redis Cluster's hash tags:
     held:{streams}                  zset    STREAM@START_MS → when its lease ends, Unix ms
     held:{streams}:facts            hash    STREAM@START_MS → what another replica must know
     held:{streams}:reached          hash    when replicas last reached us, and since when
+    held:{streams}:watched, :figures:BUSINESS, :ending      see redis_watching
     store:{check}                   string  written by `check`
 """
 
@@ -31,6 +32,7 @@ from app.store.directory import RedisDirectory
 from app.store.pace import Pace
 from app.store.reach import in_ms, text
 from app.store.redis_usage import RedisUsage, counting_arguments, counting_keys, slots_key
+from app.store.redis_watching import RedisWatching
 from app.store.scripts import (
     CLAIM_STREAMS,
     COUNT_SLOTS,
@@ -52,7 +54,7 @@ _FACTS = f"{_LEASES}:facts"
 _REACHED = f"{_LEASES}:reached"
 
 
-class RedisStore(RedisDirectory, RedisUsage):
+class RedisStore(RedisDirectory, RedisUsage, RedisWatching):
     """Keep what all replicas share in Redis, reached as `RedisReach` says."""
 
     # ------------------------------------------------------------------ tickets

@@ -161,3 +161,48 @@ end
 UNMARK_LIVE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 """
+
+# KEYS: held:{streams}:watched, and :figures:BUSINESS for each that is watched; ARGV: for
+# how long, and how old figures may be, in ms; then the businesses. Returns for each of
+# them what its holders have published.
+WATCH = f"""{_NOW}
+local found = {{}}
+for i = 2, #KEYS do
+  redis.call('ZADD', KEYS[1], now + ARGV[1], ARGV[i + 1])
+  local fresh, stale = {{}}, {{}}
+  local parts = redis.call('HGETALL', KEYS[i])
+  for j = 1, #parts, 2 do
+    local at, figures = string.match(parts[j + 1], '^(%d+) (.*)$')
+    if at and math.abs(now - at) <= tonumber(ARGV[2]) then
+      fresh[#fresh + 1] = figures
+    else
+      stale[#stale + 1] = parts[j]
+    end
+  end
+  for _, holder in ipairs(stale) do redis.call('HDEL', KEYS[i], holder) end
+  found[i - 1] = fresh
+end
+return found
+"""
+
+# KEYS: held:{streams}:watched and :ending. Returns who is watched, and whose end is asked.
+WANTED = f"""{_NOW}
+for i = 1, 2 do redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', now) end
+return {{redis.call('ZRANGE', KEYS[1], 0, -1), redis.call('ZRANGE', KEYS[2], 0, -1)}}
+"""
+
+# KEYS: held:{streams}:figures:BUSINESS for each; ARGV: for how long they are kept, in ms,
+# the holder, and its figures for each.
+PUBLISH_FIGURES = f"""{_NOW}
+for i = 1, #KEYS do
+  redis.call('HSET', KEYS[i], ARGV[2], now .. ' ' .. ARGV[i + 2])
+  redis.call('PEXPIRE', KEYS[i], ARGV[1])
+end
+"""
+
+# KEYS: held:{streams}:ending; ARGV: for how long, in ms, how many at once, and whose end.
+ASK_TO_END = f"""{_NOW}
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+redis.call('ZADD', KEYS[1], now + ARGV[1], ARGV[3])
+redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -ARGV[2] - 1)
+"""
