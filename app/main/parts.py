@@ -14,6 +14,7 @@ from app.errors import ConfigurationError, SettingsError
 from app.metrics import Metrics
 from app.plans import Directory, parse_directory
 from app.pubsub.base import PubSub
+from app.pubsub.call_log import DAY_SECONDS
 from app.pubsub.memory import MemoryPubSub
 from app.pubsub.outbox import Outbox
 from app.pubsub.redis_pubsub import RedisPubSub
@@ -66,10 +67,12 @@ def jwt_rules_of(settings: Settings) -> JwtRules | None:
 
 def make_pubsub(settings: Settings) -> PubSub:
     """Make the adapter that PUBSUB_ADAPTER names, for REDIS_URL."""
+    history = settings.call_history_days * DAY_SECONDS
     if settings.redis_url is None or settings.pubsub_adapter == "memory":
-        return MemoryPubSub(time.monotonic)
+        return MemoryPubSub(time.monotonic, history)
     url = settings.redis_url.reveal()
-    return RedisStreams(url) if settings.pubsub_adapter == "redis_streams" else RedisPubSub(url)
+    adapter = RedisStreams if settings.pubsub_adapter == "redis_streams" else RedisPubSub
+    return adapter(url, history)
 
 
 def make_store(settings: Settings) -> Store:

@@ -78,7 +78,21 @@ class Announce(msgspec.Struct, frozen=True):
     event: LifecycleEvent
 
 
-Write = OpenStream | Append | CloseStream | Announce
+class NoteCall(msgspec.Struct, frozen=True):
+    """Put a lifecycle event into the log of its call; its business and CallSid are known."""
+
+    event: LifecycleEvent
+
+
+class ListCall(msgspec.Struct, frozen=True):
+    """List the call that an event begins among those of every business."""
+
+    event: LifecycleEvent
+
+
+Write = OpenStream | Append | CloseStream | Announce | NoteCall | ListCall
+# About a call, not about a stream's own keys.
+CallWrite = Announce | NoteCall | ListCall
 
 
 class Outcome(Enum):
@@ -171,7 +185,7 @@ class PubSub(Protocol):
 
         Its holder may have ended it, or never opened it. The end is written and the
         stream's keys expire in one step, unless it ended so before; it is announced
-        each time, under one id. Safe beside `write`.
+        and noted in its call's log each time, under one id. Safe beside `write`.
 
         Raises:
             BrokerError: it may or may not be done; do it again.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from app.errors import BrokerError, BrokerRefused, BrokerReplaced
 from app.events import AudioEntry, EndEntry
 from app.metrics import Metrics
-from app.pubsub.base import Announce, Append, CloseStream, OpenStream, Outcome, PubSub, Write
+from app.pubsub.base import Append, CallWrite, CloseStream, OpenStream, Outcome, PubSub, Write
 from app.pubsub.limits import OutboxLimits
 from app.pubsub.queue import StreamQueue
 from app.pubsub.recent import Recent
@@ -204,7 +204,7 @@ class Delivery:
             self._metrics.published.inc(frames)
             self._metrics.lag.observe(now - oldest)
 
-    def _settle_control(self, write: OpenStream | CloseStream | Announce) -> None:
+    def _settle_control(self, write: OpenStream | CloseStream | CallWrite) -> None:
         # One that is opened again, after another's end of it, may have ended since.
         if isinstance(write, OpenStream) and write.stream in self._live:
             queue, _ = self._live[write.stream]

@@ -12,6 +12,8 @@ from app.pubsub.base import (
     Append,
     CloseStream,
     Field,
+    ListCall,
+    NoteCall,
     OpenStream,
     Outcome,
     Standing,
@@ -25,6 +27,7 @@ from app.pubsub.base import (
     record_fields,
     record_key,
 )
+from app.pubsub.call_log import CALL_HISTORY_SECONDS, MemoryCallLog
 from app.pubsub.lost import LOST_RECEIPT_JSON, lost_event
 
 Id = tuple[int, int]
@@ -40,15 +43,19 @@ class _Stream:
 class MemoryPubSub:
     """Keep streams and records in this process, as long as a broker would.
 
-    `clock` gives seconds; it decides when an ended stream expires.
+    `clock` gives seconds; it decides when an ended stream expires. `log` has the
+    calls of `call_history_seconds`.
     """
 
     replayable = True
     lanes = 1
     promise_seconds = 0.0
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, clock: Callable[[], float], call_history_seconds: int = CALL_HISTORY_SECONDS
+    ) -> None:
         self._clock = clock
+        self.log = MemoryCallLog(call_history_seconds)
         self._streams: dict[str, _Stream] = {}
         self._records: dict[str, Fields] = {}
         self._expiry: dict[str, float] = {}
@@ -106,7 +113,8 @@ class MemoryPubSub:
         record.setdefault("endedAt", after_all)  # no clock here tells the time of day
         record["receipt"] = LOST_RECEIPT_JSON
         self._expiry[name] = self._clock() + held.retention_seconds
-        await self.write([Announce(lost_event(held, int(record["endedAt"])))])
+        event = lost_event(held, int(record["endedAt"]))
+        await self.write([NoteCall(event), Announce(event)])
         return True
 
     async def record(self, stream: str) -> Fields:
@@ -142,6 +150,10 @@ class MemoryPubSub:
                 self._calls_count += 1
                 calls = self._streams.setdefault(CALLS_KEY, _Stream(CALLS_MAX_ENTRIES))
                 calls.entries.append(((0, self._calls_count), lifecycle_fields(write.event)))
+            case NoteCall():
+                self.log.note(write.event)
+            case ListCall():
+                pass  # the log has them all
             case Append():
                 stream = self._streams.setdefault(
                     audio_key(write.stream), _Stream(write.max_entries)

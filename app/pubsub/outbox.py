@@ -16,11 +16,14 @@ from app.pubsub.base import (
     CALLS_KEY,
     Announce,
     CloseStream,
+    ListCall,
+    NoteCall,
     OpenStream,
     PubSub,
     Write,
     audio_key,
 )
+from app.pubsub.call_log import BEGINNINGS, CALL_INDEX_KEY, calls_of_key, is_logged
 from app.pubsub.delivery import Delivery
 from app.pubsub.lane import Lane
 from app.pubsub.limits import OutboxLimits
@@ -28,6 +31,8 @@ from app.pubsub.queue import ByteBudget, StreamQueue
 
 DEFAULT_LIMITS = OutboxLimits()
 LOOK_SECONDS = 0.5
+# An event is announced, noted in its call's log, and may list its call.
+WRITES_OF_AN_EVENT = 3
 
 
 class Outbox:
@@ -67,7 +72,7 @@ class Outbox:
         self._calls = self._lanes[pubsub.lane_of(CALLS_KEY)]
         # Writes to a stream's own keys that are not settled, and what waits for them.
         self._unsettled: Counter[str] = Counter()
-        self._parked: dict[str, deque[Announce]] = {}
+        self._parked: dict[str, deque[LifecycleEvent]] = {}
         self._parked_count = 0
 
     # ------------------------------------------------------- the sessions' side
@@ -105,19 +110,23 @@ class Outbox:
         self._lane_of(stream).put(CloseStream(stream, ended_at, receipt, expire_seconds))
 
     def announce(self, event: LifecycleEvent) -> None:
-        """Queue a lifecycle event, after what has been queued for its stream's keys."""
+        """Queue a lifecycle event, after what has been queued for its stream's keys.
+
+        It is announced to all, and kept in its call's log.
+        """
         stream = event.call.stream_sid
         if self._unsettled[stream]:
-            self._parked.setdefault(stream, deque()).append(Announce(event))
+            self._parked.setdefault(stream, deque()).append(event)
             self._parked_count += 1
         else:
-            self._calls.put(Announce(event))
+            self._put(event)
 
     @property
     def takes_events(self) -> bool:
         """Tell whether there is budget for the lifecycle events of a new call."""
-        waiting = self._parked_count + sum(lane.waiting for lane in self._lanes)
-        return waiting < self._limits.max_events
+        waiting = sum(lane.waiting for lane in self._lanes)
+        waiting += self._parked_count * WRITES_OF_AN_EVENT
+        return waiting < self._limits.max_events * WRITES_OF_AN_EVENT
 
     @property
     def queued_bytes(self) -> int:
@@ -159,6 +168,15 @@ class Outbox:
     def _lane_of(self, stream: str) -> Lane:
         return self._lanes[self._pubsub.lane_of(audio_key(stream))]
 
+    def _put(self, event: LifecycleEvent) -> None:
+        """Note an event before it is announced: who hears of it may look its call up."""
+        if is_logged(event):
+            key = calls_of_key(event.call.business_id)
+            self._lanes[self._pubsub.lane_of(key)].put(NoteCall(event))
+            if event.name in BEGINNINGS:
+                self._lanes[self._pubsub.lane_of(CALL_INDEX_KEY)].put(ListCall(event))
+        self._calls.put(Announce(event))
+
     def _note_settled(self, write: Write) -> None:
         if not isinstance(write, OpenStream | CloseStream):
             return
@@ -168,4 +186,4 @@ class Outbox:
         del self._unsettled[write.stream]
         for event in self._parked.pop(write.stream, ()):
             self._parked_count -= 1
-            self._calls.put(event)
+            self._put(event)

@@ -13,11 +13,13 @@ from redis.exceptions import (
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
+    ResponseError,
     TimeoutError,
     TryAgainError,
 )
 
 from app.errors import BrokerError, BrokerLost
+from app.pubsub.base import Outcome
 
 _KINDS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
     ((AuthenticationError, AuthorizationError), "auth"),
@@ -50,3 +52,13 @@ def error_kind(error: BaseException) -> str:
 def lost(error: Exception) -> BrokerError:
     """Make a failed question to the server one of our errors."""
     return BrokerLost(error_kind(error), str(error))
+
+
+def outcome_of(reply: object) -> Outcome:
+    """Tell what a write's reply means."""
+    if isinstance(reply, BrokerError):
+        return Outcome.RETRY
+    if not isinstance(reply, ResponseError):
+        return Outcome.WRITTEN
+    # "The ID specified in XADD is equal or smaller than the target stream top item"
+    return Outcome.CONFLICT if "equal or smaller" in str(reply) else Outcome.FAILED

@@ -15,6 +15,8 @@ from app.pubsub.base import (
     Append,
     CloseStream,
     Field,
+    ListCall,
+    NoteCall,
     OpenStream,
     Outcome,
     Standing,
@@ -28,7 +30,15 @@ from app.pubsub.base import (
     record_fields,
     record_key,
 )
+from app.pubsub.call_log import (
+    CALL_HISTORY_SECONDS,
+    CALL_INDEX_KEY,
+    calls_of_key,
+    list_command,
+    note_command,
+)
 from app.pubsub.lost import LOST_RECEIPT_JSON, lost_event
+from app.pubsub.redis_errors import outcome_of
 from app.pubsub.redis_link import Part, packed
 from app.pubsub.redis_ways import Ways
 from app.redis_url import parse_redis_url
@@ -41,13 +51,17 @@ Message = tuple[str, str, bytes]
 
 
 class RedisPubSub:
-    """Publish to channels; listen to them."""
+    """Publish to channels; listen to them.
+
+    Calls' logs alone are kept, for `call_history_seconds`.
+    """
 
     replayable = False
     lanes = 1
     promise_seconds = 0.0
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, call_history_seconds: int = CALL_HISTORY_SECONDS) -> None:
+        self._call_history = call_history_seconds
         self._ways = Ways(parse_redis_url(url), lanes=1)
 
     def lane_of(self, key: str) -> int:
@@ -68,9 +82,8 @@ class RedisPubSub:
 
     async def write(self, batch: Sequence[Write]) -> Sequence[Outcome]:
         """Publish a batch as one transaction; see `PubSub.write`."""
-        parts = [Part(CALLS_KEY, packed(*_publish(write))) for write in batch]
-        await self._ways.link_of(CALLS_KEY).transact(parts)
-        return [Outcome.WRITTEN] * len(batch)
+        replies = await self._ways.link_of(CALLS_KEY).transact([self._part(one) for one in batch])
+        return [outcome_of(reply) for reply in replies]
 
     async def standing(self, stream: str, appends: Sequence[Append]) -> Standing:
         """Answer that nothing is known to stand: channels keep nothing."""
@@ -87,12 +100,14 @@ class RedisPubSub:
         ended_at = int(seconds) * 1000
         fields = entry_fields(EndEntry(1, EndReason.LOST))
         closing: dict[str, Field] = {"endedAt": ended_at, "receipt": LOST_RECEIPT_JSON}
-        for message in (
+        event = lost_event(held, ended_at)
+        for command in (
             _message(audio_key(stream), {"id": f"{ended_at}-1", **fields}),
             _message(record_key(stream), closing),
-            _publish(Announce(lost_event(held, ended_at))),
+            note_command(event, self._call_history),
+            _message(CALLS_KEY, lifecycle_fields(event)),
         ):
-            await self._ways.ask(*message)
+            await self._ways.ask(*command)
         return True
 
     async def entries(self, stream: str) -> AsyncIterator[tuple[str, Entry]]:
@@ -114,6 +129,16 @@ class RedisPubSub:
         async for fields in self._listen(CALLS_KEY):
             yield parse_lifecycle(fields)
 
+    def _part(self, write: Write) -> Part:
+        match write:
+            case NoteCall():
+                key = calls_of_key(write.event.call.business_id)
+                return Part(key, packed(*note_command(write.event, self._call_history)))
+            case ListCall():
+                return Part(CALL_INDEX_KEY, packed(*list_command(write.event, self._call_history)))
+            case _:
+                return Part(CALLS_KEY, packed(*_publish(write)))
+
     async def _listen(self, channel: str) -> AsyncIterator[dict[str, Field]]:
         client = await self._ways.listener()
         listener = client.pubsub(ignore_subscribe_messages=True)
@@ -127,7 +152,7 @@ class RedisPubSub:
             await listener.aclose()  # type: ignore[no-untyped-call]
 
 
-def _publish(write: Write) -> Message:
+def _publish(write: Append | Announce | OpenStream | CloseStream) -> Message:
     match write:
         case Append():
             fields = entry_fields(write.entry)

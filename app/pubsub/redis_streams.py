@@ -13,8 +13,11 @@ from app.pubsub.base import (
     CALLS_MAX_ENTRIES,
     Announce,
     Append,
+    CallWrite,
     CloseStream,
     Field,
+    ListCall,
+    NoteCall,
     OpenStream,
     Outcome,
     Standing,
@@ -29,9 +32,16 @@ from app.pubsub.base import (
     record_fields,
     record_key,
 )
+from app.pubsub.call_log import (
+    CALL_HISTORY_SECONDS,
+    CALL_INDEX_KEY,
+    calls_of_key,
+    list_command,
+    note_command,
+)
 from app.pubsub.lost import END_LOST, LOST_RECEIPT_JSON, lost_event
 from app.pubsub.redis_append import pack_append
-from app.pubsub.redis_errors import error_kind
+from app.pubsub.redis_errors import error_kind, outcome_of
 from app.pubsub.redis_link import Part, packed
 from app.pubsub.redis_ways import Ways
 from app.redis_url import parse_redis_url
@@ -63,11 +73,15 @@ READ_COUNT = 500
 
 
 class RedisStreams:
-    """Publish to Redis streams under explicit ids, and read them back."""
+    """Publish to Redis streams under explicit ids, and read them back.
+
+    Calls' logs are kept for `call_history_seconds`.
+    """
 
     replayable = True
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, call_history_seconds: int = CALL_HISTORY_SECONDS) -> None:
+        self._call_history = call_history_seconds
         self._ways = Ways(parse_redis_url(url))
         self.lanes = self._ways.lanes
         self.promise_seconds = self._ways.promise_seconds
@@ -91,13 +105,15 @@ class RedisStreams:
     async def write(self, batch: Sequence[Write]) -> Sequence[Outcome]:
         """Write a batch, one transaction a slot; see `PubSub.write`."""
         parts = [
-            Part(write.stream, pack_append(write)) if isinstance(write, Append) else _part(write)
+            Part(write.stream, pack_append(write))
+            if isinstance(write, Append)
+            else self._part(write)
             for write in batch
         ]
         replies = await self._ways.link_of(parts[0].key).transact(parts)
         if set(map(type, replies)) == {bytes}:  # ids, and nothing else
             return [Outcome.WRITTEN] * len(replies)
-        return [_outcome(reply) for reply in replies]
+        return [outcome_of(reply) for reply in replies]
 
     async def standing(self, stream: str, appends: Sequence[Append]) -> Standing:
         """Tell which entries stand; see `PubSub.standing`."""
@@ -130,7 +146,9 @@ class RedisStreams:
         ended_at = await self._ways.ask("EVAL", END_LOST, len(keys), *keys, *said)
         if ended_at is None:
             return False
-        await self._ways.ask(*_announcement(lost_event(held, int(ended_at))))
+        event = lost_event(held, int(ended_at))
+        await self._ways.ask(*note_command(event, self._call_history))
+        await self._ways.ask(*_announcement(event))
         return True
 
     async def record(self, stream: str) -> dict[str, Field]:
@@ -150,6 +168,16 @@ class RedisStreams:
         """Read lifecycle events from the first that is kept."""
         async for _, fields in self._follow(CALLS_KEY):
             yield parse_lifecycle(fields)
+
+    def _part(self, write: CallWrite | OpenStream | CloseStream) -> Part:
+        match write:
+            case NoteCall():
+                key = calls_of_key(write.event.call.business_id)
+                return Part(key, packed(*note_command(write.event, self._call_history)))
+            case ListCall():
+                return Part(CALL_INDEX_KEY, packed(*list_command(write.event, self._call_history)))
+            case _:
+                return _part(write)
 
     async def _follow(self, key: str) -> AsyncIterator[tuple[str, dict[str, bytes]]]:
         # A blocking read holds its connection, so a client of its own.
@@ -221,12 +249,3 @@ def _last_id(about: Any) -> tuple[int, int]:
         return 0, 0
     ms, _, n = _paired(about)[b"last-generated-id"].decode().partition("-")
     return int(ms), int(n)
-
-
-def _outcome(reply: object) -> Outcome:
-    if isinstance(reply, BrokerError):
-        return Outcome.RETRY
-    if not isinstance(reply, ResponseError):
-        return Outcome.WRITTEN
-    # "The ID specified in XADD is equal or smaller than the target stream top item"
-    return Outcome.CONFLICT if "equal or smaller" in str(reply) else Outcome.FAILED

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from app.events import AudioEntry, GapEntry
-from app.pubsub.base import Announce, Append, OpenStream, PubSub, Standing, Write
+from app.pubsub.base import Append, CallWrite, OpenStream, PubSub, Standing, Write
 from app.pubsub.queue import StreamQueue
 
 BROKER_LOST = "broker_lost"
@@ -63,7 +63,7 @@ def _of_last_opening(recent: Sequence[Write]) -> list[Write]:
     opened: set[str] = set()
     kept: list[Write] = []
     for write in reversed(recent):
-        if isinstance(write, Announce):
+        if isinstance(write, CallWrite):
             kept.append(write)
         elif write.stream not in opened:
             kept.append(write)

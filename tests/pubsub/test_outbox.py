@@ -160,7 +160,7 @@ async def test_a_stream_is_opened_before_its_audio_and_its_event_comes_after() -
         outbox.open_stream(queue, a_record(START), 60)
         outbox.announce(an_event("e1", "stream.started"))
         await flushed(queue)
-    assert written == ["OpenStream", "Announce", "Append"]
+    assert written == ["OpenStream", "NoteCall", "ListCall", "Announce", "Append"]
 
 
 async def test_while_the_broker_is_away_the_oldest_audio_goes_and_is_accounted_for() -> None:
