@@ -5,6 +5,7 @@ XML 1.0 cannot carry is taken out, the rest is escaped by the library.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from twilio.twiml.voice_response import Connect, Dial, Start, Stream, VoiceResponse
@@ -15,7 +16,6 @@ PARAMETER_LIMIT_CHARS = 500
 
 UNKNOWN_NUMBER = "We are sorry, this number is not in service. Goodbye."
 UNAVAILABLE = "We are sorry, all our lines are busy. Please call again in a few minutes. Goodbye."
-NOT_CONNECTED = "We are sorry, nobody can take your call right now. Please call later. Goodbye."
 
 # The two spoke, or the caller hung up first.
 _NOTHING_TO_ADD = frozenset({"completed", "answered", "canceled"})
@@ -39,14 +39,17 @@ class StreamInstruction:
     parameters: tuple[tuple[str, str], ...]
 
 
-def connect_stream(instruction: StreamInstruction, greeting: str, after_stream: str) -> str:
-    """Stream the caller's audio, both ways, until the stream ends; then hang up.
+def connect_stream(
+    instruction: StreamInstruction, before_stream: Sequence[str], after_stream: str
+) -> str:
+    """Say `before_stream`, stream the caller's audio, both ways, to its end; then hang up.
 
     Twilio gives `<Connect>` the inbound track only, and goes on to `after_stream`
     when the socket is closed or never came to be.
     """
     response = VoiceResponse()
-    _say(response, greeting)
+    for text in before_stream:
+        _say(response, text)
     connect = Connect()
     connect.append(_stream(instruction, track=None))
     response.append(connect)
@@ -57,13 +60,13 @@ def connect_stream(instruction: StreamInstruction, greeting: str, after_stream: 
 
 def forward_with_stream(
     instruction: StreamInstruction | None,
-    greeting: str,
+    before_stream: Sequence[str],
     forward_to: str,
     action_url: str,
     time_limit: int,
     caller_id: str = "",
 ) -> str:
-    """Connect the caller to `forward_to`, and stream beside it what is said.
+    """Say `before_stream`, connect to `forward_to`, and stream beside it what is said.
 
     `forward_to` is an E.164 number or a SIP address; `action_url` is asked what
     to do when the call to it has ended, at the latest after `time_limit`
@@ -71,7 +74,8 @@ def forward_with_stream(
     leaves the caller's own number.
     """
     response = VoiceResponse()
-    _say(response, greeting)
+    for text in before_stream:
+        _say(response, text)
     if instruction:
         start = Start()
         track = "both_tracks" if instruction.both_tracks else "inbound_track"
@@ -109,13 +113,13 @@ def unavailable() -> str:
     return _say_goodbye(UNAVAILABLE)
 
 
-def dial_outcome(dial_call_status: str) -> str:
-    """Answer `<Dial action>`: an apology unless the two parties spoke.
+def dial_outcome(dial_call_status: str, not_answered: str) -> str:
+    """Answer `<Dial action>`: `not_answered` is said unless the two parties spoke.
 
     Source: twilio.com/docs/voice/twiml/dial, "DialCallStatus".
     """
     spoke = dial_call_status in _NOTHING_TO_ADD
-    return _say_goodbye("" if spoke else NOT_CONNECTED)
+    return _say_goodbye("" if spoke else not_answered)
 
 
 def _say_goodbye(text: str) -> str:

@@ -32,6 +32,8 @@ BUSINESSES = (
         *("forwarding", "premium", "+15005550003"),
         forward_to="+15005550099",
         greeting="Hello & welcome",
+        consent_notice="This call is recorded.",
+        not_answered="Nobody is at the desk.",
     )
     + business("wide", "wide", "+15005550005")
     + business(

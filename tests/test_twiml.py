@@ -68,8 +68,9 @@ def stream(track: str = "") -> Verb:
 
 
 def test_a_connected_stream_is_greeted_before_and_excused_after() -> None:
-    assert parsed(twiml.connect_stream(STREAM, "Hello.", "Sorry.")) == [
+    assert parsed(twiml.connect_stream(STREAM, ["Hello.", "We record."], "Sorry.")) == [
         say("Hello."),
+        say("We record."),
         ("Connect", {}, "", [stream()]),
         say("Sorry."),
         HANGUP,
@@ -77,7 +78,7 @@ def test_a_connected_stream_is_greeted_before_and_excused_after() -> None:
 
 
 def test_sentences_that_are_empty_are_not_said() -> None:
-    assert parsed(twiml.connect_stream(STREAM, "", " ")) == [
+    assert parsed(twiml.connect_stream(STREAM, ["", " "], " ")) == [
         ("Connect", {}, "", [stream()]),
         HANGUP,
     ]
@@ -85,12 +86,12 @@ def test_sentences_that_are_empty_are_not_said() -> None:
 
 def test_a_connected_stream_never_asks_for_both_tracks() -> None:
     # Twilio answers anything but the inbound track with error 31941.
-    document = twiml.connect_stream(replace(STREAM, both_tracks=True), "", "")
+    document = twiml.connect_stream(replace(STREAM, both_tracks=True), [], "")
     assert parsed(document)[0] == ("Connect", {}, "", [stream()])
 
 
 def test_without_a_status_callback_none_is_asked_for() -> None:
-    document = twiml.connect_stream(replace(STREAM, status_callback=""), "", "")
+    document = twiml.connect_stream(replace(STREAM, status_callback=""), [], "")
     (_, _, _, [(_, attributes, _, _)]) = parsed(document)[0]
     assert attributes == {"url": STREAM.url, "name": STREAM.name}
 
@@ -101,13 +102,14 @@ def test_without_a_status_callback_none_is_asked_for() -> None:
 def test_a_forwarded_call_is_streamed_beside() -> None:
     document = twiml.forward_with_stream(
         replace(STREAM, both_tracks=True),
-        greeting="Hello.",
+        before_stream=["Hello.", "We record."],
         forward_to="+15005550006",
         action_url="https://bridge.example.com/twilio-dial?businessId=b-1",
         time_limit=3600,
     )
     assert parsed(document) == [
         say("Hello."),
+        say("We record."),
         ("Start", {}, "", [stream("both_tracks")]),
         (
             "Dial",
@@ -122,13 +124,13 @@ def test_a_forwarded_call_is_streamed_beside() -> None:
 
 
 def test_a_plan_of_one_track_streams_the_callers() -> None:
-    document = twiml.forward_with_stream(STREAM, "", "+15005550006", "https://h/d", 60)
+    document = twiml.forward_with_stream(STREAM, [], "+15005550006", "https://h/d", 60)
     assert parsed(document)[0] == ("Start", {}, "", [stream("inbound_track")])
 
 
 @pytest.mark.parametrize("address", ["sip:desk@example.com;a=b&c=d", "sips:desk@example.com"])
 def test_a_sip_address_is_dialled_as_one(address: str) -> None:
-    document = twiml.forward_with_stream(None, "", address, "https://h/d", 60, "+12763659195")
+    document = twiml.forward_with_stream(None, [], address, "https://h/d", 60, "+12763659195")
     assert parsed(document) == [
         (
             "Dial",
@@ -157,12 +159,16 @@ def test_an_unknown_number_and_a_service_that_is_away_are_said_politely() -> Non
 
 @pytest.mark.parametrize("status", ["completed", "answered", "canceled"])
 def test_after_a_conversation_nothing_is_said(status: str) -> None:
-    assert parsed(twiml.dial_outcome(status)) == [HANGUP]
+    assert parsed(twiml.dial_outcome(status, "Nobody is here.")) == [HANGUP]
 
 
 @pytest.mark.parametrize("status", ["busy", "no-answer", "failed", "", "<odd>"])
 def test_a_call_that_nobody_took_is_excused(status: str) -> None:
-    assert parsed(twiml.dial_outcome(status)) == [say(twiml.NOT_CONNECTED), HANGUP]
+    assert parsed(twiml.dial_outcome(status, "Nobody is here.")) == [
+        say("Nobody is here."),
+        HANGUP,
+    ]
+    assert parsed(twiml.dial_outcome(status, "")) == [HANGUP]
 
 
 # ---------------------------------------------------------------- hostile text
@@ -172,7 +178,7 @@ def test_a_call_that_nobody_took_is_excused(status: str) -> None:
 def test_hostile_text_stays_text(text: str, heard: str) -> None:
     words = [say(heard)] if heard else []
     kept: list[Verb] = [("Parameter", {"name": "from", "value": heard}, "", [])] if heard else []
-    document = twiml.connect_stream(replace(STREAM, parameters=(("from", text),)), text, text)
+    document = twiml.connect_stream(replace(STREAM, parameters=(("from", text),)), [text], text)
     *greeting, (_, _, _, [(_, _, _, parameters)]) = parsed(document)[: len(words) + 1]
     assert greeting == words
     assert parameters == kept
@@ -183,11 +189,11 @@ def test_hostile_text_stays_text(text: str, heard: str) -> None:
 @given(st.text(st.characters()), st.text(st.characters()))
 def test_no_text_breaks_a_document(name: str, text: str) -> None:
     instruction = replace(STREAM, name=text, parameters=((name, text), ("ticket", "t")))
-    verbs = [verb[0] for verb in parsed(twiml.connect_stream(instruction, text, "Sorry."))]
+    verbs = [verb[0] for verb in parsed(twiml.connect_stream(instruction, [text], "Sorry."))]
     assert verbs[-3:] == ["Connect", "Say", "Hangup"]
-    forwarded = parsed(twiml.forward_with_stream(instruction, text, text, "https://h/d", 9, text))
+    forwarded = parsed(twiml.forward_with_stream(instruction, [text], text, "https://h/d", 9, text))
     assert [verb[0] for verb in forwarded][-2:] == ["Start", "Dial"]
-    parsed(twiml.dial_outcome(text))
+    parsed(twiml.dial_outcome(text, text))
     parsed(twiml.reject_busy(text))
 
 
@@ -195,7 +201,7 @@ def test_no_text_breaks_a_document(name: str, text: str) -> None:
 def test_a_parameter_that_is_too_long_is_left_out(length: int, kept: bool) -> None:
     # 10 characters of name: "under 500" together.
     long = ("callerName", "x" * length)
-    document = twiml.connect_stream(replace(STREAM, parameters=(long, ("plan", "p"))), "", "")
+    document = twiml.connect_stream(replace(STREAM, parameters=(long, ("plan", "p"))), [], "")
     (_, _, _, [(_, _, _, parameters)]) = parsed(document)[0]
     names = [attributes["name"] for _, attributes, _, _ in parameters]
     assert names == (["callerName", "plan"] if kept else ["plan"])
@@ -203,5 +209,5 @@ def test_a_parameter_that_is_too_long_is_left_out(length: int, kept: bool) -> No
 
 def test_an_empty_parameter_is_left_out() -> None:
     instruction = replace(STREAM, parameters=(("from", ""), ("to", "\x00")))
-    (_, _, _, [(_, _, _, parameters)]) = parsed(twiml.connect_stream(instruction, "", ""))[0]
+    (_, _, _, [(_, _, _, parameters)]) = parsed(twiml.connect_stream(instruction, [], ""))[0]
     assert parameters == []

@@ -179,13 +179,13 @@ class Reception:
             ticket = self._tickets.issue(call.call_sid, business.id, plan.name)
         return Welcome(business, plan, ticket)
 
-    async def owner_id(self, call: IncomingCall) -> str:
-        """Name the business that owns a call; empty when none does, or none can be asked."""
+    async def owner(self, call: IncomingCall) -> Business | None:
+        """Give the business that owns a call; None when none does, or none can be asked."""
         try:
             business, _ = await self._owner(call)
         except BridgeError:
-            return ""
-        return business.id
+            return None
+        return business
 
     async def _owner(self, call: IncomingCall) -> tuple[Business, Plan]:
         business_id = call.business_id

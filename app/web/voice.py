@@ -22,7 +22,7 @@ from app.errors import (
     UnknownBusiness,
 )
 from app.events import CallIdentity
-from app.plans import TrackPlan
+from app.plans import NOT_ANSWERED, Business, TrackPlan
 from app.registry import Registry
 from app.session.hangups import Hangups
 from app.session.herald import Herald
@@ -95,8 +95,8 @@ def voice_router(desk: VoiceDesk) -> APIRouter:
         if isinstance(said, Response):
             return said
         status = said.field("DialCallStatus")
-        await _announce(desk, said, "call.status", {"dialStatus": status})
-        return _xml(twiml.dial_outcome(status))
+        _, owner = await _announce(desk, said, "call.status", {"dialStatus": status})
+        return _xml(twiml.dial_outcome(status, owner.not_answered if owner else NOT_ANSWERED))
 
     @_route(router, "/twilio-status", "call status callback", STATUS_FORM, **NOTED)
     async def status(request: Request) -> Response:
@@ -109,7 +109,7 @@ def voice_router(desk: VoiceDesk) -> APIRouter:
             "duration": said.field("CallDuration"),
             "sequence": said.field("SequenceNumber"),
         }
-        call = await _announce(desk, said, "call.status", data)
+        call, _ = await _announce(desk, said, "call.status", data)
         if data["status"] in FINAL_STATUSES:
             desk.hangups.ended(call.call_sid)
             if call.business_id:
@@ -182,17 +182,16 @@ def _answer(desk: VoiceDesk, call: IncomingCall, decided: Welcome | Refusal) -> 
         status_callback=f"{desk.http_base}/twilio-stream-status{of_business}",
         parameters=tuple(parameters),
     )
+    before_stream = (business.greeting, business.consent_notice)
     if business.forward_to:
         return twiml.forward_with_stream(
             stream,
-            greeting=business.greeting,
+            before_stream,
             forward_to=business.forward_to,
             action_url=f"{desk.http_base}/twilio-dial{of_business}",
             time_limit=plan.max_call_seconds,
         )
-    return twiml.connect_stream(
-        stream, greeting=business.greeting, after_stream=business.after_stream
-    )
+    return twiml.connect_stream(stream, before_stream, business.after_stream)
 
 
 def _refusal(refusal: Refusal) -> str:
@@ -207,11 +206,16 @@ def _refusal(refusal: Refusal) -> str:
 
 async def _announce(
     desk: VoiceDesk, said: TwilioRequest, event: str, data: dict[str, str]
-) -> CallIdentity:
-    owner = await desk.reception.owner_id(_incoming(said))
-    call = CallIdentity(said.field("CallSid"), said.field("StreamSid"), owner, carrier="twilio")
+) -> tuple[CallIdentity, Business | None]:
+    owner = await desk.reception.owner(_incoming(said))
+    call = CallIdentity(
+        said.field("CallSid"),
+        said.field("StreamSid"),
+        owner.id if owner else "",
+        carrier="twilio",
+    )
     desk.herald.tell(event, call, {name: value for name, value in data.items() if value})
-    return call
+    return call, owner
 
 
 def _xml(document: str) -> Response:

@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 import httpx
 import pytest
 
+from app.plans import NOT_ANSWERED
 from tests.service import (
     NUMBER,
     TOKEN,
@@ -61,7 +62,9 @@ async def test_a_business_that_forwards_gets_a_stream_beside_the_call(service: S
     assert dial.findtext("Number") == "+15005550099"
     assert dial.get("action", "").startswith(f"{service.url}/twilio-dial")
     assert dial.get("timeLimit") == "3600"
-    assert root.findtext("Say") == "Hello & welcome"
+    # Nobody is heard before they were told.
+    assert verbs(answer.text) == ["Say", "Say", "Start", "Dial"]
+    assert [say.text for say in root.iter("Say")] == ["Hello & welcome", "This call is recorded."]
 
 
 async def test_the_webhook_may_come_by_get_and_name_the_business(service: Service) -> None:
@@ -245,6 +248,23 @@ async def test_the_end_of_a_forwarded_call_has_an_answer(
 ) -> None:
     answer = await post(service, "/twilio-dial", {**a_call(), "DialCallStatus": status})
     assert verbs(answer.text) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "to_number", "said"),
+    [
+        ("?businessId=forwarding", "+19999999999", "Nobody is at the desk."),
+        ("", "+15005550003", "Nobody is at the desk."),
+        ("?businessId=business-1", "+15005550003", NOT_ANSWERED),
+        ("?businessId=nobody", "+15005550003", NOT_ANSWERED),
+    ],
+)
+async def test_a_call_that_is_not_answered_hears_its_businesss_words(
+    service: Service, query: str, to_number: str, said: str
+) -> None:
+    form = {**a_call(to_number), "DialCallStatus": "no-answer"}
+    answer = await post(service, f"/twilio-dial{query}", form)
+    assert ElementTree.fromstring(answer.text).findtext("Say") == said
 
 
 async def test_the_log_has_the_guides_phrases_and_no_secret(service: Service) -> None:
