@@ -21,7 +21,8 @@ help: ## show this list
 run: .venv/ready .env ## start the service, with a Redis of its own when REDIS_URL is unset
 	@$(BIN)/python -m app --env-file .env serve --embedded-redis data
 
-test: .venv/ready ## run every test, against a real Redis server
+test: .venv/ready ## run every test, against a real Redis server, the pages in a browser
+	@$(BIN)/python -m tests.browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 demo: .venv/ready ## place one simulated call and listen to it: writes demo.wav

@@ -28,6 +28,7 @@ RANK = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}
 CONFINED = {
     "fastapi": {"web", "main"},
     "starlette": {"web", "main"},
+    "jinja2": {"web"},
     "redis": {"pubsub", "store", "topology"},
     "valkey": set[str](),
     "uvicorn": {"server"},

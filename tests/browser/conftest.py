@@ -1,0 +1,22 @@
+"""A browser, for a module's tests at a time: its loop must not outlive them."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.browser import chromium
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Give a Chromium, or skip."""
+    path = chromium.found()
+    if not path:
+        pytest.skip(chromium.ABSENT)
+    with sync_playwright() as playwright:
+        # As root a sandbox cannot be had; nothing is opened but our own pages.
+        arguments = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+        launched = playwright.chromium.launch(executable_path=path, args=arguments)
+        yield launched
+        launched.close()
