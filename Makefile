@@ -15,7 +15,8 @@ help: ## show this list
 .env: .env.example
 	@test -e .env || { umask 077 && cp .env.example .env && \
 	  $(PYTHON) -c 'import secrets; print("SECRET_KEY=" + secrets.token_hex(32))' >> .env && \
-	  echo "wrote .env from .env.example"; }
+	  $(PYTHON) -c 'import secrets; print("ADMIN_TOKEN=" + secrets.token_hex(32))' >> .env && \
+	  echo "wrote .env from .env.example; sign in at /admin with its ADMIN_TOKEN"; }
 	@touch .env
 
 run: .venv/ready .env ## start the service, with a Redis of its own when REDIS_URL is unset

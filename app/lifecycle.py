@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 from app.errors import BrokerRefused, EventsBacklogged, StoreUnavailable
 from app.events import EndReason
@@ -28,6 +29,16 @@ LOAD_RETRY_SECONDS = 1.0
 RESTART_SECONDS = 1.0
 
 
+class Connected(Protocol):
+    """What has connections; an adapter of a port."""
+
+    async def open(self) -> None:
+        """Make ready; does not fail when the other side is away."""
+
+    async def close(self) -> None:
+        """Let go of every connection."""
+
+
 class Lifecycle:
     """Connect, run the process's own tasks, and end calls in good order."""
 
@@ -43,6 +54,7 @@ class Lifecycle:
         *,
         drain_seconds: float,
         hangups: Hangups | None = None,
+        connected: Sequence[Connected] = (),
     ) -> None:
         self._store = store
         self._pubsub = pubsub
@@ -54,13 +66,14 @@ class Lifecycle:
         self._has_businesses = directory is None
         self._drain_seconds = drain_seconds
         self._hangups = hangups
+        self._connected: Sequence[Connected] = (pubsub, store, *connected)
         self._calls_ended = False
 
     @asynccontextmanager
     async def lifespan(self, app: object) -> AsyncIterator[None]:
         """Run from the server's start to its stop."""
-        await self._pubsub.open()
-        await self._store.open()
+        for one in self._connected:
+            await one.open()
         async with asyncio.TaskGroup() as tasks:
             owned = [
                 tasks.create_task(_kept_running("writer", self._outbox.run)),
@@ -75,8 +88,8 @@ class Lifecycle:
                 task.cancel()
         if self._hangups is not None:
             await self._hangups.close(FLUSH_SECONDS)
-        await self._pubsub.close()
-        await self._store.close()
+        for one in self._connected:
+            await one.close()
 
     async def drain(self) -> None:
         """Let live calls end by themselves, for at most DRAIN_SECONDS; then end them."""

@@ -43,6 +43,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 # Loggers that speak of each connection, whoever opens it: what they say is told sparingly.
 _OF_CONNECTIONS = (
+    "app.administration.gate",
     "app.server.sockets",
     "app.server.websocket",
     "app.web.ingest",

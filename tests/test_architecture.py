@@ -17,7 +17,7 @@ LAYERS = (
     {"errors", "media", "redis_url"},
     {"events", "audio", "budget", "plans", "settings", "log", "metrics", "topology"},
     {"wire", "pubsub", "auth", "credentials", "twiml", "twilio_api", "store"},
-    {"session", "registry", "reaper", "vitals", "consumer"},
+    {"session", "registry", "reaper", "vitals", "consumer", "administration"},
     {"web", "tools", "server", "workers"},
     {"lifecycle"},
     {"main"},

@@ -1,6 +1,7 @@
 """Settings: what is read, what is refused, and how the refusal helps."""
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 
 import pytest
@@ -78,6 +79,14 @@ def test_other_variables_are_left_alone() -> None:
 def test_auth_tokens_stand_in_the_order_given() -> None:
     settings = Settings.load({**GOOD, "TWILIO_AUTH_TOKEN": "new , older,oldest"})
     assert [token.reveal() for token in settings.twilio_auth_token] == ["new", "older", "oldest"]
+
+
+def test_operators_tokens_are_kept_as_digests_alone() -> None:
+    token = "a token of more than thirty-two letters"
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    settings = Settings.load({**GOOD, "ADMIN_TOKEN": f"{token}, sha256-{'0' * 64}"})
+    assert settings.admin_digests == (digest, "0" * 64)
+    assert Settings.load(GOOD).admin_digests == ()
 
 
 @pytest.mark.parametrize(
@@ -193,6 +202,12 @@ def test_a_host_that_strangers_reach_is_public(base: str, public: bool) -> None:
         ("TWILIO_AUTH_TOKEN", "12345,"),
         ("TWILIO_AUTH_TOKEN", "12345,,67890"),
         ("SECRET_KEY", "k" * 31),
+        ("ADMIN_TOKEN", "t" * 31),
+        ("ADMIN_TOKEN", "t" * 32 + ","),
+        ("ADMIN_TOKEN", "t" * 32 + ",short"),
+        ("ADMIN_TOKEN", "é" * 32),
+        ("ADMIN_TOKEN", "sha256-" + "0" * 63),
+        ("ADMIN_TOKEN", "sha256-" + "G" * 64),
         ("ALLOW_UNSIGNED", "yes"),
         ("ALLOW_UNSIGNED", "1"),
         ("MAX_CALLS", "0"),

@@ -48,6 +48,10 @@ class TooManyAttempts(AdminError):
     retryable = True
     reason = "too_many_attempts"
 
+    def __init__(self, message: str, retry_seconds: int) -> None:
+        self.retry_seconds = retry_seconds
+        super().__init__(message)
+
 
 class NotThere(AdminError):
     """Raised when there is no such thing, or none that whoever asks may see."""

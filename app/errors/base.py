@@ -10,6 +10,8 @@ class BridgeError(Exception):
     close_code: ClassVar[int] = 1011
     retryable: ClassVar[bool] = False
     reason: ClassVar[str] = "internal_error"
+    # Where trying again can help: after so long.
+    retry_seconds: int = 5
 
 
 class LocalError(BridgeError):

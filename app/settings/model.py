@@ -10,6 +10,7 @@ from app.settings.readers import (
     choice,
     one_of,
     read_account_sid,
+    read_admin_tokens,
     read_flag,
     read_host,
     read_https_base,
@@ -49,6 +50,7 @@ class Settings:
         read_https_base, "https://api.twilio.com", "https://api.twilio.com"
     )
     secret_key: Secret | None = _variable(read_secret_key, None, "$(openssl rand -hex 32)")
+    admin_token: tuple[Secret, ...] = _variable(read_admin_tokens, (), "$(openssl rand -hex 32)")
     allow_unsigned: Unsigned = _variable(one_of(Unsigned), Unsigned.NO, "true")
     businesses_file: str | None = _variable(read_text, None, "businesses.toml")
     max_calls: int = _variable(whole(1, 100_000), 1000, "1000")
@@ -117,6 +119,11 @@ class Settings:
         if not self.twilio_account_sid:
             return "TWILIO_ACCOUNT_SID"
         return "" if self.twilio_auth_token else "TWILIO_AUTH_TOKEN"
+
+    @property
+    def admin_digests(self) -> tuple[str, ...]:
+        """Give the SHA-256 digests of the operators' tokens, in hexadecimal digits."""
+        return tuple(token.reveal().removeprefix("sha256-") for token in self.admin_token)
 
     @property
     def exotel_pairs(self) -> tuple[str, ...]:

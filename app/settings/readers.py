@@ -1,5 +1,6 @@
 """How each variable's text becomes a value, or is refused in words an operator understands."""
 
+import hashlib
 import ipaddress
 import re
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from app.redis_url import parse_redis_url
 from app.settings.values import Network, PublicUrl, Secret, is_host, is_public
 
 MIN_SECRET_CHARACTERS = 32
+_DIGEST = re.compile(r"sha256-[0-9a-f]{64}")
 
 
 class Unusable(ValueError):
@@ -125,6 +127,21 @@ def read_secret_key(value: str) -> Secret:
     if len(value) < MIN_SECRET_CHARACTERS:
         raise Unusable(f"must have at least {MIN_SECRET_CHARACTERS} characters")
     return Secret(value)
+
+
+def read_admin_tokens(value: str) -> tuple[Secret, ...]:
+    """Read operators' tokens as their digests, `sha256-HEX`: plain ones are not kept."""
+    return tuple(Secret(_admin_digest(token.reveal())) for token in read_tokens(value))
+
+
+def _admin_digest(token: str) -> str:
+    if token.startswith("sha256-"):
+        if not _DIGEST.fullmatch(token):
+            raise Unusable("has a digest that is not sha256- and 64 hexadecimal digits")
+        return token
+    if len(token) < MIN_SECRET_CHARACTERS or not token.isascii():
+        raise Unusable(f"must have at least {MIN_SECRET_CHARACTERS} characters a token, all ASCII")
+    return f"sha256-{hashlib.sha256(token.encode()).hexdigest()}"
 
 
 def read_flag(value: str) -> bool:

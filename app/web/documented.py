@@ -11,7 +11,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import Response
 from pydantic import BaseModel
 
-from app.errors import BridgeError
+from app.errors import BridgeError, FieldsInvalid
 
 Answers = dict[int | str, dict[str, Any]]
 FORM_TYPE = "application/x-www-form-urlencoded"
@@ -30,12 +30,14 @@ TAGS = [
     {"name": "twilio", "description": "Twilio's webhooks and callbacks, signed by it."},
     {"name": "ingest", "description": "Exotel asks where a call's audio goes."},
     {"name": "health", "description": "What platforms and Prometheus ask."},
+    {"name": "access", "description": "Who asks, which keys there are, and what was done."},
 ]
 
 # Names of the schemes below, as an operation's `security`: any one of them admits.
 TWILIO = [{"TwilioSignature": list[str]()}]
 INGEST = [{"ExotelPair": list[str]()}, {"ClientToken": list[str]()}, {}]
 METRICS = [{"MetricsToken": list[str]()}, {}]
+ADMIN = [{"AdminKey": list[str]()}, {"AdminSession": list[str]()}]
 _SCHEMES = {
     "TwilioSignature": {
         "type": "apiKey",
@@ -61,6 +63,18 @@ _SCHEMES = {
         "scheme": "bearer",
         "description": "METRICS_TOKEN, where it is set.",
     },
+    "AdminKey": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "ADMIN_TOKEN, an operator's, or the access key of a business, `mbk_…`.",
+    },
+    "AdminSession": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "media-bridge",
+        "description": "The cookie of whoever signed in at `/admin`; on https its name begins with "
+        "`__Host-`. What is not a GET needs X-CSRF-Token as well.",
+    },
 }
 
 ID_PATTERN = "^[A-Za-z0-9_.-]{1,128}$"
@@ -77,6 +91,12 @@ class Refusal(BaseModel):
 
     error: str
     detail: str
+
+
+class FieldsRefusal(Refusal):
+    """Why fields were not taken: for each, what is wrong with it and what would do."""
+
+    fields: dict[str, str] = {}
 
 
 class Health(BaseModel):
@@ -122,7 +142,8 @@ def refusals(*kinds: type[BridgeError]) -> Answers:
 
 def _refusal(kinds: Sequence[type[BridgeError]]) -> dict[str, Any]:
     told = (f"- `{kind.reason}`: {_when(kind)}" for kind in kinds)
-    answer: dict[str, Any] = {"description": "\n".join(told), "model": Refusal}
+    model = FieldsRefusal if FieldsInvalid in kinds else Refusal
+    answer: dict[str, Any] = {"description": "\n".join(told), "model": model}
     if any(kind.retryable for kind in kinds):
         text = "Seconds after which to try again."
         answer["headers"] = {"Retry-After": {"description": text, "schema": {"type": "integer"}}}

@@ -1,0 +1,1 @@
+"""What whoever administers can do, by the API or in a browser: who they are, and what they may."""

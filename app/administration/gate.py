@@ -1,0 +1,164 @@
+"""The gate: who a token, a key or a session's cookie belongs to."""
+
+import hashlib
+import hmac
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from app.administration.access_keys import (
+    MOST_CHARACTERS,
+    digest_of,
+    is_key,
+    new_session_secret,
+)
+from app.administration.attempts import Attempts
+from app.administration.audit import AuditLog
+from app.administration.principal import THE_OPERATOR, Principal
+from app.errors import FormExpired, SignInRequired
+from app.store.access import Access, AccessKey, Session
+
+log = logging.getLogger(__name__)
+
+# After its last use.
+SESSION_SECONDS = 12 * 3600.0
+USE_NOTED_EVERY_MS = 60_000
+SIGN_IN = "send Authorization: Bearer with ADMIN_TOKEN or with an access key"
+NO_OPERATOR = (
+    "operator access is off: set ADMIN_TOKEN to 32 random characters or more, and start again"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """Somebody at a browser; `secret` is for their cookie, and for nobody else to see."""
+
+    principal: Principal
+    secret: str = field(repr=False)
+
+
+class Gate:
+    """Tell who asks.
+
+    `token_digests` are SHA-256 digests, in hexadecimal, of the tokens that are an
+    operator's; without any there is no operator. `clock` gives monotonic
+    seconds, `wall_clock` Unix seconds. An operator's token needs no store.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        audit: AuditLog,
+        token_digests: Sequence[str],
+        *,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._access = access
+        self._audit = audit
+        self._tokens = tuple(token_digests)
+        self._attempts = Attempts(access, clock)
+        self._wall_clock = wall_clock
+
+    @property
+    def has_operator(self) -> bool:
+        """Tell whether ADMIN_TOKEN is set, so that anybody can be an operator."""
+        return bool(self._tokens)
+
+    async def by_bearer(self, shown: str, address: str) -> Principal:
+        """Tell whose token or key this is, sent from `address`.
+
+        The right one is served whatever else came from there: a neighbour's wrong
+        keys must not stop a program.
+
+        Raises:
+            SignInRequired: it is nobody's.
+            TooManyAttempts: it is nobody's, and too many such came from there.
+        """
+        found = await self._find(shown)
+        return found[0] if found else await self._refuse(address)
+
+    async def sign_in(self, shown: str, address: str) -> SignedIn:
+        """Begin a session for whoever shows a token or key in the sign-in form.
+
+        Raises:
+            SignInRequired: it is nobody's.
+            TooManyAttempts: too many wrong ones came from there, or from everywhere; then
+                the right one is refused as well, so that trying on tells nothing.
+        """
+        await self._attempts.check(address)
+        found = await self._find(shown.strip())
+        if found is None:
+            await self._refuse(address)
+        principal, key_id = found
+        secret = new_session_secret()
+        session = Session(digest_of(secret), principal.actor, principal.business_id, key_id)
+        await self._access.begin_session(session, SESSION_SECONDS)
+        await self._audit.note(principal, "session.begun", principal.actor, principal.business_id)
+        return SignedIn(principal, secret)
+
+    async def by_session(self, secret: str) -> SignedIn | None:
+        """Tell whose session this is; None when it is over, or what it was begun with is."""
+        if not secret or len(secret) > MOST_CHARACTERS:
+            return None
+        session = await self._access.session_of(digest_of(secret), SESSION_SECONDS)
+        if session is None or not await self._still_holds(session):
+            return None
+        return SignedIn(Principal(session.actor, session.business_id), secret)
+
+    async def sign_out(self, signed_in: SignedIn) -> None:
+        """End a session."""
+        await self._access.end_session(digest_of(signed_in.secret))
+
+    async def _find(self, shown: str) -> tuple[Principal, str] | None:
+        """Tell whose this is, and the id of what was shown."""
+        if not shown or len(shown) > MOST_CHARACTERS:
+            return None
+        digest = digest_of(shown)
+        known = [one for one in self._tokens if hmac.compare_digest(one, digest)]
+        if known:
+            return THE_OPERATOR, _token_id(known[0])
+        if not is_key(shown) or (key := await self._access.key_of(digest)) is None:
+            return None
+        await self._note_use(key)
+        return Principal(f"key:{key.id}", key.business_id), key.id
+
+    async def _note_use(self, key: AccessKey) -> None:
+        now_ms = int(self._wall_clock() * 1000)
+        if abs(now_ms - key.last_used_at) >= USE_NOTED_EVERY_MS:
+            await self._access.note_use(key, now_ms)
+
+    async def _still_holds(self, session: Session) -> bool:
+        if not session.business_id:
+            return session.key_id in map(_token_id, self._tokens)
+        key = await self._access.key(session.business_id, session.key_id)
+        if key is not None:
+            await self._note_use(key)
+        return key is not None
+
+    async def _refuse(self, address: str) -> NoReturn:
+        log.warning("[admin] ❌ A wrong token or key came from %s", address)
+        await self._attempts.note_wrong(address)
+        raise SignInRequired(
+            "this token or key is not known here, or was revoked"
+            + ("" if self._tokens else f" ({NO_OPERATOR})")
+        )
+
+
+def csrf_token(signed_in: SignedIn) -> str:
+    """Give what every form of this session, and X-CSRF-Token, must hold."""
+    return hmac.new(signed_in.secret.encode(), b"csrf", hashlib.sha256).hexdigest()
+
+
+def check_csrf(signed_in: SignedIn, given: str) -> None:
+    """Raise FormExpired unless a form, or a header, holds this session's token."""
+    if not hmac.compare_digest(csrf_token(signed_in).encode(), given.encode("utf-8", "replace")):
+        raise FormExpired(
+            "this form is not of your session: load the page again, and send it once more"
+        )
+
+
+def _token_id(digest: str) -> str:
+    """Name an operator's token, in a session, without what would admit anybody."""
+    return digest_of(f"operator {digest}")[:16]

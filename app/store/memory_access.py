@@ -1,0 +1,132 @@
+"""Access as a process that stands alone keeps it; it forgets all when it ends."""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count, islice
+
+from app.store.access import MOST_ATTEMPTS, MOST_ENTRIES, AccessKey, AuditEntry, Session
+
+# Of those who are signed in, and of addresses: the oldest are forgotten first.
+MOST_REMEMBERED = 10_000
+
+
+class MemoryAccess:
+    """Keep everything in this process. `clock` gives monotonic seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._keys: dict[tuple[str, str], AccessKey] = {}
+        self._sessions: dict[str, tuple[Session, float]] = {}
+        self._attempts: dict[str, deque[float]] = {}
+        self._log: deque[AuditEntry] = deque(maxlen=MOST_ENTRIES)
+        self._numbers = count(1)
+        self._forgotten: dict[str, str] = {}
+
+    async def open(self) -> None:
+        """Do nothing: memory is there."""
+
+    async def close(self) -> None:
+        """Do nothing: memory goes with the process."""
+
+    # --------------------------------------------------------------------- keys
+
+    async def add_key(self, key: AccessKey) -> None:
+        """Store a new key."""
+        self._keys[key.business_id, key.id] = key
+
+    async def key_of(self, digest: str) -> AccessKey | None:
+        """Find the key that has this digest."""
+        return next((key for key in self._keys.values() if key.digest == digest), None)
+
+    async def key(self, business_id: str, key_id: str) -> AccessKey | None:
+        """Give a business's key of this id."""
+        return self._keys.get((business_id, key_id))
+
+    async def keys_of(self, business_id: str) -> list[AccessKey]:
+        """Give a business's keys, the oldest first."""
+        found = [key for key in self._keys.values() if key.business_id == business_id]
+        return sorted(found, key=lambda key: (key.created_at, key.id))
+
+    async def revoke_key(self, business_id: str, key_id: str) -> bool:
+        """Remove a key, for every request from now on; False when there is none."""
+        return self._keys.pop((business_id, key_id), None) is not None
+
+    async def note_use(self, key: AccessKey, now_ms: int) -> None:
+        """Remember when a key was last used; no effect on one that is revoked."""
+        if (known := await self.key(key.business_id, key.id)) is not None:
+            self._keys[key.business_id, key.id] = replace(known, last_used_at=now_ms)
+
+    async def forget(self, business_id: str) -> None:
+        """Revoke a business's keys, and drop its own view of the audit log."""
+        for place in [place for place in self._keys if place[0] == business_id]:
+            del self._keys[place]
+        self._forgotten[business_id] = _id(next(self._numbers))
+
+    # ------------------------------------------------------ sessions and attempts
+
+    async def begin_session(self, session: Session, seconds: float) -> None:
+        """Keep a session for so long after its last use."""
+        _make_room(self._sessions)
+        self._sessions[session.digest] = session, self._clock() + seconds
+
+    async def session_of(self, digest: str, seconds: float) -> Session | None:
+        """Find a session, and keep it for so long again."""
+        found = self._sessions.pop(digest, None)
+        if found is None or found[1] <= self._clock():
+            return None
+        self._sessions[digest] = found[0], self._clock() + seconds
+        return found[0]
+
+    async def end_session(self, digest: str) -> None:
+        """Forget a session."""
+        self._sessions.pop(digest, None)
+
+    async def note_attempt(self, address: str, seconds: float) -> int:
+        """Count a wrong key from an address for so long; give how many count now."""
+        await self.attempts_of(address)
+        _make_room(self._attempts)
+        attempts = self._attempts.setdefault(address, deque(maxlen=MOST_ATTEMPTS))
+        attempts.append(self._clock() + seconds)
+        return len(attempts)
+
+    async def attempts_of(self, address: str) -> int:
+        """Count the wrong keys that still count."""
+        attempts = self._attempts.get(address, deque())
+        while attempts and attempts[0] <= self._clock():
+            attempts.popleft()
+        if not attempts:
+            self._attempts.pop(address, None)
+        return len(attempts)
+
+    # ---------------------------------------------------------------- audit log
+
+    async def record(self, entry: AuditEntry) -> AuditEntry:
+        """Append to the audit log; give the entry with its id."""
+        recorded = replace(entry, id=_id(next(self._numbers)))
+        self._log.append(recorded)
+        return recorded
+
+    async def audit_log(
+        self, business_id: str | None, before: str = "", limit: int = 50
+    ) -> list[AuditEntry]:
+        """Give what was done to a business, or with None all that was done, the latest first."""
+        since = "" if business_id is None else self._forgotten.get(business_id, "")
+        found = (
+            entry
+            for entry in reversed(self._log)
+            if (not before or entry.id < before)
+            and entry.id > since
+            and (business_id is None or entry.business_id == business_id != "")
+        )
+        return list(islice(found, limit))
+
+
+def _id(number: int) -> str:
+    # Of one length, so that their order is that of the numbers.
+    return f"{number:015}-0"
+
+
+def _make_room(remembered: dict[str, tuple[Session, float]] | dict[str, deque[float]]) -> None:
+    if len(remembered) >= MOST_REMEMBERED:
+        del remembered[next(iter(remembered))]

@@ -1,0 +1,104 @@
+"""Who asks, and what was done: `/me` and `/audit`."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict
+
+from app.administration.audit import MOST_ON_A_PAGE, AuditLog
+from app.administration.principal import Permission
+from app.errors import NotThere
+from app.store.access import AuditEntry
+from app.web.api.route import Asking, answers, api_router, secured
+
+
+class Me(BaseModel):
+    """Who asks. `business_id` is null for an operator, whose is everything."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "role": "business_admin",
+                "actor": "key:0f3a5c7e9b1d",
+                "business_id": "business-1",
+                "permissions": ["read a business", "edit a business"],
+            }
+        }
+    )
+    role: Literal["operator", "business_admin"]
+    actor: str
+    business_id: str | None
+    permissions: list[str]
+
+
+class Entry(BaseModel):
+    """One thing that was done. `at` is Unix ms; `data` names what changed, and no secret."""
+
+    id: str
+    at: int
+    actor: str
+    action: str
+    target: str
+    business_id: str | None
+    data: dict[str, str | int]
+
+    @classmethod
+    def of(cls, entry: AuditEntry) -> "Entry":
+        """Give an entry as it is answered."""
+        return cls(
+            id=entry.id,
+            at=entry.at,
+            actor=entry.actor,
+            action=entry.action,
+            target=entry.target,
+            business_id=entry.business_id or None,
+            data=dict(entry.data),
+        )
+
+
+class AuditPage(BaseModel):
+    """A page of the audit log; `next` is the `before` of the page after it, null for the last."""
+
+    items: list[Entry]
+    next: str | None
+
+
+def access_router(audit: AuditLog) -> APIRouter:
+    """Make `/me` and `/audit`."""
+    router = api_router("access")
+
+    @router.get(
+        "/me",
+        operation_id="me",
+        response_description="Who asks.",
+        responses=answers(),
+        openapi_extra=secured(),
+    )
+    async def me(who: Asking) -> Me:
+        """Tell whose token or key this is, and what it may do."""
+        return Me(
+            role="operator" if who.is_operator else "business_admin",
+            actor=who.actor,
+            business_id=who.business_id or None,
+            permissions=[permission.value for permission in Permission if who.may(permission)],
+        )
+
+    @router.get(
+        "/audit",
+        operation_id="audit",
+        response_description="The latest first.",
+        responses=answers(NotThere),
+        openapi_extra=secured(),
+    )
+    async def audit_log(
+        who: Asking,
+        business: str | None = None,
+        before: str = "",
+        limit: Annotated[int, Query(ge=1, le=MOST_ON_A_PAGE)] = 50,
+    ) -> AuditPage:
+        """List what was done: to all, or to one business; an admin sees their own alone."""
+        found = await audit.page(who, business, before, limit)
+        items = [Entry.of(entry) for entry in found]
+        return AuditPage(items=items, next=items[-1].id if len(items) == limit else None)
+
+    return router

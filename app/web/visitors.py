@@ -1,0 +1,132 @@
+"""Who is behind a request: by Authorization, or by the cookie of a session."""
+
+from ipaddress import IPv6Address, ip_network
+from urllib.parse import urlsplit
+
+from fastapi import Request
+from fastapi.responses import Response
+
+from app.administration.gate import (
+    NO_OPERATOR,
+    SESSION_SECONDS,
+    SIGN_IN,
+    Gate,
+    SignedIn,
+    check_csrf,
+)
+from app.administration.principal import Principal
+from app.credentials.addresses import Network, client_address
+from app.errors import FormExpired, SignInRequired
+
+CSRF_HEADER = "x-csrf-token"
+# RFC 9110, 9.2.1: what does not ask for a change.
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Visitors:
+    """Know who sends a request, and keep the cookies of those who signed in.
+
+    `http_base` is PUBLIC_URL, or empty; on https a cookie is for https alone.
+    """
+
+    def __init__(self, gate: Gate, trusted_proxies: tuple[Network, ...], http_base: str) -> None:
+        self.gate = gate
+        self._trusted = trusted_proxies
+        self._origin = http_base
+        self._is_https = http_base.startswith("https://")
+        # RFC 6265bis, 4.1.3.2: `__Host-` is taken from this host alone, over https.
+        self.cookie_name = "__Host-media-bridge" if self._is_https else "media-bridge"
+
+    async def principal(self, request: Request) -> Principal:
+        """Tell who asks the API.
+
+        A session's cookie admits what changes nothing; with X-CSRF-Token, and from
+        a page of ours, the rest too.
+
+        Raises:
+            SignInRequired, TooManyAttempts: nobody we know.
+            FormExpired: somebody we know, but perhaps another site's page in their name.
+        """
+        given = request.headers.getlist("authorization")
+        if given:
+            return await self.gate.by_bearer(_bearer(given), self.address(request))
+        signed_in = await self.signed_in(request)
+        if signed_in is None:
+            raise SignInRequired(SIGN_IN if self.gate.has_operator else f"{SIGN_IN}; {NO_OPERATOR}")
+        if request.method not in _SAFE_METHODS:
+            self.check_form(request, signed_in, request.headers.get(CSRF_HEADER, ""))
+        return signed_in.principal
+
+    async def signed_in(self, request: Request) -> SignedIn | None:
+        """Tell whose session a request is of; None for a stranger, or when it is over."""
+        return await self.gate.by_session(request.cookies.get(self.cookie_name, ""))
+
+    async def sign_in(self, request: Request, shown: str, response: Response) -> SignedIn:
+        """Begin a session for whoever shows a token or key, and give its cookie to `response`.
+
+        Raises:
+            SignInRequired, TooManyAttempts: it is nobody's, or too many such came.
+            FormExpired: the form stood on another site's page.
+        """
+        check_origin(request, self._origin)
+        signed_in = await self.gate.sign_in(shown, self.address(request))
+        response.set_cookie(
+            self.cookie_name,
+            signed_in.secret,
+            max_age=int(SESSION_SECONDS),
+            path="/",
+            secure=self._is_https,
+            httponly=True,
+            # Not strict: a link that somebody sends is to find who signed in.
+            samesite="lax",
+        )
+        return signed_in
+
+    async def sign_out(self, signed_in: SignedIn, response: Response) -> None:
+        """End a session, and have its cookie forgotten."""
+        await self.gate.sign_out(signed_in)
+        response.delete_cookie(
+            self.cookie_name, path="/", secure=self._is_https, httponly=True, samesite="lax"
+        )
+
+    def check_form(self, request: Request, signed_in: SignedIn, token: str) -> None:
+        """Raise FormExpired unless this comes from a page of this session."""
+        check_origin(request, self._origin)
+        check_csrf(signed_in, token)
+
+    def address(self, request: Request) -> str:
+        """Name for whom attempts are counted: an address, or an IPv6 client's /64."""
+        peer = request.client.host if request.client else ""
+        forwarded_for = request.headers.getlist("x-forwarded-for")
+        address = client_address(peer, forwarded_for, self._trusted)
+        if isinstance(address, IPv6Address):
+            return str(ip_network((address, 64), strict=False))
+        return str(address or "unknown")
+
+
+def check_origin(request: Request, own_origin: str) -> None:
+    """Raise FormExpired for what a browser says comes from another site's page.
+
+    A browser that says nothing of it is an old one, or none; then the form's
+    token alone decides. Sources: w3.org/TR/fetch-metadata; RFC 6454, 7.
+    """
+    site = request.headers.get("sec-fetch-site", "same-origin")
+    origin = request.headers.get("origin", "")
+    is_ours = origin in ("", own_origin) or _netloc(origin) == request.headers.get("host", "")
+    if site not in ("same-origin", "none") or not is_ours:
+        raise FormExpired("this form was not sent from a page of this service")
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
+
+
+def _bearer(given: list[str]) -> str:
+    # RFC 9110, 11.4 and 11.1: the scheme is case-insensitive.
+    scheme, _, token = given[0].strip(" \t").partition(" ")
+    if len(given) > 1 or scheme.lower() != "bearer":
+        raise SignInRequired(SIGN_IN)
+    return token.strip(" ")

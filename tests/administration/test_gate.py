@@ -1,0 +1,304 @@
+"""Who a token, a key or a session belongs to, and how often one may guess."""
+
+import logging
+import re
+from dataclasses import dataclass
+
+import pytest
+
+from app.administration.access_keys import digest_of, is_key, new_key
+from app.administration.attempts import MOST_IN_ALL, MOST_OF_ADDRESS, WINDOW_SECONDS
+from app.administration.audit import AuditLog
+from app.administration.gate import SESSION_SECONDS, Gate, check_csrf, csrf_token
+from app.administration.principal import THE_OPERATOR, Principal
+from app.errors import FormExpired, SignInRequired, StoreUnavailable, TooManyAttempts
+from app.store.access import AccessKey
+from app.store.memory_access import MemoryAccess
+
+TOKEN = "an operator's token, long enough"
+OTHER_TOKEN = "the token that it is replaced by"
+HOME = "192.0.2.1"
+ELSEWHERE = "198.51.100.7"
+
+
+class Clock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class AwayAccess(MemoryAccess):
+    """A store that can be taken away."""
+
+    away = False
+
+    async def key_of(self, digest: str) -> AccessKey | None:
+        self._check()
+        return await super().key_of(digest)
+
+    async def note_attempt(self, address: str, seconds: float) -> int:
+        self._check()
+        return await super().note_attempt(address, seconds)
+
+    async def attempts_of(self, address: str) -> int:
+        self._check()
+        return await super().attempts_of(address)
+
+    def _check(self) -> None:
+        if self.away:
+            raise StoreUnavailable("away")
+
+
+@dataclass
+class House:
+    """A gate, with what stands behind it."""
+
+    gate: Gate
+    access: AwayAccess
+    audit: AuditLog
+    clock: Clock
+
+    def gate_of(self, *tokens: str) -> Gate:
+        return Gate(
+            self.access,
+            self.audit,
+            [digest_of(token) for token in tokens],
+            clock=self.clock,
+            wall_clock=self.clock,
+        )
+
+    async def key(self, business_id: str = "shop") -> tuple[str, str]:
+        """Store a new key; give its id and its text."""
+        made = new_key()
+        await self.access.add_key(
+            AccessKey(made.id, business_id, "label", digest_of(made.text), created_at=1)
+        )
+        return made
+
+
+@pytest.fixture
+def house() -> House:
+    clock = Clock()
+    access = AwayAccess(clock)
+    house = House(None, access, AuditLog(access, clock), clock)  # type: ignore[arg-type]
+    house.gate = house.gate_of(TOKEN)
+    return house
+
+
+# ------------------------------------------------------------------ tokens and keys
+
+
+async def test_a_token_is_an_operators_and_a_key_its_businesss(house: House) -> None:
+    key_id, key = await house.key()
+    assert await house.gate.by_bearer(TOKEN, HOME) == THE_OPERATOR
+    assert await house.gate.by_bearer(key, HOME) == Principal(f"key:{key_id}", "shop")
+
+
+async def test_each_of_several_tokens_is_good(house: House) -> None:
+    gate = house.gate_of(TOKEN, OTHER_TOKEN)
+    assert await gate.by_bearer(TOKEN, HOME) == await gate.by_bearer(OTHER_TOKEN, HOME)
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "",
+        " ",
+        TOKEN[:-1],
+        TOKEN + "x",
+        TOKEN.upper(),
+        digest_of(TOKEN),
+        f"sha256-{digest_of(TOKEN)}",
+        "mbk_0123456789ab_" + "x" * 43,
+        "mbk_",
+        "☎",
+        "\ud800",
+        "\x00",
+        "x" * 100_000,
+    ],
+)
+async def test_what_is_nobodys_is_refused(house: House, shown: str) -> None:
+    await house.key()
+    with pytest.raises(SignInRequired):
+        await house.gate.by_bearer(shown, HOME)
+    with pytest.raises(SignInRequired):
+        await house.gate.sign_in(shown, HOME)
+
+
+async def test_without_tokens_nobody_is_an_operator_and_the_refusal_says_why(house: House) -> None:
+    gate = house.gate_of()
+    assert not gate.has_operator
+    with pytest.raises(SignInRequired, match="ADMIN_TOKEN"):
+        await gate.by_bearer(TOKEN, HOME)
+    with pytest.raises(SignInRequired):
+        await gate.by_bearer("", HOME)
+
+
+async def test_a_revoked_key_is_refused_at_once(house: House) -> None:
+    key_id, key = await house.key()
+    await house.gate.by_bearer(key, HOME)
+    await house.access.revoke_key("shop", key_id)
+    with pytest.raises(SignInRequired):
+        await house.gate.by_bearer(key, HOME)
+
+
+async def test_a_keys_use_is_noted_once_a_minute(house: House) -> None:
+    key_id, key = await house.key()
+    began = int(house.clock.now * 1000)
+    for moved, noted in ((0, began), (59, began), (1, began + 60_000)):
+        house.clock.now += moved
+        await house.gate.by_bearer(key, HOME)
+        found = await house.access.key("shop", key_id)
+        assert found is not None
+        assert found.last_used_at == noted
+
+
+def test_keys_are_of_their_form_and_never_the_same() -> None:
+    keys = {new_key().text for _ in range(100)}
+    assert len(keys) == 100
+    for key in keys:
+        assert is_key(key)
+        assert re.fullmatch(r"mbk_[0-9a-f]{12}_[A-Za-z0-9_-]{43}", key)
+
+
+# -------------------------------------------------------------------- wrong ones
+
+
+async def test_an_address_may_try_so_many_wrong_keys_and_no_more(house: House) -> None:
+    for _ in range(MOST_OF_ADDRESS):
+        with pytest.raises(SignInRequired):
+            await house.gate.by_bearer("wrong", HOME)
+    with pytest.raises(TooManyAttempts) as caught:
+        await house.gate.by_bearer("wrong", HOME)
+    assert caught.value.retry_seconds == WINDOW_SECONDS
+    with pytest.raises(SignInRequired):
+        await house.gate.by_bearer("wrong", ELSEWHERE)
+
+
+async def test_the_form_refuses_the_right_key_too_after_too_many_wrong_ones(house: House) -> None:
+    for _ in range(MOST_OF_ADDRESS):
+        with pytest.raises(SignInRequired):
+            await house.gate.sign_in("wrong", HOME)
+    with pytest.raises(TooManyAttempts):
+        await house.gate.sign_in(TOKEN, HOME)
+    assert (await house.gate.sign_in(TOKEN, ELSEWHERE)).principal == THE_OPERATOR
+    house.clock.now += WINDOW_SECONDS
+    assert (await house.gate.sign_in(TOKEN, HOME)).principal == THE_OPERATOR
+
+
+async def test_a_program_with_the_right_key_is_served_whatever_its_neighbours_try(
+    house: House,
+) -> None:
+    for _ in range(MOST_OF_ADDRESS + 1):
+        with pytest.raises((SignInRequired, TooManyAttempts)):
+            await house.gate.by_bearer("wrong", HOME)
+    assert await house.gate.by_bearer(TOKEN, HOME) == THE_OPERATOR
+
+
+async def test_attempts_count_over_all_replicas(house: House) -> None:
+    for _ in range(MOST_OF_ADDRESS):
+        with pytest.raises(SignInRequired):
+            await house.gate_of(TOKEN).by_bearer("wrong", HOME)
+    with pytest.raises(TooManyAttempts):
+        await house.gate_of(TOKEN).sign_in(TOKEN, HOME)
+
+
+async def test_attempts_from_everywhere_are_counted_too(house: House) -> None:
+    for number in range(MOST_IN_ALL):
+        with pytest.raises((SignInRequired, TooManyAttempts)):
+            await house.gate.by_bearer("wrong", f"192.0.2.{number}")
+    with pytest.raises(TooManyAttempts):
+        await house.gate.sign_in(TOKEN, ELSEWHERE)
+    assert await house.gate.by_bearer(TOKEN, ELSEWHERE) == THE_OPERATOR
+
+
+async def test_with_the_store_away_this_process_counts_and_an_operator_is_served(
+    house: House,
+) -> None:
+    key = (await house.key())[1]
+    house.access.away = True
+    for _ in range(MOST_OF_ADDRESS):
+        with pytest.raises(SignInRequired):
+            await house.gate.by_bearer("wrong", HOME)
+    with pytest.raises(TooManyAttempts):
+        await house.gate.by_bearer("wrong", HOME)
+    assert await house.gate.by_bearer(TOKEN, HOME) == THE_OPERATOR
+    with pytest.raises(StoreUnavailable):
+        await house.gate.by_bearer(key, HOME)
+
+
+async def test_no_key_and_no_token_is_logged(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = (await house.key())[1]
+    with caplog.at_level(logging.DEBUG):
+        await house.gate.sign_in(TOKEN, HOME)
+        signed_in = await house.gate.sign_in(key, HOME)
+        with pytest.raises(SignInRequired):
+            await house.gate.by_bearer("a wrong secret", HOME)
+    assert HOME in caplog.text
+    for secret in (TOKEN, key, signed_in.secret, "a wrong secret"):
+        assert secret not in caplog.text
+        assert secret not in repr(signed_in)
+        assert secret not in str(await house.access.audit_log(None))
+
+
+# ----------------------------------------------------------------------- sessions
+
+
+async def test_a_session_is_of_whoever_began_it(house: House) -> None:
+    key_id, key = await house.key()
+    operator = await house.gate.sign_in(f" {TOKEN}\n", HOME)
+    admin = await house.gate.sign_in(key, HOME)
+    assert await house.gate.by_session(operator.secret) == operator
+    assert await house.gate.by_session(admin.secret) == admin
+    assert admin.principal == Principal(f"key:{key_id}", "shop")
+    assert [entry.action for entry in await house.access.audit_log("shop")] == ["session.begun"]
+
+
+@pytest.mark.parametrize("secret", ["", "x", "x" * 100_000, "\ud800", "☎", TOKEN])
+async def test_what_is_no_sessions_secret_is_nobodys(house: House, secret: str) -> None:
+    await house.gate.sign_in(TOKEN, HOME)
+    assert await house.gate.by_session(secret) is None
+
+
+async def test_a_session_is_over_after_a_rest_and_lasts_while_it_is_used(house: House) -> None:
+    signed_in = await house.gate.sign_in(TOKEN, HOME)
+    for _ in range(3):
+        house.clock.now += SESSION_SECONDS - 1
+        assert await house.gate.by_session(signed_in.secret) == signed_in
+    house.clock.now += SESSION_SECONDS
+    assert await house.gate.by_session(signed_in.secret) is None
+
+
+async def test_signing_out_ends_a_session_and_no_other(house: House) -> None:
+    one, two = [await house.gate.sign_in(TOKEN, HOME) for _ in range(2)]
+    await house.gate.sign_out(one)
+    assert await house.gate.by_session(one.secret) is None
+    assert await house.gate.by_session(two.secret) == two
+
+
+async def test_a_revoked_key_ends_its_sessions(house: House) -> None:
+    key_id, key = await house.key()
+    signed_in = await house.gate.sign_in(key, HOME)
+    await house.access.revoke_key("shop", key_id)
+    assert await house.gate.by_session(signed_in.secret) is None
+
+
+async def test_a_changed_token_ends_the_sessions_begun_with_the_old_one(house: House) -> None:
+    signed_in = await house.gate.sign_in(TOKEN, HOME)
+    assert await house.gate_of(OTHER_TOKEN, TOKEN).by_session(signed_in.secret) == signed_in
+    assert await house.gate_of(OTHER_TOKEN).by_session(signed_in.secret) is None
+    assert await house.gate_of().by_session(signed_in.secret) is None
+
+
+async def test_a_form_is_good_in_its_own_session_alone(house: House) -> None:
+    one, two = [await house.gate.sign_in(TOKEN, HOME) for _ in range(2)]
+    check_csrf(one, csrf_token(one))
+    for given in (csrf_token(two), "", "x", "é", csrf_token(one).upper() + "X", one.secret):
+        with pytest.raises(FormExpired):
+            check_csrf(one, given)
