@@ -6,6 +6,8 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.browser import chromium
+from tests.browser.looking import OPERATOR_TOKEN
+from tests.service import Service, service_alone
 
 
 @pytest.fixture(scope="module")
@@ -20,3 +22,10 @@ def browser() -> Iterator[Browser]:
         launched = playwright.chromium.launch(executable_path=path, args=arguments)
         yield launched
         launched.close()
+
+
+@pytest.fixture(scope="module")
+def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Give a running instance that an operator may sign in to, on a Redis of its own."""
+    with service_alone(tmp_path_factory.mktemp("bridge"), ADMIN_TOKEN=OPERATOR_TOKEN) as running:
+        yield running

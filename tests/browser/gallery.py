@@ -13,6 +13,7 @@ from app.web.admin.views import (
     CallFilter,
     CallPage,
     CallRow,
+    Difference,
     Form,
     Input,
     KeyRow,
@@ -124,7 +125,11 @@ WRONG_FORM = replace(
 MEANWHILE_FORM = replace(
     PLAN_FORM,
     inputs=(replace(PLAN_FORM.inputs[0], value="12", theirs="20", was="20"), *PLAN_FORM.inputs[1:]),
-    edited_meanwhile=True,
+    meanwhile=(
+        Difference("Calls at a time", "10", "20", "12"),
+        Difference("Greeting", "", HOSTILE, HOSTILE),
+    ),
+    is_edited_meanwhile=True,
     version=4,
 )
 BUSINESS_FORM = Form(

@@ -7,9 +7,12 @@ from pathlib import Path
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page
 
+from tests.service import Service
+
 SCREENSHOTS = Path(__file__).parent.parent.parent / "data" / "screenshots"
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
+OPERATOR_TOKEN = "an-operator-token-of-the-tests-0123456789"
 GRAVE = {"serious", "critical"}
 
 
@@ -28,6 +31,19 @@ class Eyes:
                 else None
             ),
         )
+
+    def sign_in(self, service: Service, key: str = OPERATOR_TOKEN, onward: str = "/admin") -> None:
+        """Sign in by the form, and go on to a page."""
+        self.page.goto(service.url + onward)
+        self.page.get_by_label("Operator token or access key").fill(key)
+        self.page.get_by_role("button", name="Sign in").click()
+        self.page.get_by_role("button", name="Sign out").wait_for()
+
+    def expect_complaint(self, words: str) -> None:
+        """Take what the browser says of an answer that is meant to be a refusal."""
+        found = [one for one in self.complaints if words in one]
+        assert found, self.complaints
+        self.complaints.remove(found[0])
 
     def look(self, name: str) -> None:
         """Ask axe in light and in dark, look for overflow, and keep pictures."""

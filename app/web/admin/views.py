@@ -49,12 +49,23 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
+class Difference:
+    """A field that somebody else has saved meanwhile: what it was, is, and is in the form."""
+
+    label: str
+    was: str
+    theirs: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class Form:
     """A form: `version` is of the record it was filled from, 0 for a new one."""
 
     inputs: Sequence[Input]
     version: int = 0
-    edited_meanwhile: bool = False
+    meanwhile: Sequence[Difference] = ()
+    is_edited_meanwhile: bool = False
 
     @property
     def problems(self) -> Sequence[Input]:

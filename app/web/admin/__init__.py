@@ -1,0 +1,1 @@
+"""The pages of whoever administers: `/admin`, rendered here, with little JavaScript."""
