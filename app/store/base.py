@@ -6,7 +6,7 @@ cannot be reached in time.
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from enum import Enum
 from typing import Protocol
 
@@ -44,7 +44,7 @@ class Store(Usage, Watching, Protocol):
         """Raise StoreUnavailable unless a slot could be taken now."""
 
     async def load_if_empty(self, directory: Directory) -> bool:
-        """Take over `directory` when nothing is configured; tell whether it was."""
+        """Take over `directory` when nothing was ever configured; tell whether it was."""
 
     async def plan(self, name: str) -> Plan | None:
         """Give the plan of this name.
@@ -63,6 +63,9 @@ class Store(Usage, Watching, Protocol):
 
     async def business_of_pair(self, digest: str) -> Business | None:
         """Give the business that has this Exotel pair for its own, by its digest; as `plan`."""
+
+    async def secrets_of(self, business_id: str) -> Mapping[str, str]:
+        """Give a business's secrets by name, each sealed; as `plan`."""
 
     async def lookup(self, business_id: str) -> tuple[Business, Plan] | None:
         """Give a business with its plan; None when either is missing."""

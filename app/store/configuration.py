@@ -1,15 +1,21 @@
 """The configuration port: what is configured, as those who administer it read and edit it.
 
-Calls read the same records through `base.Store`, from memory that is at most a second old.
+Calls read the same records through `base.Store`, from memory that is at most half a second old.
 Every method raises StoreUnavailable when the store cannot be reached in time; none serves
 what was read before.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
-from app.plans import Business, Plan
+from app.errors import FieldsInvalid, NumberTaken
+from app.plans import DIALLED, Business, Plan
+
+# So many businesses are named in a refusal.
+NAMED: Final = 10
+EDITED: Final = "somebody else has saved or deleted it since you read it; read it anew"
+HAS_CALLS: Final = "calls of this business are live; end them, or try again when they have ended"
 
 Record = TypeVar("Record", Plan, Business)
 
@@ -26,9 +32,10 @@ class Configuration(Protocol):
     """Read and edit plans and businesses, each atomically, for all replicas.
 
     In every edit `version` is that of the record it was made from, or None to
-    take whatever stands.
+    take whatever stands. Edits wait for each other. An edit that is cut off by a
+    fault may have been made; it leaves nothing that an edit after it stumbles over.
 
-    Raises in every edit:
+    Raises in every edit but `add_…` and `save_secrets`:
         EditedMeanwhile: another version stands, or none.
     """
 
@@ -66,10 +73,34 @@ class Configuration(Protocol):
         """
 
     async def delete_business(self, business_id: str, version: int | None) -> None:
-        """Delete a business, its numbers, secrets and keys, or raise BusinessHasCalls."""
+        """Delete a business, its numbers and secrets, or raise BusinessHasCalls.
+
+        Its access keys are `Access`'s to forget.
+        """
 
     async def sealed_secrets(self, business_id: str) -> Mapping[str, str]:
         """Give a business's secrets by name, each sealed as `credentials.sealing` does."""
 
     async def save_secrets(self, business_id: str, sealed: Mapping[str, str]) -> None:
-        """Store secrets beside those that are there; an empty one is removed."""
+        """Store secrets beside those that are there; an empty one is removed.
+
+        Raises:
+            NotThere: there is no such business.
+        """
+
+
+def no_such_plan(name: str) -> FieldsInvalid:
+    """Refuse a business whose plan is not there."""
+    return FieldsInvalid({"plan": f"there is no plan {name!r}; make it first, or choose another"})
+
+
+def taken(name: str) -> NumberTaken:
+    """Refuse what is another business's, without telling whose."""
+    what = f"the number {name}" if DIALLED.fullmatch(name) else "one of the Exotel pairs"
+    return NumberTaken(f"{what} is another business's; take it from there first")
+
+
+def still_has(users: Sequence[str]) -> str:
+    """Say which businesses have a plan that is to be deleted."""
+    shown = ", ".join(users[:NAMED]) + (", …" if len(users) > NAMED else "")
+    return f"businesses have this plan: {shown}; give them another one first"

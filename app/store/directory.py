@@ -1,6 +1,6 @@
 """Businesses and plans as Redis keeps them, and as they are remembered."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -9,7 +9,13 @@ from app.errors import StoreUnavailable
 from app.plans import DIALLED, IDENTIFIER, Business, Directory, Plan
 from app.store.reach import RedisReach, text
 
-FRESH_SECONDS = 1.0
+# What is saved is seen by the next call within a second, however it was read: a number's
+# owner, then the business, then its plan.
+FRESH_SECONDS = 0.5
+# There once configuration was stored: what is deleted does not come back from a file.
+CONFIGURED = "configured"
+# Beside a record's own fields: how often it was written.
+VERSION = "version"
 
 _T = TypeVar("_T")
 
@@ -34,18 +40,20 @@ class RedisDirectory(RedisReach):
         The indexes come last: a load that breaks off is begun anew the next
         time, and two replicas that load the same at once do no harm.
         """
-        if await self._ask("EXISTS", "plans") or await self._ask("EXISTS", "businesses"):
-            return False
+        for index in (CONFIGURED, "plans", "businesses"):
+            if await self._ask("EXISTS", index):
+                return False
         commands: list[tuple[str, ...]] = []
         for plan in directory.plans:
-            commands.append(_write_hash(_plan_key(plan.name), plan))
+            commands.append(("HSET", plan_key(plan.name), VERSION, "1", *written(plan)))
         for business in directory.businesses:
-            commands.append(_write_hash(_business_key(business.id), business))
-            owned = [_number_key(form) for form in business.dialled_forms]
-            owned += [_pair_key(digest) for digest in business.exotel_pairs]
-            commands += [("SET", key, business.id) for key in owned]
+            key = business_key(business.id)
+            commands.append(("HSET", key, VERSION, "1", *written(business)))
+            commands += [("SET", name, business.id) for name in claimed_by(business)]
         commands += [("SADD", "businesses", business.id) for business in directory.businesses]
         commands += [("SADD", "plans", plan.name) for plan in directory.plans]
+        if commands:
+            commands.append(("SET", CONFIGURED, "1"))
         for command in commands:
             await self._ask(*command)
         return bool(commands)
@@ -54,23 +62,23 @@ class RedisDirectory(RedisReach):
         """Give the plan of this name."""
 
         async def read() -> Plan | None:
-            stored = await self._hash(_plan_key(name))
+            stored = await self._hash(plan_key(name))
             return Plan.from_fields({**stored, "name": name}) if stored else None
 
         if not IDENTIFIER.fullmatch(name):
             return None
-        return await self._recall(_plan_key(name), read)
+        return await self._recall(plan_key(name), read)
 
     async def business(self, business_id: str) -> Business | None:
         """Give the business of this id."""
 
         async def read() -> Business | None:
-            stored = await self._hash(_business_key(business_id))
+            stored = await self._hash(business_key(business_id))
             return Business.from_fields({**stored, "id": business_id}) if stored else None
 
         if not IDENTIFIER.fullmatch(business_id):
             return None
-        return await self._recall(_business_key(business_id), read)
+        return await self._recall(business_key(business_id), read)
 
     async def business_of_number(self, dialled: str) -> Business | None:
         """Give the business that owns this number."""
@@ -83,10 +91,24 @@ class RedisDirectory(RedisReach):
     async def _owner(self, key: str) -> Business | None:
         async def read() -> str | None:
             owner = await self._ask("GET", key)
-            return text(owner) if owner is not None else None
+            if owner is None:
+                return None
+            # A claim that its owner does not list is left of an edit that broke off.
+            business = await self.business(text(owner))
+            return business.id if business and key in claimed_by(business) else None
 
         owner = await self._recall(key, read)
         return await self.business(owner) if owner is not None else None
+
+    async def secrets_of(self, business_id: str) -> Mapping[str, str]:
+        """Give a business's secrets by name, each sealed."""
+
+        async def read() -> Mapping[str, str] | None:
+            return await self._hash(secrets_key(business_id)) or None
+
+        if not IDENTIFIER.fullmatch(business_id):
+            return {}
+        return await self._recall(secrets_key(business_id), read) or {}
 
     async def lookup(self, business_id: str) -> tuple[Business, Plan] | None:
         """Give a business with its plan; None when either is missing."""
@@ -119,17 +141,36 @@ class RedisDirectory(RedisReach):
             self._remembered[key] = _Remembered(value, self._clock() + FRESH_SECONDS)
         return value
 
+    def _forget(self, *keys: str) -> None:
+        """Read these anew the next time: what stands there was edited here."""
+        for key in keys:
+            self._remembered.pop(key, None)
 
-def _write_hash(key: str, record: Plan | Business) -> tuple[str, ...]:
-    return ("HSET", key, *(part for pair in record.as_fields().items() for part in pair))
+
+def written(record: Plan | Business) -> tuple[str, ...]:
+    """Give a record as names and values of a hash, in turn."""
+    return tuple(part for pair in record.as_fields().items() for part in pair)
 
 
-def _plan_key(name: str) -> str:
+def claimed_by(business: Business) -> dict[str, str]:
+    """Give the keys that lead to a business, each with the name that it is found by."""
+    numbers = {_number_key(form): form for form in business.dialled_forms}
+    return numbers | {_pair_key(digest): digest for digest in business.exotel_pairs}
+
+
+def plan_key(name: str) -> str:
+    """Name a plan's hash."""
     return f"plan:{{{name}}}"
 
 
-def _business_key(business_id: str) -> str:
+def business_key(business_id: str) -> str:
+    """Name a business's hash."""
     return f"business:{{{business_id}}}"
+
+
+def secrets_key(business_id: str) -> str:
+    """Name the hash of a business's secrets, in the slot of the business."""
+    return f"business:{{{business_id}}}:secrets"
 
 
 def _pair_key(digest: str) -> str:

@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Collection
 
 from app.events import HeldStream
-from app.plans import Business, Directory, Plan
 from app.store.base import SlotAnswer
+from app.store.memory_configuration import MemoryConfiguration
 from app.store.memory_usage import MemoryUsage
 from app.store.memory_watching import MemoryWatching
 from app.store.once import Once
@@ -13,16 +13,14 @@ from app.store.pace import Pace, RecentCalls
 from app.store.usage import Counting, month_of
 
 
-class MemoryStore(MemoryUsage, MemoryWatching):
+class MemoryStore(MemoryConfiguration, MemoryUsage, MemoryWatching):
     """Keep everything in this process. `clock` gives monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
+        MemoryConfiguration.__init__(self, lambda id_: bool(self._running_slots(id_)))
         MemoryUsage.__init__(self, clock)
         MemoryWatching.__init__(self, clock)
         self._clock = clock
-        self._plans: dict[str, Plan] = {}
-        self._businesses: dict[str, Business] = {}
-        self._owners: dict[str, str] = {}
         self._spent = Once(clock)
         self._seen = Once(clock)
         self._slots: dict[str, dict[str, float]] = {}
@@ -39,41 +37,6 @@ class MemoryStore(MemoryUsage, MemoryWatching):
 
     async def check(self) -> None:
         """Do nothing: memory can always be reached."""
-
-    async def load_if_empty(self, directory: Directory) -> bool:
-        """Take over `directory` when nothing is configured; tell whether it was."""
-        if self._plans or self._businesses:
-            return False
-        self._plans = {plan.name: plan for plan in directory.plans}
-        self._businesses = {business.id: business for business in directory.businesses}
-        self._owners = {
-            name: business.id
-            for business in directory.businesses
-            for name in (*business.dialled_forms, *business.exotel_pairs)
-        }
-        return bool(self._plans or self._businesses)
-
-    async def plan(self, name: str) -> Plan | None:
-        """Give the plan of this name."""
-        return self._plans.get(name)
-
-    async def business(self, business_id: str) -> Business | None:
-        """Give the business of this id."""
-        return self._businesses.get(business_id)
-
-    async def business_of_number(self, dialled: str) -> Business | None:
-        """Give the business that owns this number."""
-        return self._businesses.get(self._owners.get(dialled, ""))
-
-    async def business_of_pair(self, digest: str) -> Business | None:
-        """Give the business that has this Exotel pair for its own."""
-        return self._businesses.get(self._owners.get(digest, ""))
-
-    async def lookup(self, business_id: str) -> tuple[Business, Plan] | None:
-        """Give a business with its plan; None when either is missing."""
-        business = self._businesses.get(business_id)
-        plan = self._plans.get(business.plan) if business else None
-        return (business, plan) if business and plan else None
 
     async def spend_ticket(self, nonce: str, ttl_seconds: float) -> bool:
         """Redeem a ticket; False when it was spent within `ttl_seconds` before."""

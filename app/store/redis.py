@@ -2,9 +2,13 @@
 
 Keys; all braces are literal, and are Redis Cluster's hash tags:
 
-    plan:{NAME}  business:{ID}      hash    `as_fields` of the record
+    plan:{NAME}  business:{ID}      hash    `as_fields` of the record, and its `version`
+    business:{ID}:secrets           hash    name → a secret, sealed
     number:{E164}                   string  the id of the business that owns it
+    exotel:{DIGEST}                 string  the id of the business that has this pair
     plans  businesses               set     every NAME, every ID
+    configured                      string  there once anything was configured
+    configuration:{lock}            string  whose edit is under way
     live:{BUSINESS}                 zset    CallSid → when its slot's lease ends, Unix ms
     live:{BUSINESS}:recent          list    when its last calls were taken, Unix ms
     live:{BUSINESS}:usage:MONTH     hash    what the business has used of a month
@@ -28,9 +32,9 @@ import msgspec
 
 from app.events import HeldStream
 from app.store.base import SlotAnswer
-from app.store.directory import RedisDirectory
 from app.store.pace import Pace
 from app.store.reach import in_ms, text
+from app.store.redis_configuration import RedisConfiguration
 from app.store.redis_usage import RedisUsage, counting_arguments, counting_keys, slots_key
 from app.store.redis_watching import RedisWatching
 from app.store.scripts import (
@@ -54,7 +58,7 @@ _FACTS = f"{_LEASES}:facts"
 _REACHED = f"{_LEASES}:reached"
 
 
-class RedisStore(RedisDirectory, RedisUsage, RedisWatching):
+class RedisStore(RedisConfiguration, RedisUsage, RedisWatching):
     """Keep what all replicas share in Redis, reached as `RedisReach` says."""
 
     # ------------------------------------------------------------------ tickets

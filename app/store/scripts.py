@@ -206,3 +206,52 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 redis.call('ZADD', KEYS[1], now + ARGV[1], ARGV[3])
 redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -ARGV[2] - 1)
 """
+
+# Refusals of the scripts that edit what is configured.
+_AS_EXPECTED = """
+local stands = redis.call('HGET', KEYS[1], 'version') or '0'
+if redis.call('EXISTS', KEYS[1]) == 0 or (ARGV[1] ~= '' and ARGV[1] ~= stands) then return -1 end
+"""
+
+# KEYS: a record; ARGV: the version that must stand, empty for any, `new` for none; then names
+# and values. Returns the new version, -1 when another stands, -2 when a new one is there.
+SAVE_RECORD = f"""
+if ARGV[1] == 'new' then
+  if redis.call('EXISTS', KEYS[1]) == 1 then return -2 end
+else
+  {_AS_EXPECTED}
+end
+redis.call('HSET', KEYS[1], unpack(ARGV, 2))
+return redis.call('HINCRBY', KEYS[1], 'version', 1)
+"""
+
+# KEYS: a record; ARGV: the version that must stand, or empty.
+DELETE_RECORD = f"""{_AS_EXPECTED}
+return redis.call('DEL', KEYS[1])
+"""
+
+# KEYS: business:{BUSINESS}, its :secrets, live:{BUSINESS}; ARGV: as above. -3: it has calls.
+DELETE_BUSINESS = f"""{_AS_EXPECTED}{_NOW}
+if redis.call('ZCOUNT', KEYS[3], '(' .. now, '+inf') > 0 then return -3 end
+return redis.call('DEL', KEYS[1], KEYS[2])
+"""
+
+# KEYS: business:{BUSINESS}, its :secrets; ARGV: names and values, empty ones are removed.
+# Returns -4 when there is no such business.
+SAVE_SECRETS = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return -4 end
+for i = 1, #ARGV, 2 do
+  if ARGV[i + 1] == '' then
+    redis.call('HDEL', KEYS[2], ARGV[i])
+  else
+    redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
+  end
+end
+return 1
+"""
+
+# KEYS: a lock, or a name's claim; ARGV: whose it must be.
+RELEASE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+"""
