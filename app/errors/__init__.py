@@ -11,6 +11,7 @@
     │   │   ├── BrokerRefused         the broker answered no; nothing was written
     │   │   │   └── BrokerReplaced    it is another server than before
     │   │   └── BrokerLost            no answer came; what was written is unknown
+    │   ├── ArchiveBusy               too many listen, or wait for a waveform
     │   ├── StoreUnavailable          configuration and slots cannot be reached
     │   ├── PublicUrlMissing          this service does not know its own address
     │   ├── Draining                  this process takes no new calls
@@ -85,6 +86,7 @@ from app.errors.base import (
     RemoteError,
 )
 from app.errors.local import (
+    ArchiveBusy,
     BrokerError,
     BrokerLost,
     BrokerRefused,
@@ -132,6 +134,7 @@ from app.errors.remote import (
 __all__ = [
     "AdminError",
     "AlreadyThere",
+    "ArchiveBusy",
     "BridgeError",
     "BrokerError",
     "BrokerLost",

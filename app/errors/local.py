@@ -67,6 +67,15 @@ class BrokerLost(BrokerError):
     """Raised when no answer came: the batch may or may not have been written."""
 
 
+class ArchiveBusy(LocalError):
+    """Raised when as many listen, or wait for a waveform, as one process serves."""
+
+    http_status = 503
+    close_code = 1013
+    retryable = True
+    reason = "archive_busy"
+
+
 class StoreUnavailable(LocalError):
     """Raised when configuration and slots cannot be reached in time."""
 

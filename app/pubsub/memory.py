@@ -134,6 +134,38 @@ class MemoryPubSub:
         async for _, fields in self._follow(CALLS_KEY):
             yield parse_lifecycle(fields)
 
+    def stored(self, stream: str) -> list[tuple[Id, Fields]]:
+        """Give what stands in a stream: ids and fields, in order."""
+        self._expire()
+        found = self._streams.get(audio_key(stream))
+        return list(found.entries) if found else []
+
+    async def wait_for_write(self, seconds: float) -> bool:
+        """Wait for the next write to anything; False when none came in time."""
+        try:
+            async with asyncio.timeout(seconds), self._written:
+                return await self._written.wait()
+        except TimeoutError:
+            return False
+
+    def erase_stream(self, stream: str) -> int:
+        """Forget a stream and its record; give how many entries stood in it."""
+        self._records.pop(record_key(stream), None)
+        self._expiry.pop(stream, None)
+        found = self._streams.pop(audio_key(stream), None)
+        return len(found.entries) if found else 0
+
+    def erase_events(self, business_id: str, call_sid: str) -> tuple[int, int]:
+        """Forget what was announced of a call; give how many events, and their bytes."""
+        calls = self._streams.get(CALLS_KEY)
+        if calls is None:
+            return 0, 0
+        owners = (business_id, call_sid), ("", call_sid)
+        gone = [one for one in calls.entries if (one[1]["businessId"], one[1]["callSid"]) in owners]
+        for one in gone:
+            calls.entries.remove(one)
+        return len(gone), sum(len(str(value)) for _, said in gone for value in said.values())
+
     def _write(self, write: Write) -> Outcome:
         match write:
             case OpenStream():
