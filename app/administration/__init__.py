@@ -1,1 +1,42 @@
 """What whoever administers can do, by the API or in a browser: who they are, and what they may."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from app.administration.audit import AuditLog
+from app.administration.businesses import Businesses
+from app.administration.keys import Keys
+from app.administration.plans import Plans
+from app.administration.secret_fields import Sealer, Secrets
+from app.store.access import Access
+from app.store.configuration import Configuration
+
+
+@dataclass(frozen=True, slots=True)
+class Administration:
+    """All that can be administered: what the API and the pages both call."""
+
+    plans: Plans
+    businesses: Businesses
+    keys: Keys
+    secrets: Secrets
+    audit: AuditLog
+
+    @classmethod
+    def of(
+        cls,
+        configuration: Configuration,
+        access: Access,
+        sealer: Sealer,
+        wall_clock: Callable[[], float],
+    ) -> "Administration":
+        """Make it from what it stands on. `wall_clock` gives Unix seconds."""
+        audit = AuditLog(access, wall_clock)
+        businesses = Businesses(configuration, access, audit)
+        return cls(
+            Plans(configuration, audit),
+            businesses,
+            Keys(access, businesses, audit, wall_clock),
+            Secrets(configuration, businesses, sealer, audit, wall_clock),
+            audit,
+        )

@@ -10,18 +10,15 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 
 from app import log as logs
-from app.administration.audit import AuditLog
 from app.lifecycle import Lifecycle
-from app.main.administered import add_api
+from app.main.administered import add_api, make_administered
 from app.main.parts import (
     VERSION,
     directory_of,
-    make_access,
     make_bridge,
     make_hangups,
     make_pubsub,
     make_store,
-    make_visitors,
 )
 from app.main.routes import add_routes
 from app.metrics import Metrics
@@ -97,8 +94,7 @@ def compose(
             buffer_bytes=settings.broker_buffer_bytes,
         ),
     )
-    access = make_access(settings)
-    audit = AuditLog(access, time.time)
+    administered = make_administered(settings, store)
     bridge = make_bridge(settings, store, registry, outbox, metrics)
     hangups = make_hangups(settings, metrics)
     lifecycle = Lifecycle(
@@ -111,7 +107,7 @@ def compose(
         metrics,
         drain_seconds=settings.drain_seconds,
         hangups=hangups,
-        connected=(access,),
+        connected=administered.connected,
     )
     app = FastAPI(
         title="twilio-media-bridge",
@@ -123,6 +119,6 @@ def compose(
     documented.complete(app)
     install_error_handlers(app)
     add_routes(app, settings, bridge, registry, lifecycle, store, hangups)
-    add_api(app, make_visitors(settings, access, audit), audit)
+    add_api(app, administered)
     app.add_middleware(RequestLog)  # after the sockets' routes: the last one sees a request first
     return Service(app, metrics, registry.refuse_new_calls, lifecycle.drain)

@@ -1,16 +1,85 @@
-"""The routes of whoever administers, and their pages."""
+"""The routes of whoever administers, and their pages, with what these stand on."""
+
+import logging
+import time
+from dataclasses import dataclass
 
 from fastapi import FastAPI
 
-from app.administration.audit import AuditLog
+from app.administration import Administration
+from app.administration.gate import Gate
+from app.administration.secret_fields import NoSealer
+from app.lifecycle import Connected
+from app.settings import Settings
+from app.store.access import Access
+from app.store.base import Store
+from app.store.memory import MemoryStore
+from app.store.memory_access import MemoryAccess
+from app.store.redis import RedisStore
+from app.store.redis_access import RedisAccess
 from app.web.admin.routes import PageParts, admin_router
 from app.web.api.access import access_router
+from app.web.api.businesses import businesses_router
+from app.web.api.keys import keys_router
+from app.web.api.plans import plans_router
 from app.web.api.route import use_visitors
 from app.web.visitors import Visitors
 
+log = logging.getLogger(__name__)
 
-def add_api(app: FastAPI, visitors: Visitors, audit: AuditLog) -> None:
+# Whoever administers waits longer than a call may.
+TIMEOUT_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Administered:
+    """What the API and the pages call; `connected` is to be opened and closed."""
+
+    administration: Administration
+    visitors: Visitors
+    http_base: str
+    connected: tuple[Connected, ...]
+
+
+def make_administered(settings: Settings, store: Store) -> Administered:
+    """Make what whoever administers needs, by connections of its own: no call waits for it."""
+    access = _access(settings)
+    configuration = _configuration(settings, store)
+    administration = Administration.of(configuration, access, NoSealer(), time.time)
+    if not settings.admin_token:
+        log.warning("[server] ADMIN_TOKEN is not set: nobody can be an operator")
+    gate = Gate(
+        access,
+        administration.audit,
+        settings.admin_digests,
+        clock=time.monotonic,
+        wall_clock=time.time,
+    )
+    http_base = settings.public_url.http_base if settings.public_url else ""
+    visitors = Visitors(gate, settings.trusted_proxies, http_base)
+    return Administered(administration, visitors, http_base, (access, configuration))
+
+
+def add_api(app: FastAPI, administered: Administered) -> None:
     """Add every route of `/api/v1`, and every page of `/admin`."""
+    visitors, desk = administered.visitors, administered.administration
     use_visitors(app, visitors)
-    app.include_router(access_router(audit))
-    app.include_router(admin_router(PageParts(visitors, audit)))
+    app.include_router(access_router(desk.audit))
+    app.include_router(plans_router(desk))
+    app.include_router(businesses_router(desk, administered.http_base))
+    app.include_router(keys_router(desk))
+    app.include_router(admin_router(PageParts(visitors, desk.audit)))
+
+
+def _access(settings: Settings) -> Access:
+    if settings.redis_url is None:
+        return MemoryAccess(time.monotonic)
+    return RedisAccess.from_url(settings.redis_url.reveal(), TIMEOUT_SECONDS)
+
+
+def _configuration(settings: Settings, store: Store) -> MemoryStore | RedisStore:
+    if isinstance(store, MemoryStore):
+        return store
+    if settings.redis_url is None:
+        raise TypeError("a store that is no MemoryStore needs REDIS_URL")
+    return RedisStore.from_url(settings.redis_url.reveal(), TIMEOUT_SECONDS)

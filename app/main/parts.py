@@ -8,8 +8,6 @@ import uuid
 from pathlib import Path
 
 from app import twilio_api
-from app.administration.audit import AuditLog
-from app.administration.gate import Gate
 from app.auth import TicketOffice
 from app.credentials.tokens import JwtRules, rules_from
 from app.errors import ConfigurationError, SettingsError
@@ -27,19 +25,13 @@ from app.session.hangups import Hangups
 from app.session.herald import Herald
 from app.session.reception import Reception
 from app.settings import Settings
-from app.store.access import Access
 from app.store.base import Store
 from app.store.memory import MemoryStore
-from app.store.memory_access import MemoryAccess
 from app.store.redis import RedisStore
-from app.store.redis_access import RedisAccess
-from app.web.visitors import Visitors
 
 log = logging.getLogger(__name__)
 
 VERSION = "0.1.0"
-# Whoever administers waits longer than a call may.
-ADMIN_TIMEOUT_SECONDS = 2.0
 
 
 def make_hangups(settings: Settings, metrics: Metrics) -> Hangups:
@@ -88,28 +80,6 @@ def make_store(settings: Settings) -> Store:
     if settings.redis_url is None:
         return MemoryStore(time.monotonic)
     return RedisStore.from_url(settings.redis_url.reveal())
-
-
-def make_access(settings: Settings) -> Access:
-    """Make what keeps keys and the audit log: by connections of its own, none of a call's."""
-    if settings.redis_url is None:
-        return MemoryAccess(time.monotonic)
-    return RedisAccess.from_url(settings.redis_url.reveal(), ADMIN_TIMEOUT_SECONDS)
-
-
-def make_visitors(settings: Settings, access: Access, audit: AuditLog) -> Visitors:
-    """Make what knows who sends a request."""
-    if not settings.admin_token:
-        log.warning("[server] ADMIN_TOKEN is not set: nobody can be an operator of /api/v1")
-    gate = Gate(
-        access,
-        audit,
-        settings.admin_digests,
-        clock=time.monotonic,
-        wall_clock=time.time,
-    )
-    http_base = settings.public_url.http_base if settings.public_url else ""
-    return Visitors(gate, settings.trusted_proxies, http_base)
 
 
 def directory_of(settings: Settings) -> Directory | None:

@@ -30,6 +30,8 @@ TAGS = [
     {"name": "twilio", "description": "Twilio's webhooks and callbacks, signed by it."},
     {"name": "ingest", "description": "Exotel asks where a call's audio goes."},
     {"name": "health", "description": "What platforms and Prometheus ask."},
+    {"name": "plans", "description": "What businesses may use."},
+    {"name": "businesses", "description": "Who owns calls, by which numbers; what callers hear."},
     {"name": "access", "description": "Who asks, which keys there are, and what was done."},
 ]
 

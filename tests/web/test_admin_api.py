@@ -5,18 +5,14 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.service import Service, http_client, service_alone
-
-TOKEN = "a-token-for-operators-with-enough-letters"
-OPERATOR = {"Authorization": f"Bearer {TOKEN}"}
+from tests.service import Service, http_client
+from tests.web.admins import OPERATOR, TOKEN, administered
 
 
 @pytest.fixture(scope="module")
 def admin_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Give an instance that has an operator, and believes this machine's X-Forwarded-For."""
-    with service_alone(
-        tmp_path_factory.mktemp("admin"), ADMIN_TOKEN=TOKEN, TRUSTED_PROXIES="127.0.0.0/8"
-    ) as running:
+    """Give an instance that has an operator."""
+    with administered(tmp_path_factory.mktemp("admin")) as running:
         yield running
 
 

@@ -7,13 +7,14 @@ async def call(who: Asking, call_sid: str) -> Response:
     who.demand(Permission.READ_CALLS, business_id)
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, FastAPI, Header, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.types import Message
 
 from app.administration.principal import Principal
@@ -70,7 +71,9 @@ class GuardedRoute(APIRoute):
                 given = True
                 return {"type": "http.request", "body": body, "more_body": False}
 
-            return await serve(Request(request.scope, receive))
+            answer = await serve(Request(request.scope, receive))
+            answer.headers.setdefault("Cache-Control", "no-store")
+            return answer
 
         return guarded
 
@@ -121,7 +124,7 @@ async def _json_object(request: Request) -> dict[str, Any]:
     return decoded
 
 
-# A body that is a JSON object; its fields are checked by whom they concern.
+# A body that is a JSON object; its fields are checked where they are used, all at once.
 JsonObject = Annotated[dict[str, Any], Depends(_json_object)]
 
 
@@ -148,6 +151,14 @@ def version_of(if_match: str | None) -> int | None:
     return int(digits)
 
 
-def versioned(body: Any, version: int, status: int = 200) -> Response:
+def etag(version: int) -> str:
+    """Write a version as an ETag (RFC 9110, 8.8.3)."""
+    return f'"{version}"'
+
+
+def versioned(
+    body: BaseModel, version: int, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
     """Answer with a record and the ETag of its version."""
-    return JSONResponse(body, status, {"ETag": f'"{version}"'})
+    shown = {"ETag": etag(version), **(headers or {})}
+    return JSONResponse(body.model_dump(mode="json"), status, shown)

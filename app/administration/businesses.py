@@ -1,0 +1,164 @@
+"""Businesses and their numbers: which of their fields are whose, in one table."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from app.administration.audit import AuditLog
+from app.administration.plans import check_version
+from app.administration.principal import Permission, Principal
+from app.administration.records import changed, table_of, told, without_limits
+from app.errors import FieldsInvalid, Forbidden, NotThere
+from app.plans import BUSINESS_FIELDS, IDENTIFIER, Business, make_business
+from app.store.access import Access
+from app.store.configuration import Configuration, Stored
+
+# What a business's admin may edit of their own; the rest is an operator's. A plan is
+# what an operator sells, and a number (with the country in which it is dialled) what
+# they connect: with it comes whoever calls it.
+OF_ITS_ADMIN: Final = frozenset(
+    {
+        "name",
+        "forward_to",
+        "greeting",
+        "consent_notice",
+        "busy_message",
+        "not_answered",
+        "after_stream",
+        "usage_webhook_url",
+        "twilio_account_sid",
+    }
+)
+# Written by `Secrets`, and shown to nobody.
+SECRET: Final = frozenset({"exotel_pairs"})
+# What may stand in the audit log as it is.
+_SHOWN: Final = ("plan", "country", "twilio_account_sid")
+
+
+class Businesses:
+    """Read and edit businesses.
+
+    Every method takes who asks first, and raises Forbidden, or NotThere for what
+    they may not know of. `version` is that of the business that an edit was made
+    from, or None to take whatever stands.
+    """
+
+    def __init__(self, configuration: Configuration, access: Access, audit: AuditLog) -> None:
+        self._configuration = configuration
+        self._access = access
+        self._audit = audit
+
+    async def all(self, who: Principal) -> list[Stored[Business]]:
+        """Give every business, by id; to a business's admin, their own."""
+        who.demand(Permission.READ_BUSINESS)
+        if who.is_operator:
+            return await self._configuration.stored_businesses()
+        found = await self._configuration.stored_business(who.business_id)
+        return [found] if found else []
+
+    async def get(
+        self,
+        who: Principal,
+        business_id: str,
+        permission: Permission = Permission.READ_BUSINESS,
+    ) -> Stored[Business]:
+        """Give the business of this id, to whoever has the `permission`."""
+        if not IDENTIFIER.fullmatch(business_id):
+            raise _none(business_id)
+        who.demand(permission, business_id)
+        found = await self._configuration.stored_business(business_id)
+        if found is None:
+            raise _none(business_id)
+        return found
+
+    async def create(
+        self, who: Principal, business_id: object, table: Mapping[str, Any]
+    ) -> Stored[Business]:
+        """Store a new business; fields that are not given have their defaults.
+
+        Raises:
+            FieldsInvalid: has every field's problem; its id's is under `id`.
+            AlreadyThere: there is one of this id.
+            NumberTaken: a number is another business's.
+        """
+        who.demand(Permission.CREATE_BUSINESS)
+        _refuse_secrets(table)
+        made = make_business(business_id, {"numbers": [], **without_limits(table)})
+        stored = await self._configuration.add_business(made)
+        # Keys that an earlier one of this id had are nobody's.
+        await self._access.forget(made.id)
+        await self._audit.note(who, "business.created", made.id, made.id, {"plan": made.plan})
+        return stored
+
+    async def edit(
+        self, who: Principal, business_id: str, changes: Mapping[str, Any], version: int | None
+    ) -> Stored[Business]:
+        """Change fields of a business; takes effect on its next call.
+
+        Raises:
+            FieldsInvalid: has every field's problem.
+            Forbidden: fields are to change that are an operator's.
+            NumberTaken: a number is another business's.
+            EditedMeanwhile: another version stands.
+        """
+        before = await self.get(who, business_id, Permission.EDIT_BUSINESS)
+        _refuse_secrets(changes)
+        after = make_business(business_id, table_of(before.record) | without_limits(changes))
+        return await self.replace(who, before, after, version)
+
+    async def set_numbers(
+        self, who: Principal, business_id: str, table: Mapping[str, Any], version: int | None
+    ) -> Stored[Business]:
+        """Give a business the `numbers` of the table, and no others; as `edit`."""
+        await self.get(who, business_id, Permission.EDIT_EVERY_FIELD)
+        if unknown := table.keys() - {"numbers"}:
+            raise FieldsInvalid(dict.fromkeys(unknown, "is unknown; numbers alone are set here"))
+        return await self.edit(who, business_id, {"numbers": table.get("numbers")}, version)
+
+    async def replace(
+        self,
+        who: Principal,
+        before: Stored[Business],
+        after: Business,
+        version: int | None,
+    ) -> Stored[Business]:
+        """Store what an edit has made of a business; as `edit`."""
+        names = changed(before.record, after)
+        if not names:
+            check_version(before, version)
+            return before
+        if not who.may(Permission.EDIT_EVERY_FIELD):
+            _refuse_others(set(names) - OF_ITS_ADMIN - SECRET)
+        of = before.version if version is None else version
+        stored = await self._configuration.save_business(after, of)
+        data = told(before.record, after, _SHOWN)
+        await self._audit.note(who, "business.saved", after.id, after.id, data)
+        return stored
+
+    async def delete(self, who: Principal, business_id: str, version: int | None) -> None:
+        """Delete a business, with its numbers, secrets and keys.
+
+        Raises:
+            BusinessHasCalls: calls of it are live.
+            EditedMeanwhile: another version stands.
+        """
+        before = await self.get(who, business_id, Permission.DELETE_BUSINESS)
+        of = before.version if version is None else version
+        await self._configuration.delete_business(business_id, of)
+        await self._access.forget(business_id)
+        # Not in the business's own log: one that is made anew under this id has none.
+        await self._audit.note(who, "business.deleted", business_id)
+
+
+def _refuse_secrets(table: Mapping[str, Any]) -> None:
+    if given := SECRET & table.keys():
+        raise FieldsInvalid(dict.fromkeys(given, "is a secret: set it among the secrets"))
+
+
+def _refuse_others(names: set[str]) -> None:
+    if names:
+        shown = ", ".join(name for name in BUSINESS_FIELDS if name in names)
+        raise Forbidden(f"only an operator may change {shown}; leave it as it is")
+
+
+def _none(business_id: str) -> NotThere:
+    return NotThere(f"there is no business {business_id[:128]!r}")
