@@ -13,6 +13,7 @@
     │   │   └── BrokerLost            no answer came; what was written is unknown
     │   ├── ArchiveBusy               too many listen, or wait for a waveform
     │   ├── StoreUnavailable          configuration and slots cannot be reached
+    │   ├── SecretUnreadable          SECRET_KEY is not the one it was sealed with
     │   ├── PublicUrlMissing          this service does not know its own address
     │   ├── Draining                  this process takes no new calls
     │   ├── ProcessFull               MAX_CALLS reached
@@ -98,6 +99,7 @@ from app.errors.local import (
     EventsBacklogged,
     ProcessFull,
     PublicUrlMissing,
+    SecretUnreadable,
     SettingsError,
     StartRefused,
     StoreUnavailable,
@@ -169,6 +171,7 @@ __all__ = [
     "ProcessFull",
     "PublicUrlMissing",
     "RemoteError",
+    "SecretUnreadable",
     "SettingsError",
     "SignInRequired",
     "SignatureInvalid",

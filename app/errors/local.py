@@ -85,6 +85,12 @@ class StoreUnavailable(LocalError):
     reason = "store_unavailable"
 
 
+class SecretUnreadable(LocalError):
+    """Raised when a stored secret cannot be opened with this SECRET_KEY."""
+
+    reason = "secret_unreadable"
+
+
 class PublicUrlMissing(LocalError):
     """Raised when a URL of this service is asked for and PUBLIC_URL is not set."""
 
