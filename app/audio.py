@@ -3,6 +3,7 @@
 PCM16 is 16-bit signed little-endian throughout, mono.
 """
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import Final
@@ -22,6 +23,8 @@ with warnings.catch_warnings():
 
 # Why this one: docs/decisions/0001-resampling-quality.md.
 RESAMPLING_QUALITY: Final = "LQ"
+# What 16 bits can tell apart from silence.
+SILENCE_DBFS: Final = -96.0
 
 
 def mulaw_to_pcm16(audio: bytes) -> bytes:
@@ -44,6 +47,17 @@ def pcm16_to_mulaw(audio: bytes) -> bytes:
     if len(audio) % PCM16_BYTES_PER_SAMPLE:
         raise ValueError("the last sample is not whole")
     return audioop.lin2ulaw(audio, PCM16_BYTES_PER_SAMPLE)
+
+
+def level_dbfs(audio: bytes, encoding: Encoding) -> float:
+    """Give the level of some audio: its RMS in dB below full scale, -96 for silence.
+
+    Full scale is a square wave of the highest sample, so a sine reaches -3.
+    """
+    pcm16 = audio if encoding is Encoding.PCM16 else mulaw_to_pcm16(audio)
+    whole = len(pcm16) - len(pcm16) % PCM16_BYTES_PER_SAMPLE
+    loudness = audioop.rms(pcm16[:whole], PCM16_BYTES_PER_SAMPLE)
+    return round(20 * math.log10(loudness / 32768), 1) if loudness else SILENCE_DBFS
 
 
 def _unchanged(audio: bytes) -> bytes:

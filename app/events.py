@@ -172,6 +172,7 @@ class EndReason(StrEnum):
     IDLE = "idle"
     NOT_READING = "peer_not_reading"
     DRAIN = "drain"
+    ENDED_BY_ADMIN = "ended_by_admin"
     ERROR = "error"
     LOST = "lost"  # said by another replica, of a holder that died
 

@@ -122,6 +122,7 @@ class Lifecycle:
                     await registry.wait_until_empty(LAST_WORDS_SECONDS)
                 await outbox.wait_until_idle()
                 await registry.let_go_of_ended()
+                await registry.note_usage()
         except TimeoutError:
             log.error("[server] The broker did not take the last events")
         except StoreUnavailable:

@@ -84,6 +84,14 @@ class Metrics:
         self.local_decisions = self._counter(
             "local_decisions", "Slots and tickets decided without the store.", "kind"
         )
+        self.usage_lost = self._counter(
+            "usage_lost", "Calls and streams the store was away for too long to count."
+        )
+        self.usage_notices = self._counter(
+            "usage_notices",
+            "Notices of reached limits to businesses, by what came of them.",
+            "outcome",
+        )
         self.twilio_requests = self._counter(
             "twilio_requests", "Requests to Twilio's REST API.", "what", "outcome"
         )

@@ -148,7 +148,7 @@ class TwilioApi:
     def _tell(self, call: CarrierCall, outcome: Outcome, why: str) -> None:
         was_barred, self._is_barred = self._is_barred, outcome is Outcome.UNAUTHORIZED
         if outcome is Outcome.DONE:
-            log.info("[Twilio] Call %s ended, its plan's longest call was over", call.call_sid)
+            log.info("[Twilio] Call %s ended", call.call_sid)
         elif outcome is Outcome.GONE:
             log.debug("[Twilio] Call %s was over already", call.call_sid)
         elif outcome is Outcome.UNAUTHORIZED and not was_barred:

@@ -19,6 +19,7 @@ from app.metrics import Metrics
 from app.registry import RESERVED_SECONDS, Registry
 from app.store.base import LIVE_SECONDS, SlotAnswer
 from app.store.memory import MemoryStore
+from app.store.usage import Counting
 from tests.waiting import WAIT_SECONDS, until
 
 
@@ -46,10 +47,13 @@ class AwayStore(MemoryStore):
         limit: int,
         lease_seconds: float,
         per_second: float = math.inf,
+        counting: Counting | None = None,
     ) -> SlotAnswer:
         if self.away:
             raise StoreUnavailable("away")
-        return await super().take_slot(business_id, call_sid, limit, lease_seconds, per_second)
+        return await super().take_slot(
+            business_id, call_sid, limit, lease_seconds, per_second, counting
+        )
 
     async def free_slot(self, business_id: str, call_sid: str) -> None:
         if self.away:

@@ -114,7 +114,7 @@ def _add_twilio(
             TwilioWire(),
             handshake,
             idle_seconds=settings.media_idle_seconds,
-            at_limit=hangups.outlived,
+            hang_up=hangups.hang_up,
         )
 
     app.include_router(stream_router())

@@ -136,6 +136,14 @@ class StreamQueue:
         self._number += 1
         self._put(EndEntry(self._number, reason))
 
+    def lag(self, now: float) -> float:
+        """Give for how many seconds the oldest audio has waited; 0 when the broker has all."""
+        for entries in (self._in_flight, self._waiting):
+            for entry in entries:
+                if isinstance(entry, AudioEntry):
+                    return max(0.0, now - entry.received_at)
+        return 0.0
+
     def drop_waiting(self, reason: str) -> None:
         """Give up all audio that the broker has not confirmed; for a last resort.
 

@@ -14,6 +14,7 @@ from app.session.ledger import Ledger
 from app.session.reception import Admitted, Reception
 from app.session.record import described, record_of
 from app.session.stream import MediaStream
+from app.store.watching import StreamFigures
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +22,13 @@ log = logging.getLogger(__name__)
 class Calls(Protocol):
     """Know which streams are live; `Registry` does."""
 
-    async def begin(self, held: HeldStream, end: Callable[[EndReason], None]) -> None:
-        """Say that a stream is live."""
+    async def begin(
+        self,
+        held: HeldStream,
+        end: Callable[[EndReason], None],
+        draw_up: Callable[[], StreamFigures | None],
+    ) -> None:
+        """Say that a stream is live; how to end it, and how to see how it gets on."""
 
     async def finish(self, call: CallIdentity) -> None:
         """Say that it has ended."""

@@ -27,6 +27,7 @@ from app.session.reception import Admitted, Handshake
 from app.session.replies import Replies
 from app.session.stream import MediaStream
 from app.session.watch import Deadline, Line, SilenceWatch
+from app.store.watching import StreamFigures
 from app.wire.base import Wire
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,8 @@ _CLOSE_CODES = {
     EndReason.BAD_MESSAGES: POLICY_VIOLATION,
     EndReason.FLOODING: POLICY_VIOLATION,
 }
+# The others leave the call to its carrier, or tell that it has ended.
+_ENDS_THE_CALL = frozenset({EndReason.MAX_CALL_SECONDS, EndReason.ENDED_BY_ADMIN})
 _REFUSED = {INVALID_TEXT: "not_utf8", MESSAGE_TOO_BIG: "message_too_big"}
 # What a peer that has no more to say closes with.
 _GOOD_ORDER = frozenset({NORMAL_CLOSURE, GOING_AWAY, NO_CODE})
@@ -100,8 +103,9 @@ class CallSession:
     docs/decisions/0007. One deadline watches the session:
     first for `start`, then for the admission, then for the plan's longest call.
     Once the stream is live, a peer that falls silent is watched as well: for
-    `idle_seconds`, or only for being there where that is None. `at_limit` is
-    called when the plan's longest call is over, so that the call ends too.
+    `idle_seconds`, or only for being there where that is None. `hang_up` is
+    called when the plan's longest call is over, or an admin ends it, so that the call
+    ends too.
     """
 
     def __init__(
@@ -111,13 +115,13 @@ class CallSession:
         handshake: Handshake,
         *,
         idle_seconds: float | None = None,
-        at_limit: Callable[[Admitted], None] | None = None,
+        hang_up: Callable[[Admitted, EndReason], None] | None = None,
     ) -> None:
         self._bridge = bridge
         self._clock = bridge.clock
         self._wire = wire
         self._handshake = handshake
-        self._at_limit = at_limit
+        self._hang_up = hang_up
         self._watch = SilenceWatch(idle_seconds)
         self._replies: Replies | None = None  # for a peer that waits for answers
         self._narration = Narration(handshake.carrier)
@@ -141,8 +145,8 @@ class CallSession:
             await self._refuse(socket, outcome)
             return
         reason = EndReason.ERROR if isinstance(outcome, BridgeError) else outcome
-        if reason is EndReason.MAX_CALL_SECONDS and self._at_limit is not None:
-            self._at_limit(self._admitted)
+        if reason in _ENDS_THE_CALL and self._hang_up is not None:
+            self._hang_up(self._admitted, reason)
         try:
             if reason is EndReason.STOP:
                 await self._send_last_replies(socket, self._stream)
@@ -317,7 +321,11 @@ class CallSession:
         started = self._clock()
         self._admitted = admitted = await bridge.reception.admit(start, self._handshake)
         held = HeldStream(admitted.call, started_ms, admitted.plan.retention_seconds)
-        await bridge.calls.begin(held, self.end)
+
+        def draw_up() -> StreamFigures | None:
+            return self._stream.figures(started_ms) if self._stream is not None else None
+
+        await bridge.calls.begin(held, self.end, draw_up)
         stream = bridge.open_stream(
             start,
             admitted,

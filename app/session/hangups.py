@@ -4,6 +4,7 @@ import asyncio
 import logging
 from typing import Final, Protocol
 
+from app.events import EndReason
 from app.session.reception import Admitted
 from app.twilio_api import CarrierCall, Outcome
 
@@ -26,12 +27,12 @@ class Carrier(Protocol):
 
 
 class Hangups:
-    """End the calls that outlive their plan's longest call.
+    """End the calls that outlive their plan's longest call, or that an admin ends.
 
     A forwarded call is ended at once: its two parties would go on without the
-    stream. Any other goes on in its TwiML when its stream ends, says the
-    business's sentence and hangs up; it is ended here only where that was not seen
-    to happen within `twiml_seconds`. Nobody waits for any of it.
+    stream. So is one that an admin ends. Any other goes on in its TwiML when its
+    stream ends, says the business's sentence and hangs up; it is ended here only where
+    that was not seen to happen within `twiml_seconds`. Nobody waits for any of it.
     """
 
     def __init__(self, carrier: Carrier, *, twiml_seconds: float = TWIML_SECONDS) -> None:
@@ -40,8 +41,8 @@ class Hangups:
         self._waiting: dict[str, asyncio.Task[None]] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
 
-    def outlived(self, admitted: Admitted) -> None:
-        """See to it that a call whose time is over ends."""
+    def hang_up(self, admitted: Admitted, reason: EndReason) -> None:
+        """See to it that a call ends whose stream was ended for this reason."""
         call_sid = admitted.call.call_sid
         if call_sid in self._waiting or call_sid in self._asking:
             return
@@ -49,7 +50,8 @@ class Hangups:
             log.error("[Twilio] Call %s is not ended: too many others wait", call_sid)
             return
         call = CarrierCall(call_sid, admitted.account_sid, admitted.call.business_id)
-        seconds = 0.0 if admitted.forwarded else self._twiml_seconds
+        at_once = admitted.forwarded or reason is EndReason.ENDED_BY_ADMIN
+        seconds = 0.0 if at_once else self._twiml_seconds
         self._waiting[call_sid] = asyncio.create_task(self._end(call, seconds), name="hang-up")
 
     def ended(self, call_sid: str) -> None:

@@ -32,6 +32,11 @@ class Ledger:
         """Count a message that carries no audio and has no effect."""
         self._metrics.ignored.labels(reason).inc()
 
+    @property
+    def unpublishable(self) -> int:
+        """Count the media messages that came and are not to be published."""
+        return self.rejected.total() + self.duplicates
+
     def receipt(
         self,
         *,
@@ -54,7 +59,7 @@ class Ledger:
         first and last numbers.
         """
         metrics = self._metrics
-        received = accepted + self.rejected.total() + self.duplicates
+        received = accepted + self.unpublishable
         metrics.received.inc(received)
         metrics.duplicates.inc(self.duplicates)
         metrics.carrier_gaps.inc(missing)

@@ -12,6 +12,7 @@ from app.errors import (
     BusinessMismatch,
     CallRateExceeded,
     EventsBacklogged,
+    MonthlyLimitReached,
     PlanLimitReached,
     StoreUnavailable,
     TicketSpent,
@@ -22,6 +23,7 @@ from app.metrics import Metrics
 from app.plans import Business, Plan
 from app.session.herald import Herald
 from app.store.base import Store
+from app.store.usage import Counting, limits_of
 
 log = logging.getLogger(__name__)
 
@@ -103,9 +105,18 @@ class Slots(Protocol):
         """Raise Draining or ProcessFull when this process takes no new call."""
 
     async def reserve(
-        self, business_id: str, call_sid: str, limit: int, per_second: float = math.inf
+        self,
+        business_id: str,
+        call_sid: str,
+        limit: int,
+        per_second: float = math.inf,
+        counting: Counting | None = None,
     ) -> None:
-        """Hold a slot of a plan for a call, or raise PlanLimitReached or CallRateExceeded."""
+        """Hold a slot of a plan for a call, which counts in its month.
+
+        Raises:
+            PlanLimitReached, CallRateExceeded, MonthlyLimitReached: it may not.
+        """
 
     async def release(self, business_id: str, call_sid: str) -> None:
         """Let go of a call's slot."""
@@ -162,9 +173,7 @@ class Reception:
         try:
             business, plan = await self._owner(call)
             self._check_open()
-            await self._slots.reserve(
-                business.id, call.call_sid, plan.max_concurrent_calls, plan.max_calls_per_second
-            )
+            await self._reserve(business, plan, call.call_sid, plan.max_calls_per_second)
         except BridgeError as error:
             self._turn_away(call, error, business, plan)
             return Refusal(error, business)
@@ -255,15 +264,15 @@ class Reception:
             if ticket is not None:
                 await self._spend(ticket)
             business, plan = await self._owner_of_stream(call, start, handshake, ticket)
+            takes_over = ""
             if ticket is not None and ticket.call_sid != start.call_sid:
-                await self._slots.release(business.id, ticket.call_sid)
+                takes_over = ticket.call_sid
+                await self._slots.release(business.id, takes_over)
             # A ticket's call was counted when the ticket was given.
             pace = math.inf if ticket else plan.max_calls_per_second
             try:
-                await self._slots.reserve(
-                    business.id, start.call_sid, plan.max_concurrent_calls, pace
-                )
-            except (PlanLimitReached, CallRateExceeded) as error:
+                await self._reserve(business, plan, start.call_sid, pace, takes_over)
+            except (PlanLimitReached, CallRateExceeded, MonthlyLimitReached) as error:
                 self._turn_away(call, error, business, plan)
                 raise
         except BaseException:
@@ -278,6 +287,12 @@ class Reception:
             account_sid=start.account_sid,
             forwarded=bool(business.forward_to),
         )
+
+    async def _reserve(
+        self, business: Business, plan: Plan, call_sid: str, pace: float, takes_over: str = ""
+    ) -> None:
+        counting = Counting(int(self._wall_clock() * 1000), limits_of(plan), takes_over)
+        await self._slots.reserve(business.id, call_sid, plan.max_concurrent_calls, pace, counting)
 
     def ticket_holds(self, query: Mapping[str, str]) -> bool | None:
         """Tell whether a URL's ticket is ours and in time; None when it has none."""

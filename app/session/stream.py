@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 
+from app.audio import level_dbfs
 from app.events import (
     AudioReceipt,
     DtmfReceived,
@@ -23,6 +24,7 @@ from app.session.reception import Admitted
 from app.session.sequence import Place, Sequence
 from app.session.track import TrackAudio
 from app.session.truth import FormatCheck
+from app.store.watching import StreamFigures
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class MediaStream:
     """
 
     __slots__ = (
+        "_admitted",
         "_call",
         "_carried",
         "_check",
@@ -71,6 +74,7 @@ class MediaStream:
         started: float,
     ) -> None:
         plan = admitted.plan
+        self._admitted = admitted
         self._call = admitted.call
         self._carried = carried
         self.queue = queue
@@ -181,6 +185,32 @@ class MediaStream:
             max_lag_ms=round(self.queue.max_lag * 1000),
             end_reason=reason,
         )
+
+    def figures(self, started_ms: int) -> StreamFigures:
+        """Draw up how it gets on, for whoever watches; `started_ms` is Unix time."""
+        now, call = self._clock(), self._call
+        pushed = sum(audio.pushed for audio in self._tracks.values())
+        return StreamFigures(
+            stream_sid=call.stream_sid,
+            call_sid=call.call_sid,
+            business_id=call.business_id,
+            plan=call.plan,
+            carrier=call.carrier,
+            from_number=self._admitted.from_number,
+            to_number=self._admitted.to_number,
+            started_at=started_ms,
+            duration_ms=round((now - self._started) * 1000),
+            received=pushed + self._ledger.unpublishable,
+            published=self.queue.published,
+            lag_ms=round(self.queue.lag(now) * 1000),
+            missing=self._sequence.missing,
+            dropped=self.queue.dropped.total(),
+            levels={track: self._level(audio) for track, audio in self._tracks.items()},
+        )
+
+    def _level(self, audio: TrackAudio) -> float | None:
+        newest, audio.newest = audio.newest, b""
+        return level_dbfs(newest, self._carried.encoding) if newest else None
 
     def _compare_with_declared(
         self, check: FormatCheck, event: MediaReceived, received_at: float

@@ -34,7 +34,8 @@ class TrackAudio:
     holds at least one frame, and never a part of one unless the converter
     splits it.
 
-    `pushed` counts the frames that came, and `pushed_bytes` theirs.
+    `pushed` counts the frames that came, and `pushed_bytes` theirs; `newest` is the last
+    of them, for whoever looks at it and empties it.
     """
 
     __slots__ = (
@@ -51,6 +52,7 @@ class TrackAudio:
         "_taken_ms",
         "_target",
         "_track",
+        "newest",
         "pushed",
         "pushed_bytes",
     )
@@ -77,6 +79,7 @@ class TrackAudio:
         self._next_ts = 0.0
         self.pushed = 0
         self.pushed_bytes = 0
+        self.newest = b""
         self._restart()
 
     def push(self, payload: bytes, seq: int, ts: int | None, received_at: float) -> None:
@@ -84,6 +87,7 @@ class TrackAudio:
         size = len(payload)
         self.pushed += 1
         self.pushed_bytes += size
+        self.newest = payload
         duration = size / self._bytes_per_ms
         start_ts = self._next_ts if ts is None else ts
         self._next_ts = start_ts + duration

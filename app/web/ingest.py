@@ -31,6 +31,7 @@ from app.errors import (
     ExotelNotSupported,
     InvalidIdentifier,
     MalformedRequest,
+    MonthlyLimitReached,
     PlanLimitReached,
     ProcessFull,
     PublicUrlMissing,
@@ -86,6 +87,7 @@ REFUSALS = refusals(
     ProcessFull,
     EventsBacklogged,
     PlanLimitReached,
+    MonthlyLimitReached,
     StoreUnavailable,
 )
 

@@ -15,6 +15,7 @@ from app.errors import (
     BridgeError,
     CallRateExceeded,
     MalformedRequest,
+    MonthlyLimitReached,
     PlanLimitReached,
     ProcessFull,
     SignatureInvalid,
@@ -199,7 +200,7 @@ def _refusal(refusal: Refusal) -> str:
     match refusal.error:
         case UnknownBusiness():
             return twiml.unknown_number()
-        case PlanLimitReached() | CallRateExceeded() | ProcessFull():
+        case PlanLimitReached() | CallRateExceeded() | MonthlyLimitReached() | ProcessFull():
             return twiml.reject_busy(message)
     return twiml.unavailable()
 

@@ -16,7 +16,7 @@ from app.pubsub.base import Outcome, Write
 from app.pubsub.limits import OutboxLimits
 from app.pubsub.memory import MemoryPubSub
 from app.pubsub.outbox import DEFAULT_LIMITS, Outbox
-from app.registry import Registry
+from app.registry import DrawUp, Registry
 from app.session.call import Bridge, CallSession, Closed, Take
 from app.session.herald import Herald
 from app.session.reception import Handshake, Reception
@@ -154,8 +154,13 @@ STOP = twilio.stop_message("MZ1", "CA1", seq=4)
 class DrainsMeanwhile(Registry):
     """A registry that ends each stream in the moment it begins."""
 
-    async def begin(self, held: HeldStream, end: Callable[[EndReason], None]) -> None:
-        await super().begin(held, end)
+    async def begin(
+        self,
+        held: HeldStream,
+        end: Callable[[EndReason], None],
+        draw_up: DrawUp | None = None,
+    ) -> None:
+        await super().begin(held, end, draw_up)
         end(EndReason.DRAIN)
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from app.events import CallIdentity
+from app.events import CallIdentity, EndReason
 from app.plans import Plan
 from app.session import hangups
 from app.session.hangups import Hangups
@@ -44,7 +44,16 @@ def admitted(call_sid: str = "CA1", *, forwarded: bool = False) -> Admitted:
 async def test_a_forwarded_call_is_ended_at_once() -> None:
     carrier = Carrier()
     hangups = Hangups(carrier, twiml_seconds=LATE)
-    hangups.outlived(admitted(forwarded=True))
+    hangups.hang_up(admitted(forwarded=True), EndReason.MAX_CALL_SECONDS)
+    await until(lambda: bool(carrier.asked))
+    assert carrier.asked == [CarrierCall("CA1", "AC1", "b")]
+    await hangups.close(WAIT_SECONDS)
+
+
+async def test_a_call_that_an_admin_ends_is_ended_at_once() -> None:
+    carrier = Carrier()
+    hangups = Hangups(carrier, twiml_seconds=LATE)
+    hangups.hang_up(admitted(), EndReason.ENDED_BY_ADMIN)
     await until(lambda: bool(carrier.asked))
     assert carrier.asked == [CarrierCall("CA1", "AC1", "b")]
     await hangups.close(WAIT_SECONDS)
@@ -53,7 +62,7 @@ async def test_a_forwarded_call_is_ended_at_once() -> None:
 async def test_a_call_whose_twiml_does_not_end_it_is_ended_in_the_end() -> None:
     carrier = Carrier()
     hangups = Hangups(carrier, twiml_seconds=SOON)
-    hangups.outlived(admitted())
+    hangups.hang_up(admitted(), EndReason.MAX_CALL_SECONDS)
     await asyncio.sleep(0)
     assert carrier.asked == []
     await until(lambda: bool(carrier.asked))
@@ -63,8 +72,8 @@ async def test_a_call_whose_twiml_does_not_end_it_is_ended_in_the_end() -> None:
 async def test_a_call_that_its_twiml_ended_is_left_alone() -> None:
     carrier = Carrier()
     hangups = Hangups(carrier, twiml_seconds=SOON)
-    hangups.outlived(admitted("CA1"))
-    hangups.outlived(admitted("CA2"))
+    hangups.hang_up(admitted("CA1"), EndReason.MAX_CALL_SECONDS)
+    hangups.hang_up(admitted("CA2"), EndReason.MAX_CALL_SECONDS)
     hangups.ended("CA1")
     hangups.ended("CA-unheard-of")
     await until(lambda: bool(carrier.asked))
@@ -76,7 +85,7 @@ async def test_a_call_that_its_twiml_ended_is_left_alone() -> None:
 async def test_the_end_of_a_call_that_is_being_ended_changes_nothing() -> None:
     carrier = Carrier(waits=True)
     hangups = Hangups(carrier)
-    hangups.outlived(admitted(forwarded=True))
+    hangups.hang_up(admitted(forwarded=True), EndReason.MAX_CALL_SECONDS)
     await until(lambda: bool(carrier.asked))
     hangups.ended("CA1")
     carrier.answers.set()
@@ -88,7 +97,7 @@ async def test_a_call_is_asked_for_once_at_a_time() -> None:
     carrier = Carrier(waits=True)
     hangups = Hangups(carrier)
     for _ in range(3):
-        hangups.outlived(admitted(forwarded=True))
+        hangups.hang_up(admitted(forwarded=True), EndReason.MAX_CALL_SECONDS)
         await asyncio.sleep(SOON / 10)  # in which it would be asked for again
     carrier.answers.set()
     await hangups.close(WAIT_SECONDS)
@@ -99,8 +108,8 @@ async def test_at_the_processs_end_what_is_asked_is_finished_and_what_waits_is_n
     carrier = Carrier(waits=True)
     hangups = Hangups(carrier, twiml_seconds=LATE)
     before = asyncio.all_tasks()
-    hangups.outlived(admitted("CA1", forwarded=True))
-    hangups.outlived(admitted("CA2"))
+    hangups.hang_up(admitted("CA1", forwarded=True), EndReason.MAX_CALL_SECONDS)
+    hangups.hang_up(admitted("CA2"), EndReason.MAX_CALL_SECONDS)
     await until(lambda: bool(carrier.asked))
     asyncio.get_running_loop().call_later(SOON, carrier.answers.set)
     await hangups.close(WAIT_SECONDS)
@@ -113,7 +122,7 @@ async def test_a_carrier_that_does_not_answer_does_not_keep_the_process() -> Non
     carrier = Carrier(waits=True)
     hangups = Hangups(carrier)
     before = asyncio.all_tasks()
-    hangups.outlived(admitted(forwarded=True))
+    hangups.hang_up(admitted(forwarded=True), EndReason.MAX_CALL_SECONDS)
     await until(lambda: bool(carrier.asked))
     async with asyncio.timeout(WAIT_SECONDS):
         await hangups.close(SOON)
@@ -126,11 +135,11 @@ async def test_no_more_calls_wait_than_there_is_room_for(monkeypatch: pytest.Mon
     carrier = Carrier()
     few = Hangups(carrier, twiml_seconds=SOON)
     for number in range(3):
-        few.outlived(admitted(f"CA{number}"))
+        few.hang_up(admitted(f"CA{number}"), EndReason.MAX_CALL_SECONDS)
     await until(lambda: len(carrier.asked) == 2)
     await asyncio.sleep(SOON)
     assert [call.call_sid for call in carrier.asked] == ["CA0", "CA1"]
-    few.outlived(admitted("CA3"))
+    few.hang_up(admitted("CA3"), EndReason.MAX_CALL_SECONDS)
     await until(lambda: len(carrier.asked) == 3)
     await few.close(WAIT_SECONDS)
 
@@ -148,8 +157,8 @@ async def test_a_fault_in_one_hang_up_is_logged_and_spoils_no_other(
 ) -> None:
     carrier = FaultyCarrier()
     hangups = Hangups(carrier)
-    hangups.outlived(admitted("CA1", forwarded=True))
-    hangups.outlived(admitted("CA2", forwarded=True))
+    hangups.hang_up(admitted("CA1", forwarded=True), EndReason.MAX_CALL_SECONDS)
+    hangups.hang_up(admitted("CA2", forwarded=True), EndReason.MAX_CALL_SECONDS)
     await until(lambda: len(carrier.asked) == 2)
     await hangups.close(WAIT_SECONDS)
     assert "Call CA1 could not be ended" in caplog.text

@@ -36,7 +36,9 @@ HOSTILE = {
 FORWARDED = "6.6.6.6, 203.0.113.7, [::1], unknown, " + "1.2.3.4," * 200
 # DESIGN: the keys of the contract, their ids of [A-Za-z0-9_.-]{1,128}, and numbers.
 KEY = re.compile(
-    r"[a-z]+(:\{[A-Za-z0-9_.+-]{1,128}\}(:stream:[A-Za-z0-9_.-]{1,128}|:(recent|facts|reached))?)?"
+    r"[a-z]+(:\{[A-Za-z0-9_.+-]{1,128}\}(:(stream|call|counted):[A-Za-z0-9_.-]{1,128}"
+    r"|:metered:[A-Za-z0-9_.-]{1,128}@\d+:\d{4}-\d\d|:usage:\d{4}-\d\d"
+    r"|:(recent|facts|reached|calls))?)?"
 )
 
 

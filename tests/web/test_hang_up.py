@@ -10,6 +10,7 @@ import httpx
 from fastapi import FastAPI
 
 from app.auth import TwilioSignatures
+from app.events import EndReason
 from app.session.hangups import Hangups
 from app.web.twilio_form import TwilioRequests
 from app.web.voice import FINAL_STATUSES, VoiceDesk, voice_router
@@ -147,7 +148,7 @@ async def test_a_call_whose_end_twilio_has_told_is_not_ended_again() -> None:
         transport=httpx.ASGITransport(app), base_url="http://bridge"
     ) as client:
         for status in FINAL_STATUSES:
-            hangups.outlived(admitted("CA1"))
+            hangups.hang_up(admitted("CA1"), EndReason.MAX_CALL_SECONDS)
             for told, waiting in (("in-progress", 1), (status, 0)):
                 form = {"CallSid": "CA1", "CallStatus": told}
                 assert (await client.post("/twilio-status", data=form)).status_code == 204

@@ -3,13 +3,15 @@
 import asyncio
 import logging
 import math
+import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from app.errors import (
     CallRateExceeded,
     Draining,
+    MonthlyLimitReached,
     PlanLimitReached,
     ProcessFull,
     StoreUnavailable,
@@ -17,8 +19,11 @@ from app.errors import (
 )
 from app.events import CallIdentity, EndReason, HeldStream
 from app.metrics import Metrics
+from app.registry.metering import Metering, OnCrossed
 from app.store.base import LIVE_SECONDS, SlotAnswer, Store
 from app.store.pace import Pace, RecentCalls
+from app.store.usage import Counting, Crossing, MonthOfUse
+from app.store.watching import StreamFigures
 
 log = logging.getLogger(__name__)
 
@@ -31,24 +36,41 @@ RETRY_SECONDS = 1.0
 MAX_ENDED = 10_000
 
 
+# Draws up a stream's figures; None before there are any.
+DrawUp = Callable[[], StreamFigures | None]
+
+
 @dataclass(frozen=True, slots=True)
 class LiveStream:
-    """A stream this process holds: which, and how to end it."""
+    """A stream this process holds: which, how to end it, and how to see how it gets on."""
 
     held: HeldStream
     end: Callable[[EndReason], None]
+    draw_up: DrawUp | None = None
+
+
+def _unheard(business_id: str, use: MonthOfUse, crossing: Crossing) -> None:
+    """Hear of a limit that was reached, and do nothing."""
 
 
 class Registry:
     """Hold this process's calls to their limits, and know the live ones.
 
     Slots are the store's; while it is away, this process holds each business to
-    its plan's limit by itself, by the calls it knows. `clock` gives monotonic
-    seconds.
+    its plan's limits by itself, by the calls it knows. `clock` gives monotonic
+    seconds, `wall_clock` Unix seconds. `on_crossed` hears when a business has
+    reached a limit of its plan on a month.
     """
 
     def __init__(
-        self, store: Store, metrics: Metrics, *, max_calls: int, clock: Callable[[], float]
+        self,
+        store: Store,
+        metrics: Metrics,
+        *,
+        max_calls: int,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float] = time.time,
+        on_crossed: OnCrossed = _unheard,
     ) -> None:
         self._store = store
         self._metrics = metrics
@@ -63,6 +85,9 @@ class Registry:
         self._reserved: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._live: Counter[tuple[str, str]] = Counter()
         self._recent = RecentCalls(clock)
+        self._metering = Metering(
+            store, metrics, clock=clock, wall_clock=wall_clock, on_crossed=on_crossed
+        )
         self._none_left = asyncio.Event()
         self._none_left.set()
         self.draining = False
@@ -78,23 +103,35 @@ class Registry:
             raise ProcessFull(f"this process holds {self._max_calls} calls")
 
     async def reserve(
-        self, business_id: str, call_sid: str, limit: int, per_second: float = math.inf
+        self,
+        business_id: str,
+        call_sid: str,
+        limit: int,
+        per_second: float = math.inf,
+        counting: Counting | None = None,
     ) -> None:
         """Hold one of the plan's slots for a call; the same call may ask again.
+
+        With `counting` the call counts in its month, once.
 
         Raises:
             PlanLimitReached: all `limit` slots are taken by other calls.
             CallRateExceeded: `per_second` others were taken a moment ago.
+            MonthlyLimitReached: the month has no calls or minutes left.
         """
         pace = Pace.of(per_second)
         try:
             answer = await self._store.take_slot(
-                business_id, call_sid, limit, RESERVED_SECONDS, per_second
+                business_id, call_sid, limit, RESERVED_SECONDS, per_second, counting
             )
+            if answer and counting is not None:
+                self._metering.counted(business_id, counting)
         except StoreUnavailable:
             self._metrics.store_errors.inc()
             self._metrics.local_decisions.labels("slot").inc()
-            answer = self._answer_here(business_id, call_sid, limit, pace)
+            answer = self._answer_here(business_id, call_sid, limit, pace, counting)
+        if answer is SlotAnswer.MONTH_USED_UP:
+            raise MonthlyLimitReached("the month's calls or minutes are used up")
         if answer is SlotAnswer.ALL_TAKEN:
             raise PlanLimitReached(f"all {limit} slots are taken")
         if answer is SlotAnswer.TOO_FAST:
@@ -116,16 +153,25 @@ class Registry:
             self._metrics.store_errors.inc()  # its lease runs out by itself
 
     def _answer_here(
-        self, business_id: str, call_sid: str, limit: int, pace: Pace | None
+        self,
+        business_id: str,
+        call_sid: str,
+        limit: int,
+        pace: Pace | None,
+        counting: Counting | None,
     ) -> SlotAnswer:
         self._forget_stale()
-        if self._knows(business_id, call_sid):
-            return SlotAnswer.TAKEN
-        known = self._reserved.keys() | self._live.keys()
-        if sum(owner == business_id for owner, _ in known) >= limit:
-            return SlotAnswer.ALL_TAKEN
-        if not self._recent.has_room(business_id, pace):
-            return SlotAnswer.TOO_FAST
+        is_known = self._knows(business_id, call_sid)
+        if not is_known:
+            if counting and not self._metering.allows(business_id, call_sid, counting):
+                return SlotAnswer.MONTH_USED_UP
+            known = self._reserved.keys() | self._live.keys()
+            if sum(owner == business_id for owner, _ in known) >= limit:
+                return SlotAnswer.ALL_TAKEN
+            if not self._recent.has_room(business_id, pace):
+                return SlotAnswer.TOO_FAST
+        if counting:
+            self._metering.count_later(business_id, call_sid, counting)
         return SlotAnswer.TAKEN
 
     def _knows(self, business_id: str, call_sid: str) -> bool:
@@ -170,10 +216,13 @@ class Registry:
         """Tell whether a stream is this process's own, or was until a moment ago."""
         return self._held.get(held.call.stream_sid) == held or held in self._ended
 
-    async def begin(self, held: HeldStream, end: Callable[[EndReason], None]) -> None:
+    async def begin(
+        self, held: HeldStream, end: Callable[[EndReason], None], draw_up: DrawUp | None = None
+    ) -> None:
         """Say that a claimed stream is live, here and in the store."""
         call = held.call
-        self._claimed[call.stream_sid] = LiveStream(held, end)
+        self._claimed[call.stream_sid] = LiveStream(held, end, draw_up)
+        self._metering.begin(held)
         self._held[call.stream_sid] = held
         self._live[call.business_id, call.call_sid] += 1
         self._reserved.pop((call.business_id, call.call_sid), None)
@@ -192,6 +241,7 @@ class Registry:
         the last of its audio is being written.
         """
         self._claimed[call.stream_sid] = None
+        self._metering.finish(call.business_id, call.stream_sid)
         self._live[call.business_id, call.call_sid] -= 1
         if self._live[call.business_id, call.call_sid] <= 0:
             del self._live[call.business_id, call.call_sid]
@@ -208,6 +258,7 @@ class Registry:
                 await self._store.hold_streams(list(self._held.values()), LIVE_SECONDS)
                 await self.let_go_of_ended()
                 await self._renew_slots()
+                await self._metering.note()
                 await asyncio.sleep(RENEW_SECONDS)
             except StoreUnavailable:
                 self._metrics.store_errors.inc()
@@ -224,6 +275,14 @@ class Registry:
         for _ in ended:
             self._ended.popleft()
 
+    async def note_usage(self) -> None:
+        """Tell the store what it does not know yet of the calls and streams here.
+
+        Raises:
+            StoreUnavailable: it is told another time.
+        """
+        await self._metering.note()
+
     async def _renew_slots(self) -> None:
         by_business: dict[str, list[CallIdentity]] = {}
         for stream in self._claimed.values():
@@ -239,6 +298,23 @@ class Registry:
                 await self._store.mark_live(
                     business_id, call.call_sid, call.stream_sid, LIVE_SECONDS
                 )
+
+    # ------------------------------------------------------------------- watchers
+
+    def figures_of(self) -> Iterator[tuple[str, DrawUp]]:
+        """Give each live stream's business, and what draws up its figures."""
+        for stream in self._claimed.values():
+            if stream and stream.draw_up:
+                yield stream.held.call.business_id, stream.draw_up
+
+    def end_call(self, business_id: str, call_sid: str) -> None:
+        """End this call's streams that are live here, for an admin."""
+        for stream in list(self._claimed.values()):
+            if stream is None:
+                continue
+            call = stream.held.call
+            if (call.business_id, call.call_sid) == (business_id, call_sid):
+                stream.end(EndReason.ENDED_BY_ADMIN)
 
     # --------------------------------------------------------------------- drain
 
