@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from app.administration import Administration
 from app.administration.gate import Gate
 from app.administration.secret_fields import NoSealer
+from app.credentials.sealing import Sealing
 from app.lifecycle import Connected
 from app.settings import Settings
 from app.store.access import Access
@@ -45,7 +46,9 @@ def make_administered(settings: Settings, store: Store) -> Administered:
     """Make what whoever administers needs, by connections of its own: no call waits for it."""
     access = _access(settings)
     configuration = _configuration(settings, store)
-    administration = Administration.of(configuration, access, NoSealer(), time.time)
+    key = settings.secret_key
+    sealer = Sealing(key.reveal()) if key is not None else NoSealer()
+    administration = Administration.of(configuration, access, sealer, time.time)
     if not settings.admin_token:
         log.warning("[server] ADMIN_TOKEN is not set: nobody can be an operator")
     gate = Gate(
