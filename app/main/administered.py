@@ -9,7 +9,6 @@ from fastapi import FastAPI
 from app.administration import Administration
 from app.administration.gate import Gate
 from app.administration.secret_fields import NoSealer
-from app.credentials.sealing import Sealing
 from app.lifecycle import Connected
 from app.settings import Settings
 from app.store.access import Access
@@ -46,9 +45,7 @@ def make_administered(settings: Settings, store: Store) -> Administered:
     """Make what whoever administers needs, by connections of its own: no call waits for it."""
     access = _access(settings)
     configuration = _configuration(settings, store)
-    key = settings.secret_key
-    sealer = Sealing(key.reveal()) if key is not None else NoSealer()
-    administration = Administration.of(configuration, access, sealer, time.time)
+    administration = Administration.of(configuration, access, NoSealer(), time.time)
     if not settings.admin_token:
         log.warning("[server] ADMIN_TOKEN is not set: nobody can be an operator")
     gate = Gate(
@@ -71,7 +68,7 @@ def add_api(app: FastAPI, administered: Administered) -> None:
     app.include_router(plans_router(desk))
     app.include_router(businesses_router(desk, administered.http_base))
     app.include_router(keys_router(desk))
-    app.include_router(admin_router(PageParts(visitors, desk.audit)))
+    app.include_router(admin_router(PageParts(visitors, desk, administered.http_base)))
 
 
 def _access(settings: Settings) -> Access:

@@ -79,7 +79,7 @@ def rate(lowest: float, highest: float) -> Callable[[object], float]:
 
 def shown(number: float) -> str:
     """Write a number that is refused; one of very many digits is only called that."""
-    return str(number) if not math.isfinite(number) or abs(number) < 10**18 else "far from it"
+    return "far from it" if 10**18 <= abs(number) < math.inf else str(number)
 
 
 def one_of(choices: type[StrEnum]) -> Callable[[object], StrEnum]:

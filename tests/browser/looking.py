@@ -1,5 +1,6 @@
 """What is asked of every page: no complaint of the browser, none of axe, and a picture."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from tests.service import Service
+from tests.waiting import WAIT_SECONDS
 
 SCREENSHOTS = Path(__file__).parent.parent.parent / "data" / "screenshots"
 DESKTOP = {"width": 1280, "height": 800}
@@ -41,8 +43,10 @@ class Eyes:
 
     def expect_complaint(self, words: str) -> None:
         """Take what the browser says of an answer that is meant to be a refusal."""
-        found = [one for one in self.complaints if words in one]
-        assert found, self.complaints
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not (found := [one for one in self.complaints if words in one]):
+            assert time.monotonic() < deadline, self.complaints
+            self.page.wait_for_timeout(10)
         self.complaints.remove(found[0])
 
     def look(self, name: str) -> None:

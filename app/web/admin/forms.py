@@ -157,17 +157,24 @@ def _sent(one: Input, sent: Submitted) -> str:
 
 def changes(inputs: Sequence[Input], sent: Submitted, known: Mapping[str, Field]) -> dict[str, Any]:
     """Give the fields that differ from those the form was filled from, as TOML would have them."""
-    changed = {
-        one.name: one.value
-        for one in filled(inputs, sent)
-        if not one.fixed and one.name in known and one.value != sent.text(f"was-{one.name}")
-    }
-    return from_texts(changed, known)
+    return table(
+        [
+            one
+            for one in filled(inputs, sent)
+            if not one.fixed and one.value != sent.text(f"was-{one.name}")
+        ],
+        known,
+    )
 
 
 def table(inputs: Sequence[Input], known: Mapping[str, Field]) -> dict[str, Any]:
-    """Give every field of a new record as TOML would have it."""
-    return from_texts({one.name: one.value for one in inputs if one.name in known}, known)
+    """Give fields as TOML would have them.
+
+    Texts stay as they were typed: a stored one is read leniently, a typed one is not.
+    """
+    given = {one.name: one.value for one in inputs if one.name in known}
+    texts = {one.name for one in inputs if one.kind in ("text", "long")}
+    return from_texts(given, known) | {name: given[name] for name in texts & given.keys()}
 
 
 def refused(

@@ -94,12 +94,7 @@ class NewSecrets(BaseModel):
     """Secrets to be set; null, or an empty list, removes one."""
 
     model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "twilio_auth_tokens": ["current-token", "older-token"],
-                "exotel_pairs": ["new-key:new-token"],
-            }
-        }
+        json_schema_extra={"example": {"exotel_pairs": ["new-key:new-token"]}}
     )
     twilio_auth_tokens: list[str] | None = None
     usage_webhook_secret: str | None = None
