@@ -40,7 +40,10 @@ class Connected(Protocol):
 
 
 class Lifecycle:
-    """Connect, run the process's own tasks, and end calls in good order."""
+    """Connect, run the process's own tasks, and end calls in good order.
+
+    `on_drain` are told when the process is told to stop: what would never end by itself.
+    """
 
     def __init__(
         self,
@@ -55,6 +58,7 @@ class Lifecycle:
         drain_seconds: float,
         hangups: Hangups | None = None,
         connected: Sequence[Connected] = (),
+        on_drain: Sequence[Callable[[], None]] = (),
     ) -> None:
         self._store = store
         self._pubsub = pubsub
@@ -67,6 +71,7 @@ class Lifecycle:
         self._drain_seconds = drain_seconds
         self._hangups = hangups
         self._connected: Sequence[Connected] = (pubsub, store, *connected)
+        self._on_drain = on_drain
         self._calls_ended = False
 
     @asynccontextmanager
@@ -94,6 +99,8 @@ class Lifecycle:
     async def drain(self) -> None:
         """Let live calls end by themselves, for at most DRAIN_SECONDS; then end them."""
         self._registry.refuse_new_calls()
+        for end in self._on_drain:
+            end()
         if self._registry.live_count:
             log.info("[server] Draining: %d live calls", self._registry.live_count)
         await self._registry.wait_until_empty(self._drain_seconds)

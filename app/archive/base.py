@@ -104,6 +104,9 @@ class Archive(Protocol):
             NotThere: it has no such call, or none that is still kept.
         """
 
+    async def owner_of(self, call_sid: str) -> str | None:
+        """Name the business whose call this is, as far as calls of everybody are listed."""
+
     async def record(self, stream_sid: str) -> StoredRecord | None:
         """Give what a stream's record says, while it is kept."""
 

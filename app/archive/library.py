@@ -80,6 +80,13 @@ class Library:
         """Give a business's call, or raise NotThere."""
         return await self.archive.call(business_id, call_sid)
 
+    async def owner_of(self, call_sid: str) -> str:
+        """Name the business whose call this is, for an operator; or raise NotThere."""
+        owner = await self.archive.owner_of(call_sid)
+        if owner is None:
+            raise NotThere("there is no such call, or it is not kept any more")
+        return owner
+
     async def waveform(
         self, business_id: str, call_sid: str, *, stream_sid: str = "", buckets: int = 800
     ) -> Waveform:

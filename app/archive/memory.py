@@ -83,6 +83,10 @@ class MemoryArchive:
                 records[stream.stream_sid] = record
         return Call(summary, tuple(events), records)
 
+    async def owner_of(self, call_sid: str) -> str | None:
+        """Name the business whose call this is."""
+        return next((owner for owner, sid in self._pubsub.log.calls if sid == call_sid), None)
+
     async def record(self, stream_sid: str) -> StoredRecord | None:
         """Give what a stream's record says; see `Archive.record`."""
         return parse_record(stream_sid, await self._pubsub.record(stream_sid))

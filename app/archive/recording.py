@@ -5,7 +5,7 @@ Source: Microsoft, "Multiple Channel Audio Data and WAVE Files"; IBM and Microso
 """
 
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Final
 
@@ -56,7 +56,12 @@ class Recording:
         """Count the file's bytes; None while nobody knows."""
         return None if self.survey is None else HEADER_BYTES + self._data_bytes(self.survey)
 
-    async def read(self, first: int = 0, last: int | None = None) -> AsyncIterator[bytes]:
+    @property
+    def version(self) -> str:
+        """Name what this is of: another one, where the file has changed."""
+        return f"{self.survey.last_id}-{self.survey.entries}" if self.survey else "live"
+
+    async def read(self, first: int = 0, last: int | None = None) -> AsyncGenerator[bytes, None]:
         """Give the file's bytes from `first` to `last`, both included, in pieces.
 
         A live stream's come up to now, and from the first only.
@@ -94,7 +99,7 @@ class Recording:
 
     async def _samples(
         self, placing: Placing, after: str, mixer: Mixer, until: int | None
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Give interleaved samples from where the mixer stands, or up to now."""
         while until is None or mixer.at < until:
             chunk = await self.archive.entries(self.stream_sid, after, CHUNK_ENTRIES)

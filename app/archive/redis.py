@@ -1,6 +1,7 @@
 """The archive in Redis, of what `redis_streams` and `redis_pubsub` write there."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from itertools import groupby
@@ -42,6 +43,7 @@ TIMEOUT_SECONDS = 2.0
 CONNECT_SECONDS = 1.0
 BLOCK_MS = 1000
 SCANNED = 250
+ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
 def survey_key(stream_sid: str) -> str:
@@ -145,6 +147,19 @@ class RedisArchive(RedisReach):
             if record is not None and record.is_of(business_id, call_sid):
                 records[sid] = record
         return Call(summary, tuple(events), records)
+
+    async def owner_of(self, call_sid: str) -> str | None:
+        """Name the business whose call this is; it is looked for in the list of all."""
+        if not ID.fullmatch(call_sid):
+            return None
+        place = 0
+        while True:
+            asked = "ZSCAN", CALL_INDEX_KEY, place, "MATCH", f"* {call_sid}", "COUNT", SCANNED
+            place, found = await self._ask(*asked)
+            for member, _ in found:
+                return _split(member.decode())[0]
+            if not int(place):
+                return None
 
     # ------------------------------------------------------------------ streams
 

@@ -94,7 +94,7 @@ def compose(
             buffer_bytes=settings.broker_buffer_bytes,
         ),
     )
-    administered = make_administered(settings, store)
+    administered = make_administered(settings, store, pubsub)
     bridge = make_bridge(settings, store, registry, outbox, metrics)
     hangups = make_hangups(settings, metrics)
     lifecycle = Lifecycle(
@@ -108,6 +108,7 @@ def compose(
         drain_seconds=settings.drain_seconds,
         hangups=hangups,
         connected=administered.connected,
+        on_drain=(administered.library.close,),
     )
     app = FastAPI(
         title="twilio-media-bridge",

@@ -9,7 +9,13 @@ from fastapi import FastAPI
 from app.administration import Administration
 from app.administration.gate import Gate
 from app.administration.secret_fields import NoSealer
+from app.archive.base import Archive
+from app.archive.library import Library
+from app.archive.memory import MemoryArchive
+from app.archive.redis import RedisArchive
 from app.lifecycle import Connected
+from app.pubsub.base import PubSub
+from app.pubsub.memory import MemoryPubSub
 from app.settings import Settings
 from app.store.access import Access
 from app.store.base import Store
@@ -20,6 +26,8 @@ from app.store.redis_access import RedisAccess
 from app.web.admin.routes import PageParts, admin_router
 from app.web.api.access import access_router
 from app.web.api.businesses import businesses_router
+from app.web.api.call_audio import call_audio_router
+from app.web.api.calls import CallDesk, calls_router
 from app.web.api.keys import keys_router
 from app.web.api.plans import plans_router
 from app.web.api.route import use_visitors
@@ -36,15 +44,17 @@ class Administered:
     """What the API and the pages call; `connected` is to be opened and closed."""
 
     administration: Administration
+    library: Library
     visitors: Visitors
     http_base: str
     connected: tuple[Connected, ...]
 
 
-def make_administered(settings: Settings, store: Store) -> Administered:
+def make_administered(settings: Settings, store: Store, pubsub: PubSub) -> Administered:
     """Make what whoever administers needs, by connections of its own: no call waits for it."""
     access = _access(settings)
     configuration = _configuration(settings, store)
+    archive = _archive(settings, pubsub)
     administration = Administration.of(configuration, access, NoSealer(), time.time)
     if not settings.admin_token:
         log.warning("[server] ADMIN_TOKEN is not set: nobody can be an operator")
@@ -57,7 +67,8 @@ def make_administered(settings: Settings, store: Store) -> Administered:
     )
     http_base = settings.public_url.http_base if settings.public_url else ""
     visitors = Visitors(gate, settings.trusted_proxies, http_base)
-    return Administered(administration, visitors, http_base, (access, configuration))
+    connected = access, configuration, archive
+    return Administered(administration, Library(archive), visitors, http_base, connected)
 
 
 def add_api(app: FastAPI, administered: Administered) -> None:
@@ -68,6 +79,9 @@ def add_api(app: FastAPI, administered: Administered) -> None:
     app.include_router(plans_router(desk))
     app.include_router(businesses_router(desk, administered.http_base))
     app.include_router(keys_router(desk))
+    calls = CallDesk(administered.library, desk.audit)
+    app.include_router(calls_router(calls))
+    app.include_router(call_audio_router(calls))
     app.include_router(admin_router(PageParts(visitors, desk, administered.http_base)))
 
 
@@ -75,6 +89,14 @@ def _access(settings: Settings) -> Access:
     if settings.redis_url is None:
         return MemoryAccess(time.monotonic)
     return RedisAccess.from_url(settings.redis_url.reveal(), TIMEOUT_SECONDS)
+
+
+def _archive(settings: Settings, pubsub: PubSub) -> Archive:
+    if isinstance(pubsub, MemoryPubSub):
+        return MemoryArchive(pubsub)
+    if settings.redis_url is None:
+        raise TypeError("a broker that is no MemoryPubSub needs REDIS_URL")
+    return RedisArchive(settings.redis_url.reveal())
 
 
 def _configuration(settings: Settings, store: Store) -> MemoryStore | RedisStore:

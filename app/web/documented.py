@@ -32,6 +32,7 @@ TAGS = [
     {"name": "health", "description": "What platforms and Prometheus ask."},
     {"name": "plans", "description": "What businesses may use."},
     {"name": "businesses", "description": "Who owns calls, by which numbers; what callers hear."},
+    {"name": "calls", "description": "Calls: what happened in them, their audio, their erasure."},
     {"name": "access", "description": "Who asks, which keys there are, and what was done."},
 ]
 

@@ -149,6 +149,16 @@ async def test_a_call_has_its_events_its_streams_and_their_records(kept: Kept) -
     assert record.receipt == stream.receipt
 
 
+async def test_an_operator_finds_whose_call_it_is(kept: Kept) -> None:
+    for number in range(600):
+        await kept.tell(numbered(number), "call.incoming", NOW_MS + number)
+    await kept.tell(replace(OTHER, call_sid="CA-2"), "call.incoming", NOW_MS)
+    assert await kept.archive.owner_of("CA599") == "business-1"
+    assert await kept.archive.owner_of("CA-2") == "business-2"
+    for unknown in ("CA", "CA600", "2", "CA5*", "", "*", "1 CA1", "business-1 CA1"):
+        assert await kept.archive.owner_of(unknown) is None
+
+
 @pytest.mark.parametrize("business", ["business-2", "", "business-1 ", "BUSINESS-1"])
 async def test_another_businesss_call_is_not_there(kept: Kept, business: str) -> None:
     await kept.whole(CALL, [audio(1, 0, FRAME)])

@@ -1,0 +1,164 @@
+"""A call's audio: as a file in which a player may seek, and live."""
+
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from app.administration.principal import Permission
+from app.archive.recording import Recording
+from app.errors import ArchiveBusy, BridgeError, NotThere
+from app.web.api.calls import CallDesk, CallSid, OfBusiness, OfStream
+from app.web.api.ranges import Unsatisfiable, asked_span
+from app.web.api.route import Asking, answers, api_router, secured
+from app.web.documented import Answers
+
+log = logging.getLogger(__name__)
+
+WAV = "audio/wav"
+PCM = "application/octet-stream"
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_WHOLE_NUMBER = {"schema": {"type": "integer"}}
+_BEGINS = {
+    "X-Audio-Begins-At-Ms": {
+        "description": "The media time of the first sample.",
+        **_WHOLE_NUMBER,
+    },
+    "X-Audio-Trimmed": {
+        "description": "`true` where what was before it is not kept any more.",
+        "schema": {"type": "string", "enum": ["true", "false"]},
+    },
+}
+_FILE: Answers = {
+    200: {
+        "description": "The whole file. A live call's ends with what there is now, and its "
+        "header leaves its length open.",
+        "content": {WAV: _BINARY},
+        "headers": _BEGINS,
+    },
+    206: {
+        "description": "The part that Range asks for.",
+        "content": {WAV: _BINARY},
+        "headers": {
+            **_BEGINS,
+            "Content-Range": {"description": "Which part.", "schema": {"type": "string"}},
+        },
+    },
+    416: {"description": "No byte of the file is asked for."},
+}
+_LIVE: Answers = {
+    200: {
+        "description": "PCM16, little-endian, until the stream ends; with two channels, "
+        "interleaved: inbound, outbound.",
+        "content": {PCM: _BINARY},
+        "headers": {
+            "X-Sample-Rate": {"description": "Samples a second.", **_WHOLE_NUMBER},
+            "X-Channels": {"description": "1 or 2.", **_WHOLE_NUMBER},
+        },
+    }
+}
+
+
+class AudioResponse(StreamingResponse):
+    """Stream audio, and let go of what gives it as soon as the peer is gone."""
+
+    def __init__(
+        self,
+        audio: AsyncGenerator[bytes, None],
+        status: int = 200,
+        headers: dict[str, str] | None = None,
+        media_type: str = WAV,
+    ) -> None:
+        # What a caller said is nobody's to keep on the way.
+        kept_by_nobody = {"Cache-Control": "private, no-store", **(headers or {})}
+        super().__init__(audio, status, kept_by_nobody, media_type)
+        self._audio = audio
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        async with aclosing(self._audio):
+            await super().__call__(scope, receive, send)
+
+
+def call_audio_router(desk: CallDesk) -> APIRouter:
+    """Make the routes under `/calls` that answer audio."""
+    router = api_router("calls")
+    library = desk.library
+
+    @router.get(
+        "/calls/{call_sid}/audio.wav",
+        operation_id="call_audio",
+        response_class=Response,
+        responses={**answers(NotThere, ArchiveBusy), **_FILE},
+        openapi_extra=secured(),
+    )
+    async def audio(
+        who: Asking,
+        request: Request,
+        call_sid: CallSid,
+        business: OfBusiness = None,
+        stream: OfStream = "",
+    ) -> Response:
+        """Give a call's audio as WAV, PCM16: left the caller, right the called, where both are.
+
+        Silence stands where audio is missing. Range is obeyed once the call is over.
+        """
+        owner = await desk.owner(who, Permission.READ_CALLS, business, call_sid)
+        recording = await library.recording(owner, call_sid, stream_sid=stream)
+        return _file(recording, call_sid, request)
+
+    @router.get(
+        "/calls/{call_sid}/live.pcm",
+        operation_id="listen",
+        response_class=Response,
+        responses={**answers(NotThere, ArchiveBusy), **_LIVE},
+        openapi_extra=secured(),
+    )
+    async def live(
+        who: Asking, call_sid: CallSid, business: OfBusiness = None, stream: OfStream = ""
+    ) -> Response:
+        """Listen to a live call, a moment behind, until its stream ends."""
+        owner = await desk.owner(who, Permission.READ_CALLS, business, call_sid)
+        heard = await library.live_audio(owner, call_sid, stream_sid=stream)
+        about = {"X-Sample-Rate": str(heard.sample_rate), "X-Channels": str(heard.channels)}
+        return AudioResponse(_until_it_fails(library.listen(heard)), 200, about, PCM)
+
+    return router
+
+
+def _file(recording: Recording, call_sid: str, request: Request) -> Response:
+    about = {
+        "X-Audio-Begins-At-Ms": str(recording.begins_at_ms),
+        "X-Audio-Trimmed": str(recording.is_trimmed).lower(),
+        "Content-Disposition": f'inline; filename="{call_sid}.wav"',
+    }
+    size = recording.size
+    if size is None or recording.survey is None:
+        return AudioResponse(recording.read(), 200, {**about, "Accept-Ranges": "none"})
+    about |= {"Accept-Ranges": "bytes", "ETag": f'"{recording.stream_sid}-{recording.version}"'}
+    condition = request.headers.get("if-range")
+    asked = request.headers.get("range") if condition in (None, about["ETag"]) else None
+    try:
+        span = asked_span(asked, size)
+    except Unsatisfiable:
+        return Response(status_code=416, headers={"Content-Range": f"bytes */{size}"})
+    if span is None:
+        return AudioResponse(recording.read(), 200, {**about, "Content-Length": str(size)})
+    about |= {
+        "Content-Range": f"bytes {span.first}-{span.last}/{size}",
+        "Content-Length": str(span.size),
+    }
+    return AudioResponse(recording.read(span.first, span.last), 206, about)
+
+
+async def _until_it_fails(audio: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """Give audio; where what keeps it is gone, end, since no status can be said any more."""
+    async with aclosing(audio):
+        try:
+            async for block in audio:
+                yield block
+        except BridgeError as error:
+            log.warning("[admin] Listening to a call ended: %s", error)
