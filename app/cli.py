@@ -201,6 +201,10 @@ def _greet(settings: Settings, port: int, redis_url: str) -> None:
         "  a test call  make demo",
         f"  Twilio       set the number's voice webhook to POST {public}/twilio-voice",
     ]
+    if settings.admin_token:
+        lines.append(
+            f"  admin page   http://{local}/admin, with ADMIN_TOKEN (in .env by `make run`)"
+        )
     if settings.waives_signatures:
         url = f"ws://{local}/twilio-media?businessId=business-1&callSid=test123"
         paste = "(sleep 1; cat tests/captures/speech.jsonl; sleep 2)"

@@ -235,10 +235,12 @@ def test_a_first_run_writes_an_environment_with_a_key_of_its_own(checkout: Path)
     environ = dotenv_values(written)
     settings = Settings.load({**environ, "REDIS_URL": "redis://localhost"})  # type: ignore[dict-item]
     assert settings.secret_key is not None
+    assert len(settings.admin_token) == 1
     assert stat.S_IMODE(written.stat().st_mode) == 0o600
     written.unlink()
     make(checkout, ".env")
-    assert dotenv_values(written)["SECRET_KEY"] != environ["SECRET_KEY"]
+    for name in ("SECRET_KEY", "ADMIN_TOKEN"):
+        assert dotenv_values(written)[name] != environ[name]
 
 
 def test_an_environment_that_is_there_is_never_overwritten(checkout: Path) -> None:

@@ -219,6 +219,18 @@ async def test_a_key_itself_stands_nowhere_in_redis_but_by_its_digest(redis_url:
     await access.close()
 
 
+async def test_of_a_revoked_key_nothing_is_left_in_redis(redis_url: str) -> None:
+    url = await emptied(redis_url)
+    access = RedisAccess.from_url(url, timeout_seconds=PATIENT)
+    await access.add_key(KEY)
+    await access.note_use(KEY, 5)
+    await access.revoke_key("shop", "k1")
+    await access.note_use(KEY, 6)
+    async with Redis.from_url(url) as redis:
+        assert await redis.keys() == []
+    await access.close()
+
+
 async def test_what_one_replica_revokes_another_refuses_at_once(redis_url: str) -> None:
     url = await emptied(redis_url)
     one, two = (RedisAccess.from_url(url, timeout_seconds=PATIENT) for _ in range(2))
