@@ -120,6 +120,6 @@ def compose(
     documented.complete(app)
     install_error_handlers(app)
     add_routes(app, settings, bridge, registry, lifecycle, store, hangups)
-    add_api(app, administered)
+    add_api(app, administered, lifecycle.conditions())
     app.add_middleware(RequestLog)  # after the sockets' routes: the last one sees a request first
     return Service(app, metrics, registry.refuse_new_calls, lifecycle.drain)

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastapi import FastAPI
@@ -31,6 +32,7 @@ from app.web.api.calls import CallDesk, calls_router
 from app.web.api.keys import keys_router
 from app.web.api.plans import plans_router
 from app.web.api.route import use_visitors
+from app.web.health import Condition
 from app.web.visitors import Visitors
 
 log = logging.getLogger(__name__)
@@ -45,6 +47,7 @@ class Administered:
 
     administration: Administration
     library: Library
+    store: Store
     visitors: Visitors
     http_base: str
     connected: tuple[Connected, ...]
@@ -68,11 +71,16 @@ def make_administered(settings: Settings, store: Store, pubsub: PubSub) -> Admin
     http_base = settings.public_url.http_base if settings.public_url else ""
     visitors = Visitors(gate, settings.trusted_proxies, http_base)
     connected = access, configuration, archive
-    return Administered(administration, Library(archive), visitors, http_base, connected)
+    return Administered(
+        administration, Library(archive), configuration, visitors, http_base, connected
+    )
 
 
-def add_api(app: FastAPI, administered: Administered) -> None:
-    """Add every route of `/api/v1`, and every page of `/admin`."""
+def add_api(app: FastAPI, administered: Administered, conditions: Sequence[Condition]) -> None:
+    """Add every route of `/api/v1`, and every page of `/admin`.
+
+    `conditions` are those of readiness.
+    """
     visitors, desk = administered.visitors, administered.administration
     use_visitors(app, visitors)
     app.include_router(access_router(desk.audit))
@@ -82,7 +90,10 @@ def add_api(app: FastAPI, administered: Administered) -> None:
     calls = CallDesk(administered.library, desk.audit)
     app.include_router(calls_router(calls))
     app.include_router(call_audio_router(calls))
-    app.include_router(admin_router(PageParts(visitors, desk, administered.http_base)))
+    pages = PageParts(
+        visitors, desk, calls, administered.store, conditions, administered.http_base, time.time
+    )
+    app.include_router(admin_router(pages))
 
 
 def _access(settings: Settings) -> Access:

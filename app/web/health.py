@@ -53,7 +53,7 @@ def health_router(
     )
     async def ready() -> Response:
         """Tell whether a new call would be served: 503 with the reasons when not."""
-        results = dict(zip((c.name for c in conditions), await _ask(conditions), strict=True))
+        results = await results_of(conditions)
         is_ready = all(result == "ok" for result in results.values())
         body = {"status": "ready" if is_ready else "unready", "checks": results}
         return JSONResponse(body, 200 if is_ready else 503)
@@ -81,8 +81,10 @@ def health_router(
     return router
 
 
-async def _ask(conditions: Sequence[Condition]) -> list[str]:
-    return await asyncio.gather(*(_result(condition) for condition in conditions))
+async def results_of(conditions: Sequence[Condition]) -> dict[str, str]:
+    """Ask every condition at once; give for each `ok`, or why it does not hold."""
+    results = await asyncio.gather(*(_result(condition) for condition in conditions))
+    return dict(zip((one.name for one in conditions), results, strict=True))
 
 
 async def _result(condition: Condition) -> str:

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.browser import chromium
 from tests.browser.looking import OPERATOR_TOKEN
 from tests.service import Service, service_alone
+from tests.waiting import WAIT_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +21,7 @@ def browser() -> Iterator[Browser]:
         # As root a sandbox cannot be had; nothing is opened but our own pages.
         arguments = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
         launched = playwright.chromium.launch(executable_path=path, args=arguments)
+        expect.set_options(timeout=WAIT_SECONDS * 1000)
         yield launched
         launched.close()
 

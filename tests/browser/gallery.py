@@ -167,7 +167,7 @@ PAGES: dict[str, Callable[[], HTMLResponse]] = {
         "sign_in.html", None, next="", problem="That is no key of ours.", has_operators=False
     ),
     "overview": lambda: page(
-        "overview.html", OPERATOR, here="overview", view=FULL, recent=CALLS[:4]
+        "overview.html", OPERATOR, here="overview", view=FULL, busiest=20, recent=CALLS[:4]
     ),
     "overview-new": lambda: page(
         "overview.html",
@@ -176,10 +176,12 @@ PAGES: dict[str, Callable[[], HTMLResponse]] = {
         view=Overview(
             0, (), 0, 3, "away", ("Redis keeps nothing on disk: all would be lost.",), "plan"
         ),
+        busiest=20,
         recent=(),
     ),
     "overview-admin": lambda: page(
-        "overview.html", ADMIN, here="overview", view=replace(FULL, slots=FULL.slots[:1]), recent=()
+        "overview.html", ADMIN, here="overview", busiest=20, recent=(),
+        view=replace(FULL, slots=FULL.slots[:1]),
     ),
     "live": lambda: page("live.html", OPERATOR, here="live"),
     "calls": lambda: page(

@@ -1,5 +1,6 @@
 """Every page, with what it needs."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fastapi import APIRouter
@@ -8,22 +9,35 @@ from fastapi.responses import Response
 from app.administration import Administration
 from app.administration.principal import OPERATOR, Principal
 from app.errors import NotThere
+from app.store.base import Store
 from app.web.admin.businesses import add_businesses
+from app.web.admin.calls import add_calls
 from app.web.admin.connections import add_keys, add_numbers, add_secrets
-from app.web.admin.entry import Entry, Visit, see
+from app.web.admin.entry import Entry, Visit
+from app.web.admin.overview import add_overview
 from app.web.admin.plans import add_plans
 from app.web.admin.records import add_audit
 from app.web.admin.signing import add_signing
+from app.web.api.calls import CallDesk
+from app.web.health import Condition
 from app.web.visitors import Visitors
 
 
 @dataclass(frozen=True, slots=True)
 class PageParts:
-    """What the pages are made from; `http_base` is PUBLIC_URL, or empty."""
+    """What the pages are made from.
+
+    `conditions` are those of readiness, `http_base` is PUBLIC_URL, or empty;
+    `wall_clock` gives Unix seconds.
+    """
 
     visitors: Visitors
     administration: Administration
+    calls: CallDesk
+    store: Store
+    conditions: Sequence[Condition]
     http_base: str
+    wall_clock: Callable[[], float]
 
 
 def admin_router(parts: PageParts) -> APIRouter:
@@ -38,16 +52,14 @@ def admin_router(parts: PageParts) -> APIRouter:
 
     entry = Entry(router, parts.visitors, name_of)
     add_signing(router, entry, parts.visitors)
+    add_overview(entry, desk, parts.calls.library, parts.store, parts.conditions, parts.wall_clock)
+    add_calls(entry, desk, parts.calls, parts.wall_clock)
     add_plans(entry, desk.plans, desk.businesses)
     add_businesses(entry, desk)
     add_numbers(entry, desk, parts.http_base)
     add_secrets(entry, desk)
     add_keys(entry, desk)
     add_audit(entry, desk.audit)
-
-    @entry.get("/admin")
-    async def home(visit: Visit) -> Response:
-        return see("/admin/businesses")
 
     @entry.get("/admin/{path:path}")
     async def nowhere(visit: Visit) -> Response:

@@ -92,9 +92,15 @@ class SlotUse:
     limit: int
 
 
+NextStep = Literal["", "plan", "business", "call"]
+
+
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """How things stand. `broker` is `ok` or why not; `step` what a newcomer does next."""
+    """How things stand. `broker` is `ok` or why not; `step` what a newcomer does next.
+
+    With `more_today`, `calls_today` is how many were looked at, and there were more.
+    """
 
     live: int
     slots: Sequence[SlotUse]
@@ -102,7 +108,8 @@ class Overview:
     frames_lost: int
     broker: str
     warnings: Sequence[str] = ()
-    step: Literal["", "plan", "business", "call"] = ""
+    step: NextStep = ""
+    more_today: bool = False
 
     @property
     def slots_used(self) -> int:
