@@ -202,6 +202,22 @@ async def test_a_saved_plan_holds_for_the_next_call(admin_service: Service) -> N
     await until(next_call_is_refused)
 
 
+async def test_lists_are_read_page_by_page(admin_service: Service) -> None:
+    operator = Caller(admin_service)
+    whole = [one["id"] for one in operator("GET", "/businesses?limit=200").json()["items"]]
+    found: list[str] = []
+    after = ""
+    while after is not None:
+        answer = operator("GET", f"/businesses?limit=3&after={after}").json()
+        assert len(answer["items"]) <= 3
+        found += [one["id"] for one in answer["items"]]
+        after = answer["next"]
+    assert found == whole == sorted(whole)
+    assert len(whole) > 6
+    assert operator("GET", "/plans?after=zzz").json() == {"items": [], "next": None}
+    assert set(operator("GET", "/plans?limit=0").json()["fields"]) == {"limit"}
+
+
 # ----------------------------------------------------------------------- bodies
 
 

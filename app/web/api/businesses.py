@@ -18,11 +18,14 @@ from app.web.api.models import (
 )
 from app.web.api.route import (
     OF_EDITS,
+    After,
     Asking,
     IfMatch,
     JsonObject,
+    Limit,
     answers,
     api_router,
+    page_of,
     secured,
     version_of,
     versioned,
@@ -82,10 +85,11 @@ def businesses_router(desk: Administration, http_base: str) -> APIRouter:
         responses=answers(),
         openapi_extra=secured(),
     )
-    async def list_businesses(who: Asking) -> object:
+    async def list_businesses(who: Asking, after: After = "", limit: Limit = 50) -> object:
         """List every business; to a business's admin, their own."""
         found = await desk.businesses.all(who)
-        return BusinessList(items=[business_model(one) for one in found])
+        page, following = page_of(found, lambda one: one.record.id, after, limit)
+        return BusinessList(items=[business_model(one) for one in page], next=following)
 
     @router.post(
         "/businesses",

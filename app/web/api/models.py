@@ -130,7 +130,8 @@ BusinessChanges = _model(
 
 def _list_of(name: str, model: type[BaseModel]) -> type[BaseModel]:
     items = list[model]  # type: ignore[valid-type]
-    return create_model(name, __doc__="All there are.", items=(items, ...), next=(None, None))
+    doc = "A page, in order; `next` is the `after` of the one that follows, null for the last."
+    return create_model(name, __doc__=doc, items=(items, ...), next=(str | None, None))
 
 
 PlanList = _list_of("PlanList", PlanModel)

@@ -8,11 +8,14 @@ from app.errors import AlreadyThere, NotThere, PlanInUse
 from app.web.api.models import NewPlan, PlanChanges, PlanList, PlanModel, body_of, plan_model
 from app.web.api.route import (
     OF_EDITS,
+    After,
     Asking,
     IfMatch,
     JsonObject,
+    Limit,
     answers,
     api_router,
+    page_of,
     secured,
     version_of,
     versioned,
@@ -31,9 +34,11 @@ def plans_router(desk: Administration) -> APIRouter:
         responses=answers(),
         openapi_extra=secured(),
     )
-    async def list_plans(who: Asking) -> object:
+    async def list_plans(who: Asking, after: After = "", limit: Limit = 50) -> object:
         """List every plan; to a business's admin, their own."""
-        return PlanList(items=[plan_model(one) for one in await desk.plans.all(who)])
+        found = await desk.plans.all(who)
+        page, following = page_of(found, lambda one: one.record.name, after, limit)
+        return PlanList(items=[plan_model(one) for one in page], next=following)
 
     @router.post(
         "/plans",

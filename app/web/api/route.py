@@ -7,11 +7,11 @@ async def call(who: Asking, call_sid: str) -> Response:
     who.demand(Permission.READ_CALLS, business_id)
 """
 
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Annotated, Any
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Annotated, Any, TypeVar
 
 import msgspec
-from fastapi import APIRouter, Depends, FastAPI, Header, Request
+from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
@@ -33,6 +33,8 @@ from app.errors import (
 from app.web.body import bounded_body
 from app.web.documented import ADMIN, JSON_TYPE, Answers, refusals
 from app.web.visitors import Visitors
+
+_T = TypeVar("_T")
 
 PREFIX = "/api/v1"
 MAX_BODY_BYTES = 64 * 1024
@@ -126,6 +128,22 @@ async def _json_object(request: Request) -> dict[str, Any]:
 
 # A body that is a JSON object; its fields are checked where they are used, all at once.
 JsonObject = Annotated[dict[str, Any], Depends(_json_object)]
+
+
+# --------------------------------------------------------------------------- pages
+
+MOST_ON_A_PAGE = 200
+After = Annotated[str, Query(description="The `next` of the page before.")]
+Limit = Annotated[int, Query(ge=1, le=MOST_ON_A_PAGE, description="How many at most.")]
+
+
+def page_of(
+    items: Sequence[_T], name_of: Callable[[_T], str], after: str, limit: int
+) -> tuple[list[_T], str | None]:
+    """Cut a page out of what is in the order of its names; give it, and the next page's `after`."""
+    rest = [item for item in items if name_of(item) > after]
+    page = rest[:limit]
+    return page, name_of(page[-1]) if len(rest) > limit else None
 
 
 # ------------------------------------------------------------------------ versions
