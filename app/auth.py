@@ -48,9 +48,14 @@ class TwilioSignatures:
     """
 
     def __init__(self, tokens: Sequence[str], public_http_base: str, public_ws_base: str) -> None:
+        self._public_bases = public_http_base, public_ws_base
         self._validators = tuple(RequestValidator(token) for token in tokens)
         self._http_bases = _with_and_without_port(public_http_base)
         self._ws_bases = _with_and_without_port(public_ws_base)
+
+    def by(self, tokens: Sequence[str]) -> "TwilioSignatures":
+        """Check what comes to the same address by other tokens."""
+        return TwilioSignatures(tokens, *self._public_bases)
 
     @property
     def configured(self) -> bool:

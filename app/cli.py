@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument("--lifeline", type=int, required=True)
     worker.add_argument("--listen", type=int, nargs="+", required=True)
     worker.add_argument("--figures", type=Path, required=True)
+    worker.add_argument("--passing-key", action="store_true")
     return parser
 
 
@@ -110,7 +111,7 @@ def _serve_by_workers(count: int, settings: Settings, environment: dict[str, str
     if settings.secret_key is None:
         log.warning(
             "[server] SECRET_KEY is not set: tickets are good for these %d workers only, "
-            "and not for another replica",
+            "and not for another replica; no secret of a business can be stored",
             count,
         )
         environment["SECRET_KEY"] = secrets.token_urlsafe(32)
@@ -127,7 +128,16 @@ def _serve_by_workers(count: int, settings: Settings, environment: dict[str, str
         listening = [str(one.fileno()) for one in sockets]
 
         def command(slot: int, lifeline: int) -> list[str]:
-            own = ["--slot", str(slot), "--lifeline", str(lifeline), "--figures", directory]
+            passing = ["--passing-key"] if settings.secret_key is None else []
+            own = [
+                *passing,
+                "--slot",
+                str(slot),
+                "--lifeline",
+                str(lifeline),
+                "--figures",
+                directory,
+            ]
             return [sys.executable, "-P", "-m", "app", "worker", *own, "--listen", *listening]
 
         supervisor = Supervisor(
@@ -149,7 +159,8 @@ def _worker(parsed: argparse.Namespace) -> int:
     try:
         settings = Settings.load(os.environ)
         logs.configure(settings.log_format, settings.log_level, worker=parsed.slot)
-        service = compose(settings, metrics=Metrics.of_worker(parsed.figures, parsed.slot))
+        metrics = Metrics.of_worker(parsed.figures, parsed.slot)
+        service = compose(settings, metrics=metrics, has_passing_key=parsed.passing_key)
     except BridgeError as error:
         lifeline.report_unusable(str(error))
         return EXIT_UNUSABLE

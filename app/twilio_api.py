@@ -49,11 +49,15 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class CarrierCall:
-    """A call as Twilio knows it, and whose business it is; empty where not known."""
+    """A call as Twilio knows it, and whose business it is; empty where not known.
+
+    `own_account` tells that a token of this business's own signed its stream.
+    """
 
     call_sid: str
     account_sid: str
     business_id: str
+    own_account: bool = False
 
 
 CredentialsFor = Callable[[CarrierCall], Awaitable[Credentials | None]]
@@ -154,7 +158,8 @@ class TwilioApi:
         elif outcome is Outcome.UNAUTHORIZED and not was_barred:
             log.error(
                 "[Twilio] ❌ Twilio does not accept the account SID of call %s with its auth token "
-                "(the first of TWILIO_AUTH_TOKEN): calls are left to their TwiML",
+                "(the first of TWILIO_AUTH_TOKEN, or of its business's own): "
+                "calls are left to their TwiML",
                 call.call_sid,
             )
         elif outcome is not Outcome.UNAUTHORIZED:

@@ -18,6 +18,7 @@ from app.main.parts import (
     make_bridge,
     make_hangups,
     make_pubsub,
+    make_sealing,
     make_store,
 )
 from app.main.routes import add_routes
@@ -27,6 +28,7 @@ from app.pubsub.limits import OutboxLimits
 from app.pubsub.outbox import Outbox
 from app.reaper import Reaper
 from app.registry import Registry
+from app.session.accounts import OwnAccounts
 from app.settings import Settings
 from app.store.base import Store
 from app.web import documented
@@ -73,8 +75,13 @@ def compose(
     pubsub: PubSub | None = None,
     store: Store | None = None,
     metrics: Metrics | None = None,
+    has_passing_key: bool = False,
 ) -> Service:
-    """Make every part from `settings` and join them; nothing is connected yet."""
+    """Make every part from `settings` and join them; nothing is connected yet.
+
+    A SECRET_KEY that is `has_passing_key` was made for this run only: nothing is
+    sealed with it that the next could not open.
+    """
     if settings.waives_signatures:
         log.warning(
             "[server] ⚠️ ALLOW_UNSIGNED: requests without a signature are served, and stream "
@@ -94,9 +101,11 @@ def compose(
             buffer_bytes=settings.broker_buffer_bytes,
         ),
     )
-    administered = make_administered(settings, store, pubsub)
+    sealing = None if has_passing_key else make_sealing(settings)
+    administered = make_administered(settings, store, pubsub, sealing)
     bridge = make_bridge(settings, store, registry, outbox, metrics)
-    hangups = make_hangups(settings, metrics)
+    accounts = OwnAccounts(store, sealing)
+    hangups = make_hangups(settings, accounts, metrics)
     lifecycle = Lifecycle(
         store,
         pubsub,
@@ -119,7 +128,7 @@ def compose(
     )
     documented.complete(app)
     install_error_handlers(app)
-    add_routes(app, settings, bridge, registry, lifecycle, store, hangups)
+    add_routes(app, settings, bridge, registry, lifecycle, store, hangups, accounts)
     add_api(app, administered, lifecycle.conditions())
     app.add_middleware(RequestLog)  # after the sockets' routes: the last one sees a request first
     return Service(app, metrics, registry.refuse_new_calls, lifecycle.drain)

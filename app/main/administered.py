@@ -14,6 +14,7 @@ from app.archive.base import Archive
 from app.archive.library import Library
 from app.archive.memory import MemoryArchive
 from app.archive.redis import RedisArchive
+from app.credentials.sealing import Sealing
 from app.lifecycle import Connected
 from app.pubsub.base import PubSub
 from app.pubsub.memory import MemoryPubSub
@@ -53,12 +54,14 @@ class Administered:
     connected: tuple[Connected, ...]
 
 
-def make_administered(settings: Settings, store: Store, pubsub: PubSub) -> Administered:
+def make_administered(
+    settings: Settings, store: Store, pubsub: PubSub, sealing: Sealing | None
+) -> Administered:
     """Make what whoever administers needs, by connections of its own: no call waits for it."""
     access = _access(settings)
     configuration = _configuration(settings, store)
     archive = _archive(settings, pubsub)
-    administration = Administration.of(configuration, access, NoSealer(), time.time)
+    administration = Administration.of(configuration, access, sealing or NoSealer(), time.time)
     if not settings.admin_token:
         log.warning("[server] ADMIN_TOKEN is not set: nobody can be an operator")
     gate = Gate(

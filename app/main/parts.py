@@ -9,6 +9,7 @@ from pathlib import Path
 
 from app import twilio_api
 from app.auth import TicketOffice
+from app.credentials.sealing import Sealing
 from app.credentials.tokens import JwtRules, rules_from
 from app.errors import ConfigurationError, SettingsError
 from app.metrics import Metrics
@@ -20,6 +21,7 @@ from app.pubsub.outbox import Outbox
 from app.pubsub.redis_pubsub import RedisPubSub
 from app.pubsub.redis_streams import RedisStreams
 from app.registry import Registry
+from app.session.accounts import OwnAccounts
 from app.session.bridge import Bridge
 from app.session.hangups import Hangups
 from app.session.herald import Herald
@@ -34,13 +36,15 @@ log = logging.getLogger(__name__)
 VERSION = "0.1.0"
 
 
-def make_hangups(settings: Settings, metrics: Metrics) -> Hangups:
-    """Make what ends calls, by the account's current token."""
+def make_hangups(settings: Settings, accounts: OwnAccounts, metrics: Metrics) -> Hangups:
+    """Make what ends calls, by the current token of the account that each is of."""
     token = settings.twilio_auth_token[0].reveal() if settings.twilio_auth_token else ""
     api = twilio_api.TwilioApi(
         twilio_api.client(),
         settings.twilio_api_url,
-        twilio_api.credentials_of_one_account(settings.twilio_account_sid, token),
+        accounts.credentials(
+            twilio_api.credentials_of_one_account(settings.twilio_account_sid, token)
+        ),
         metrics,
         jitter=random.random,
     )
@@ -93,13 +97,18 @@ def directory_of(settings: Settings) -> Directory | None:
         raise ConfigurationError(f"BUSINESSES_FILE {path} cannot be read: {error}") from error
 
 
+def make_sealing(settings: Settings) -> Sealing | None:
+    """Make what seals secrets; None without a SECRET_KEY that outlives this process."""
+    return Sealing(settings.secret_key.reveal()) if settings.secret_key else None
+
+
 def secret_key_of(settings: Settings) -> str:
     """Give SECRET_KEY, or one that is good for this process only."""
     if settings.secret_key is not None:
         return settings.secret_key.reveal()
     log.warning(
         "[server] SECRET_KEY is not set: tickets are good for this process only, "
-        "and not for another replica"
+        "and not for another replica; no secret of a business can be stored"
     )
     return secrets.token_urlsafe(32)
 

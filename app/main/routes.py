@@ -14,6 +14,7 @@ from app.credentials.jwks import JwksKeys, fetch_jwks
 from app.lifecycle import Lifecycle
 from app.main.parts import VERSION, jwt_rules_of
 from app.registry import Registry
+from app.session.accounts import OwnAccounts
 from app.session.bridge import Bridge
 from app.session.call import CallSession
 from app.session.hangups import Hangups
@@ -48,13 +49,16 @@ def add_routes(
     lifecycle: Lifecycle,
     store: Store,
     hangups: Hangups,
+    accounts: OwnAccounts,
 ) -> None:
     """Add every route that the settings allow; the others answer 503.
 
     A request is compared with one route after the other: the busiest come first.
     """
     if settings.serves_twilio and settings.public_url is not None:
-        sockets = _add_twilio(app, settings, settings.public_url, bridge, registry, hangups)
+        sockets = _add_twilio(
+            app, settings, settings.public_url, bridge, registry, hangups, accounts
+        )
     else:
         missing = "PUBLIC_URL" if settings.public_url is None else "TWILIO_AUTH_TOKEN"
         log.warning("[server] The Twilio routes are off: %s is not set", missing)
@@ -80,6 +84,7 @@ def _add_twilio(
     bridge: Bridge,
     registry: Registry,
     hangups: Hangups,
+    accounts: OwnAccounts,
 ) -> list[WebSocketRoute]:
     if missing := settings.twilio_api_lacks:
         log.warning(
@@ -90,6 +95,7 @@ def _add_twilio(
     tokens = [token.reveal() for token in settings.twilio_auth_token]
     requests = TwilioRequests(
         TwilioSignatures(tokens, public.http_base, public.ws_base),
+        accounts,
         bridge.metrics,
         waive_unsigned=settings.waives_signatures,
     )

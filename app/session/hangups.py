@@ -38,31 +38,36 @@ class Hangups:
     def __init__(self, carrier: Carrier, *, twiml_seconds: float = TWIML_SECONDS) -> None:
         self._carrier = carrier
         self._twiml_seconds = twiml_seconds
-        self._waiting: dict[str, asyncio.Task[None]] = {}
-        self._asking: dict[str, asyncio.Task[None]] = {}
+        # By business and CallSid: whoever has an account of its own may name any call.
+        self._waiting: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._asking: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     def hang_up(self, admitted: Admitted, reason: EndReason) -> None:
         """See to it that a call ends whose stream was ended for this reason."""
         call_sid = admitted.call.call_sid
-        if call_sid in self._waiting or call_sid in self._asking:
+        key = admitted.call.business_id, call_sid
+        if key in self._waiting or key in self._asking:
             return
         if len(self._waiting) + len(self._asking) >= MAX_CALLS:
             log.error("[Twilio] Call %s is not ended: too many others wait", call_sid)
             return
-        call = CarrierCall(call_sid, admitted.account_sid, admitted.call.business_id)
+        call = CarrierCall(
+            call_sid, admitted.account_sid, admitted.call.business_id, admitted.own_account
+        )
         at_once = admitted.forwarded or reason is EndReason.ENDED_BY_ADMIN
         seconds = 0.0 if at_once else self._twiml_seconds
-        self._waiting[call_sid] = asyncio.create_task(self._end(call, seconds), name="hang-up")
+        self._waiting[key] = asyncio.create_task(self._end(call, seconds), name="hang-up")
 
-    def ended(self, call_sid: str) -> None:
-        """Note that Twilio has told a call's end."""
-        if waiting := self._waiting.pop(call_sid, None):
-            waiting.cancel()
+    def ended(self, call_sid: str, business_id: str = "") -> None:
+        """Note that Twilio has told a call's end; with `business_id`, a call of this business."""
+        for key in [key for key in self._waiting if key[1] == call_sid]:
+            if business_id in ("", key[0]):
+                self._waiting.pop(key).cancel()
 
     async def close(self, seconds: float) -> None:
         """Give up what still waits for its TwiML; finish within `seconds` what is asked."""
-        for call_sid in list(self._waiting):
-            self.ended(call_sid)
+        while self._waiting:
+            self._waiting.popitem()[1].cancel()
         asking = list(self._asking.values())
         if asking:
             await asyncio.wait(asking, timeout=seconds)
@@ -73,10 +78,11 @@ class Hangups:
     async def _end(self, call: CarrierCall, seconds: float) -> None:
         if seconds:
             await asyncio.sleep(seconds)
-        self._asking[call.call_sid] = self._waiting.pop(call.call_sid)
+        key = call.business_id, call.call_sid
+        self._asking[key] = self._waiting.pop(key)
         try:
             await self._carrier.end_call(call)
         except Exception:
             log.exception("[Twilio] Call %s could not be ended", call.call_sid)
         finally:
-            del self._asking[call.call_sid]
+            del self._asking[key]

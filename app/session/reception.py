@@ -52,7 +52,8 @@ class Handshake:
     `business_id` is the one that its credentials or the URL's path fix, or
     empty; `query` holds the first value of each query parameter. With
     `has_credentials` it needs no ticket. One that is `unsigned` was let in without
-    a signature: it is not the carrier's, but driven by hand.
+    a signature: it is not the carrier's, but driven by hand. `own_account` tells that
+    a token of the business's own account signed it; its id is then fixed.
     """
 
     carrier: str
@@ -60,6 +61,7 @@ class Handshake:
     query: Mapping[str, str] = field(default_factory=dict)
     has_credentials: bool = False
     unsigned: bool = False
+    own_account: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,8 @@ class Admitted:
     """A stream that may be published, under this identity and plan.
 
     `account_sid` is the carrier account that the call belongs to, empty where not
-    known; `forwarded` tells that the caller talks to somebody else beside it.
+    known, and `own_account` that it is the business's own; `forwarded` tells that the
+    caller talks to somebody else beside it.
     """
 
     call: CallIdentity
@@ -96,6 +99,7 @@ class Admitted:
     to_number: str
     account_sid: str = ""
     forwarded: bool = False
+    own_account: bool = False
 
 
 class Slots(Protocol):
@@ -177,7 +181,7 @@ class Reception:
         except BridgeError as error:
             self._turn_away(call, error, business, plan)
             return Refusal(error, business)
-        is_first = await self._is_first(call.call_sid)
+        is_first = await self._is_first(business.id, call.call_sid)
         if is_first:
             self._metrics.calls.labels("incoming").inc()
             numbers = {"from": call.from_number, "to": call.to_number}
@@ -220,9 +224,10 @@ class Reception:
             self._metrics.store_errors.inc()
             return False
 
-    async def _is_first(self, call_sid: str) -> bool:
+    async def _is_first(self, business_id: str, call_sid: str) -> bool:
+        # A business with an account of its own may name any call, but none of another's.
         try:
-            return await self._store.first_seen(call_sid, CALL_MEMORY_SECONDS)
+            return await self._store.first_seen(f"{business_id}:{call_sid}", CALL_MEMORY_SECONDS)
         except StoreUnavailable:
             self._metrics.store_errors.inc()
             return True
@@ -286,6 +291,7 @@ class Reception:
             call.to_number,
             account_sid=start.account_sid,
             forwarded=bool(business.forward_to),
+            own_account=handshake.own_account,
         )
 
     async def _reserve(

@@ -19,7 +19,7 @@ from app.session.reception import Handshake
 from app.session.watch import Line
 from app.web.errors import error_response
 from app.web.sockets import socket_route
-from app.web.twilio_form import SIGNATURE_HEADER, TwilioRequests, signed_parts
+from app.web.twilio_form import SIGNATURE_HEADER, Signer, TwilioRequests, signed_parts
 from app.wire.base import SOCKET_EXTENSION
 
 log = logging.getLogger(__name__)
@@ -144,11 +144,14 @@ def stream_sockets(
 
     async def serve(websocket: WebSocket) -> None:
         log.info("[WebSocket] 🔌 Connection attempt received")
+        business_id = websocket.path_params.get("business_id", "")
         try:
             if not waive_origin:
                 refuse_origin(websocket.headers.getlist("origin"))
-            signed = requests.check_handshake(
-                *signed_parts(websocket.scope), websocket.headers.getlist(SIGNATURE_HEADER)
+            signer = await requests.check_handshake(
+                *signed_parts(websocket.scope),
+                websocket.headers.getlist(SIGNATURE_HEADER),
+                business_id,
             )
         except BridgeError as error:
             metrics.refused.labels(error.reason).inc()
@@ -161,8 +164,13 @@ def stream_sockets(
             log.debug("= the peer went before its socket was accepted")
             return
         query = dict(websocket.query_params)
-        business_id = websocket.path_params.get("business_id", "")
-        handshake = Handshake("twilio", business_id, query, unsigned=not signed)
+        handshake = Handshake(
+            "twilio",
+            business_id,
+            query,
+            unsigned=signer is None,
+            own_account=signer is Signer.BUSINESS,
+        )
         await new_session(handshake).run(OpenSocket(websocket))
 
     paths = (TWILIO_MEDIA, TWILIO_MEDIA + "/", TWILIO_MEDIA + "/{business_id}")

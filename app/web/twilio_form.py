@@ -1,14 +1,17 @@
 """Twilio's webhook requests: read whole, checked for their signature, then typed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from urllib.parse import parse_qsl
 
 from fastapi import Request
 from starlette.types import Scope
 
 from app.auth import TwilioSignatures
-from app.errors import MalformedRequest, SignatureMissing
+from app.errors import MalformedRequest, SignatureInvalid, SignatureMissing
 from app.metrics import Metrics
+from app.session.accounts import OwnAccounts
 from app.web.body import bounded_body
 from app.web.documented import FORM_TYPE
 
@@ -24,28 +27,45 @@ class TwilioRequest:
     """A request that Twilio signed, or whose signature is waived.
 
     `form` has the first value of each field, from the body or, for a GET, from
-    the URL; `business_id` is the URL's own `businessId`, or empty.
+    the URL; `business_id` is the URL's own `businessId`, or empty. With `own_account`
+    a token of a business's own account signed it, and `business_id` is this business.
     """
 
     form: dict[str, str]
     business_id: str
+    own_account: bool = False
 
     def field(self, name: str) -> str:
         """Give a field's value, empty when it is missing or blank."""
         return self.form.get(name, "")
 
 
+class Signer(Enum):
+    """Whose token a signature was made with."""
+
+    SERVICE = "service"
+    BUSINESS = "business"
+
+
 class TwilioRequests:
     """Read Twilio's requests, and let none pass whose signature is wrong.
 
+    The tokens of `signatures` are the service's, and sign for any business; those of
+    a business's own account (`accounts`) sign for what is about this business alone.
     With `waive_unsigned` a request without a signature passes; a wrong one
     never does, as long as there is a token to check it with.
     """
 
     def __init__(
-        self, signatures: TwilioSignatures, metrics: Metrics, *, waive_unsigned: bool
+        self,
+        signatures: TwilioSignatures,
+        accounts: OwnAccounts,
+        metrics: Metrics,
+        *,
+        waive_unsigned: bool,
     ) -> None:
         self._signatures = signatures
+        self._accounts = accounts
         self._metrics = metrics
         self._waive_unsigned = waive_unsigned
 
@@ -55,29 +75,57 @@ class TwilioRequests:
         Raises:
             SignatureMissing, SignatureInvalid: Twilio did not send this.
             MalformedRequest: the body is not a form, or too large.
+            StoreUnavailable: whether a business has an account of its own is not known.
         """
         signatures = request.headers.getlist(SIGNATURE_HEADER)
         if not signatures and not self._waive_unsigned:
             raise SignatureMissing("X-Twilio-Signature is missing")
         query = _pairs(request.scope["query_string"])
         body = await _form(request) if request.method == "POST" else []
+        form = _first(body if request.method == "POST" else query)
+        said = TwilioRequest(form, _first(query).get("businessId", ""))
         if signatures and (self._signatures.configured or not self._waive_unsigned):
-            self._note_token(
-                self._signatures.check_webhook(*signed_parts(request.scope), body, signatures)
+            parts = signed_parts(request.scope)
+            signer = await self._signer(
+                lambda by: by.check_webhook(*parts, body, signatures),
+                *(said.business_id, said.field("To")),
             )
-        fields = body if request.method == "POST" else query
-        return TwilioRequest(_first(fields), _first(query).get("businessId", ""))
+            if signer:
+                # Whatever is configured in this moment: it is about this one.
+                return TwilioRequest(form, signer, own_account=True)
+        return said
 
-    def check_handshake(self, path: str, query: str, signatures: list[str]) -> bool:
-        """Tell whether Twilio signed this upgrade; False where that is waived.
+    async def check_handshake(
+        self, path: str, query: str, signatures: list[str], business_id: str
+    ) -> Signer | None:
+        """Tell whose token signed this upgrade; None where that is waived.
+
+        `business_id` is the one that its path names.
 
         Raises:
             SignatureMissing, SignatureInvalid: Twilio did not send this.
+            StoreUnavailable: as `read`.
         """
         if self._waive_unsigned and not (signatures and self._signatures.configured):
-            return False
-        self._note_token(self._signatures.check_handshake(path, query, signatures))
-        return True
+            return None
+        signer = await self._signer(
+            lambda by: by.check_handshake(path, query, signatures), business_id, ""
+        )
+        return Signer.BUSINESS if signer else Signer.SERVICE
+
+    async def _signer(
+        self, check: Callable[[TwilioSignatures], int], business_id: str, dialled: str
+    ) -> str:
+        """Give the business whose own token signed; empty where one of the service's did."""
+        try:
+            self._note_token(check(self._signatures))
+            return ""
+        except SignatureInvalid:
+            account = await self._accounts.of_request(business_id, dialled)
+            if account is None:
+                raise
+        self._note_token(check(self._signatures.by(account.tokens)))
+        return account.business_id
 
     def _note_token(self, index: int) -> None:
         if index > 0:

@@ -87,7 +87,8 @@ def voice_router(desk: VoiceDesk) -> APIRouter:
             return said
         call = _incoming(said)
         log.info("[Voice Webhook] Incoming call - CallSid: %s", call.call_sid)
-        return _xml(_answer(desk, call, await desk.reception.answer(call)))
+        decided = await desk.reception.answer(call)
+        return _xml(_answer(desk, call, decided, own_account=said.own_account))
 
     @_route(router, "/twilio-dial", "dial action", DIAL_FORM, responses={200: TWIML})
     async def dial(request: Request) -> Response:
@@ -112,7 +113,7 @@ def voice_router(desk: VoiceDesk) -> APIRouter:
         }
         call, _ = await _announce(desk, said, "call.status", data)
         if data["status"] in FINAL_STATUSES:
-            desk.hangups.ended(call.call_sid)
+            desk.hangups.ended(call.call_sid, said.business_id if said.own_account else "")
             if call.business_id:
                 await desk.registry.release(call.business_id, call.call_sid)
         return Response(status_code=204)
@@ -152,7 +153,9 @@ def _incoming(said: TwilioRequest) -> IncomingCall:
     )
 
 
-def _answer(desk: VoiceDesk, call: IncomingCall, decided: Welcome | Refusal) -> str:
+def _answer(
+    desk: VoiceDesk, call: IncomingCall, decided: Welcome | Refusal, *, own_account: bool
+) -> str:
     if isinstance(decided, Refusal):
         log.warning(
             "[Voice Webhook] ❌ Call %s from %s refused: %s",
@@ -160,7 +163,8 @@ def _answer(desk: VoiceDesk, call: IncomingCall, decided: Welcome | Refusal) -> 
         )
         return _refusal(decided)
     business, plan = decided.business, decided.plan
-    url = f"{desk.ws_base}/twilio-media"
+    # Twilio strips a query: by the path we know whose token signs the handshake.
+    url = f"{desk.ws_base}/twilio-media" + (f"/{quote(business.id)}" if own_account else "")
     log.info(
         "[Voice Webhook] Call %s from %s, business: %s, plan: %s",
         *(call.call_sid, desk.mask_phone(call.from_number), business.id, plan.name),

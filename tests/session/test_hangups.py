@@ -36,8 +36,8 @@ class Carrier:
         self.closed = True
 
 
-def admitted(call_sid: str = "CA1", *, forwarded: bool = False) -> Admitted:
-    call = CallIdentity(call_sid, "MZ1", "b", "plan", "twilio")
+def admitted(call_sid: str = "CA1", *, forwarded: bool = False, business_id: str = "b") -> Admitted:
+    call = CallIdentity(call_sid, "MZ1", business_id, "plan", "twilio")
     return Admitted(call, Plan("plan"), "", "", account_sid="AC1", forwarded=forwarded)
 
 
@@ -79,6 +79,18 @@ async def test_a_call_that_its_twiml_ended_is_left_alone() -> None:
     await until(lambda: bool(carrier.asked))
     await asyncio.sleep(2 * SOON)
     assert [call.call_sid for call in carrier.asked] == ["CA2"]
+    await hangups.close(WAIT_SECONDS)
+
+
+async def test_a_business_that_names_anothers_call_neither_saves_nor_shadows_it() -> None:
+    carrier = Carrier()
+    hangups = Hangups(carrier, twiml_seconds=SOON)
+    hangups.hang_up(admitted("CA1", business_id="other"), EndReason.MAX_CALL_SECONDS)
+    hangups.hang_up(admitted("CA1"), EndReason.MAX_CALL_SECONDS)
+    hangups.ended("CA1", "other")
+    await until(lambda: bool(carrier.asked))
+    await asyncio.sleep(2 * SOON)
+    assert carrier.asked == [CarrierCall("CA1", "AC1", "b")]
     await hangups.close(WAIT_SECONDS)
 
 

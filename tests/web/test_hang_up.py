@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from app.auth import TwilioSignatures
 from app.events import EndReason
+from app.session.accounts import OwnAccounts
 from app.session.hangups import Hangups
 from app.web.twilio_form import TwilioRequests
 from app.web.voice import FINAL_STATUSES, VoiceDesk, voice_router
@@ -137,7 +138,12 @@ async def test_a_call_whose_end_twilio_has_told_is_not_ended_again() -> None:
     parts, carrier = Parts(), Carrier()
     bridge, hangups = parts.bridge, Hangups(carrier, twiml_seconds=LATE)
     bases = ("http://bridge", "ws://bridge")
-    requests = TwilioRequests(TwilioSignatures([], *bases), bridge.metrics, waive_unsigned=True)
+    requests = TwilioRequests(
+        TwilioSignatures([], *bases),
+        OwnAccounts(parts.store, None),
+        bridge.metrics,
+        waive_unsigned=True,
+    )
     desk = VoiceDesk(
         requests, bridge.reception, parts.registry, bridge.herald, hangups, *bases, mask_phone=str
     )
