@@ -63,6 +63,8 @@ def test_a_secret_is_opened_by_its_key_and_in_its_place_alone(
         "v1.!" + SEALED[3:],
         SECRET,
     ],
+    # What is sealed is another text each time, and two processes must name a test alike.
+    ids=str.__len__,
 )
 def test_what_was_tampered_with_is_not_opened(sealed: str) -> None:
     with pytest.raises(SecretUnreadable):
