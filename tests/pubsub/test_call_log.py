@@ -181,16 +181,16 @@ async def test_a_call_is_listed_once_among_those_of_all(
 
 
 @pytest.mark.parametrize(
-    ("name", "at", "comes_back"),
+    ("name", "later_ms", "comes_back"),
     [
-        ("call.status", NOW + 9, False),
-        ("stream.stopped", NOW + 9, False),
-        ("stream.started", NOW - 1, False),  # a repetition from before
-        ("stream.started", NOW + 9, True),  # its CallSid is used again
+        ("call.status", 9, False),
+        ("stream.stopped", 9, False),
+        ("stream.started", -1, False),  # a repetition from before
+        ("stream.started", 9, True),  # its CallSid is used again
     ],
 )
 async def test_what_is_said_late_of_a_call_that_was_erased_does_not_bring_it_back(
-    pubsub: PubSub, redis: Redis, name: str, at: int, comes_back: bool
+    pubsub: PubSub, redis: Redis, name: str, later_ms: int, comes_back: bool
 ) -> None:
     await note(pubsub, event("1"))
     if isinstance(pubsub, MemoryPubSub):
@@ -198,7 +198,7 @@ async def test_what_is_said_late_of_a_call_that_was_erased_does_not_bring_it_bac
     else:
         await redis.delete(calls_of_key("business-1"), call_key("business-1", "CA1"))
         await redis.set(erased_key("business-1", "CA1"), NOW)
-    await note(pubsub, event("2", name, at))
+    await note(pubsub, event("2", name, NOW + later_ms))
     assert list(await calls(pubsub, redis)) == (["CA1"] if comes_back else [])
     assert len(await log_of(pubsub, redis)) == comes_back
 
