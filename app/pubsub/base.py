@@ -4,7 +4,7 @@ An adapter takes batches of writes and answers for each. It owns no queue and
 no retry: `outbox` does, once for all adapters.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from enum import Enum
 from typing import Protocol
 
@@ -194,8 +194,11 @@ class PubSub(Protocol):
     def entries(self, stream: str) -> AsyncIterator[tuple[str, Entry]]:
         """Read a stream's ids and entries up to its end."""
 
-    def lifecycle(self) -> AsyncIterator[LifecycleEvent]:
-        """Read lifecycle events: from the first where replayable, else from now on."""
+    def lifecycle(self, *, from_now: bool = False) -> AsyncGenerator[LifecycleEvent, None]:
+        """Read lifecycle events: from the first where replayable, else from now on.
+
+        With `from_now`, from now on in any case.
+        """
 
 
 def entry_fields(entry: Entry) -> dict[str, Field]:

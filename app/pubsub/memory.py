@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
 from app.events import EndEntry, EndReason, Entry, HeldStream, LifecycleEvent
 from app.pubsub.base import (
@@ -129,9 +129,10 @@ class MemoryPubSub:
             if isinstance(entry, EndEntry):
                 return
 
-    async def lifecycle(self) -> AsyncIterator[LifecycleEvent]:
-        """Read lifecycle events from the first."""
-        async for _, fields in self._follow(CALLS_KEY):
+    async def lifecycle(self, *, from_now: bool = False) -> AsyncGenerator[LifecycleEvent, None]:
+        """Read lifecycle events from the first, or from now on."""
+        after = (0, self._calls_count) if from_now else (0, 0)
+        async for _, fields in self._follow(CALLS_KEY, after):
             yield parse_lifecycle(fields)
 
     def stored(self, stream: str) -> list[tuple[Id, Fields]]:
@@ -196,8 +197,7 @@ class MemoryPubSub:
                 stream.entries.append((stream.last, entry_fields(write.entry)))
         return Outcome.WRITTEN
 
-    async def _follow(self, key: str) -> AsyncIterator[tuple[Id, Fields]]:
-        last: Id = (0, 0)
+    async def _follow(self, key: str, last: Id = (0, 0)) -> AsyncIterator[tuple[Id, Fields]]:
         while True:
             stored = self._streams.get(key)
             fresh = [item for item in stored.entries if item[0] > last] if stored else []

@@ -4,7 +4,7 @@ Nothing is kept: a reader hears what comes while it listens. A message that
 had to be sent twice has the same `id`; readers take the first.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 import msgspec
 
@@ -124,7 +124,7 @@ class RedisPubSub:
             if isinstance(entry, EndEntry):
                 return
 
-    async def lifecycle(self) -> AsyncIterator[LifecycleEvent]:
+    async def lifecycle(self, *, from_now: bool = False) -> AsyncGenerator[LifecycleEvent, None]:
         """Hear lifecycle events from now on."""
         async for fields in self._listen(CALLS_KEY):
             yield parse_lifecycle(fields)

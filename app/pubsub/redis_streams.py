@@ -1,7 +1,7 @@
 """The Redis contract, version 1: one Redis stream for each media stream."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -164,9 +164,13 @@ class RedisStreams:
             if isinstance(entry, EndEntry):
                 return
 
-    async def lifecycle(self) -> AsyncIterator[LifecycleEvent]:
-        """Read lifecycle events from the first that is kept."""
-        async for _, fields in self._follow(CALLS_KEY):
+    async def lifecycle(self, *, from_now: bool = False) -> AsyncGenerator[LifecycleEvent, None]:
+        """Read lifecycle events from the first that is kept, or from now on."""
+        newest: Any = ()
+        if from_now:
+            newest = await self._ways.ask("XREVRANGE", CALLS_KEY, "+", "-", "COUNT", 1)
+        after = newest[0][0].decode() if newest else "0-0"
+        async for _, fields in self._follow(CALLS_KEY, after):
             yield parse_lifecycle(fields)
 
     def _part(self, write: CallWrite | OpenStream | CloseStream) -> Part:
@@ -179,10 +183,11 @@ class RedisStreams:
             case _:
                 return _part(write)
 
-    async def _follow(self, key: str) -> AsyncIterator[tuple[str, dict[str, bytes]]]:
+    async def _follow(
+        self, key: str, last: str = "0-0"
+    ) -> AsyncIterator[tuple[str, dict[str, bytes]]]:
         # A blocking read holds its connection, so a client of its own.
         client: AnyRedis = self._ways.reader()
-        last = "0-0"
         try:
             while True:
                 async with asyncio.timeout(BLOCK_MS / 1000 + 5):

@@ -45,14 +45,16 @@ def test_resampled_audio_has_no_seams_though_its_times_are_whole_ms() -> None:
         at += size
 
 
-def test_two_tracks_stay_side_by_side_when_the_clock_begins_anew() -> None:
+@pytest.mark.parametrize("first", [0, 1])
+def test_two_tracks_stay_side_by_side_when_the_clock_begins_anew(first: int) -> None:
     timeline = Timeline(RATE, 2, 0)
     for ts in (2000, 2020):
         assert timeline.place(0, ts, FRAME) == ts * 8
         assert timeline.place(1, ts, FRAME) == ts * 8
     timeline.place(0, 2040, FRAME)  # one track is a frame ahead
-    assert timeline.place(0, 0, FRAME) == 2060 * 8
-    assert timeline.place(1, 0, FRAME) == 2060 * 8
+    for ts in (0, 20, 60):  # one frame of the new time is missing
+        assert timeline.place(first, ts, FRAME) == (2060 + ts) * 8
+        assert timeline.place(1 - first, ts, FRAME) == (2060 + ts) * 8
 
 
 def test_a_track_that_begins_late_begins_at_its_time() -> None:

@@ -1,20 +1,30 @@
 """What every adapter promises, checked on each: memory, Redis streams, Redis Pub/Sub."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
 from app.errors import BrokerRefused
-from app.events import AudioEntry, EndEntry, Entry, GapEntry
+from app.events import AudioEntry, EndEntry, Entry, GapEntry, LifecycleEvent
 from app.media import Track
-from app.pubsub.base import Announce, Append, CloseStream, OpenStream, Outcome, PubSub, Write
+from app.pubsub.base import (
+    CALLS_KEY,
+    Announce,
+    Append,
+    CloseStream,
+    OpenStream,
+    Outcome,
+    PubSub,
+    Write,
+)
 from app.pubsub.memory import MemoryPubSub
 from app.pubsub.redis_pubsub import RedisPubSub
 from app.pubsub.redis_streams import RedisStreams
-from tests.pubsub.conftest import Listen
+from tests.pubsub.conftest import Listen, Reader
 from tests.samples import a_receipt, a_record, an_event
-from tests.waiting import until
+from tests.waiting import until, until_subscribed
 
 START = 1_700_000_000_000
 ADAPTERS: dict[str, Callable[[str], PubSub]] = {
@@ -70,6 +80,24 @@ async def test_an_end_ends_the_reading(pubsub: PubSub, stream: str, listen: List
     await pubsub.write(appends(stream, [audio(1), EndEntry(2, "stop"), audio(3)]))
     await listening.ended()
     assert len(listening.heard) == 2
+
+
+async def test_events_are_heard_from_now_on_where_that_is_asked(
+    pubsub: PubSub, stream: str, redis_url: str
+) -> None:
+    await pubsub.write([Announce(an_event(f"{stream}-before"))])
+    reader = Reader(pubsub.lifecycle(from_now=True))
+    if isinstance(pubsub, RedisPubSub):
+        await until_subscribed(redis_url, CALLS_KEY)
+    written = 0
+    while not reader.heard:  # it begins when it can, and nobody is told
+        written += 1
+        await pubsub.write([Announce(an_event(f"{stream}-{written}"))])
+        await asyncio.sleep(0.01)
+    await reader.has(1)
+    heard = [event.event_id for event in reader.heard if isinstance(event, LifecycleEvent)]
+    assert f"{stream}-before" not in heard
+    assert heard
 
 
 async def test_lifecycle_events_are_read_back_whole(

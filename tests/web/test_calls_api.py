@@ -280,6 +280,19 @@ async def test_a_live_call_is_heard_as_it_goes_on(house: House) -> None:
     assert [-32124, 32124] in samples.tolist()
 
 
+async def test_who_listens_hears_no_more_when_their_key_is_revoked(house: House) -> None:
+    operator = Caller(house.service)
+    key = operator.new_key("business-1")
+    async with a_live_call(house.service) as peer, http_client() as client:
+        url = f"{house.service.url}{API}/calls/{peer.call_sid}/live.pcm"
+        async with client.stream("GET", url, headers=bearer(key["key"])) as answer:
+            assert answer.status_code == 200
+            operator("DELETE", f"/businesses/business-1/keys/{key['id']}")
+            async for _ in answer.aiter_raw():
+                pass  # the call goes on, and so would this
+        assert house.own("GET", f"/calls/{peer.call_sid}").json()["state"] == "live"
+
+
 async def test_a_live_call_is_listed_at_once_and_is_not_erased(house: House) -> None:
     async with a_live_call(house.service) as peer:
         await speak(peer, 0, SPEECH[0], None)

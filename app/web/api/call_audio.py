@@ -1,8 +1,9 @@
 """A call's audio: as a file in which a player may seek, and live."""
 
+import asyncio
 import logging
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, suppress
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
@@ -10,16 +11,19 @@ from starlette.types import Receive, Scope, Send
 
 from app.administration.principal import Permission
 from app.archive.recording import Recording
-from app.errors import ArchiveBusy, BridgeError, NotThere
+from app.errors import ArchiveBusy, BridgeError, NotThere, StoreUnavailable
 from app.web.api.calls import CallDesk, CallSid, OfBusiness, OfStream
 from app.web.api.ranges import Unsatisfiable, asked_span
 from app.web.api.route import Asking, answers, api_router, secured
 from app.web.documented import Answers
+from app.web.visitors import Visitors
 
 log = logging.getLogger(__name__)
 
 WAV = "audio/wav"
 PCM = "application/octet-stream"
+# Whoever listens may be signed out meanwhile, or their key revoked.
+CHECK_SECONDS = 2.0
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _WHOLE_NUMBER = {"schema": {"type": "integer"}}
 _BEGINS = {
@@ -118,13 +122,22 @@ def call_audio_router(desk: CallDesk) -> APIRouter:
         openapi_extra=secured(),
     )
     async def live(
-        who: Asking, call_sid: CallSid, business: OfBusiness = None, stream: OfStream = ""
+        who: Asking,
+        request: Request,
+        call_sid: CallSid,
+        business: OfBusiness = None,
+        stream: OfStream = "",
     ) -> Response:
-        """Listen to a live call, a moment behind, until its stream ends."""
+        """Listen to a live call, a moment behind, until its stream ends.
+
+        It ends as well when the service stops, or whoever listens is signed out.
+        """
         owner = await desk.owner(who, Permission.READ_CALLS, business, call_sid)
         heard = await library.live_audio(owner, call_sid, stream_sid=stream)
         about = {"X-Sample-Rate": str(heard.sample_rate), "X-Channels": str(heard.channels)}
-        return AudioResponse(_until_it_fails(library.listen(heard)), 200, about, PCM)
+        visitors: Visitors = request.app.state.visitors
+        audio = _while_admitted(library.listen(heard), lambda: visitors.principal(request))
+        return AudioResponse(audio, 200, about, PCM)
 
     return router
 
@@ -154,11 +167,19 @@ def _file(recording: Recording, call_sid: str, request: Request) -> Response:
     return AudioResponse(recording.read(span.first, span.last), 206, about)
 
 
-async def _until_it_fails(audio: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """Give audio; where what keeps it is gone, end, since no status can be said any more."""
+async def _while_admitted(
+    audio: AsyncGenerator[bytes, None], check: Callable[[], Awaitable[object]]
+) -> AsyncGenerator[bytes, None]:
+    """Give audio until `check` raises, or what keeps it is gone: no status can be said then."""
+    now = asyncio.get_running_loop().time
+    checked = now()
     async with aclosing(audio):
         try:
             async for block in audio:
+                if now() - checked >= CHECK_SECONDS:
+                    with suppress(StoreUnavailable):  # nobody can tell: what was known holds
+                        await check()
+                    checked = now()
                 yield block
         except BridgeError as error:
             log.warning("[admin] Listening to a call ended: %s", error)
