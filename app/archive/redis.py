@@ -232,7 +232,8 @@ class RedisArchive(RedisReach):
         for sid in dict.fromkeys(stream.stream_sid for stream in call.summary.streams):
             await self._erase_stream(erased, business_id, call_sid, sid)
         await self._erase_announced(erased, business_id, call_sid)
-        erased.add("marks", await self._ask("UNLINK", f"seen:{{{call_sid}}}"), 0)
+        seen = f"seen:{{{business_id}:{call_sid}}}"
+        erased.add("marks", await self._ask("UNLINK", seen), 0)
         events, size = await self._ask("EVAL", WEIGH_LOG, 1, call_key(business_id, call_sid))
         erased.add("log", events, size)
         await witness(erased)
