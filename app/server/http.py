@@ -30,7 +30,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     uvicorn 0.54 has no deadline but that between requests, and no limit of a
     request's headers. Here one deadline watches the connection: for the first
-    byte, then for a whole request, then for the answer to be made and read.
+    byte, then for a whole request, then for the answer to be made and read. An
+    answer that goes on, as one of events does, may as long as it is read.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_headers = False
         self._header_bytes = 0
         self._refusal = 400
+        self._was_read = False
 
     # ------------------------------------------------------------ the connection
 
@@ -69,6 +71,11 @@ class HttpProtocol(HttpToolsProtocol):
         """Hand the connection to the WebSocket protocol, which has deadlines of its own."""
         self._leave()
         super().handle_websocket_upgrade()
+
+    def resume_writing(self) -> None:
+        """Note that the peer reads a long answer."""
+        self._was_read = True
+        super().resume_writing()
 
     def give_way(self) -> None:
         """Close, for a newer one."""
@@ -167,12 +174,22 @@ class HttpProtocol(HttpToolsProtocol):
         if fault is Fault.SLOW_RESPONSE and is_made and not self.transport.get_write_buffer_size():
             self._settle()  # it was read in the meantime
             return
+        if fault is Fault.SLOW_RESPONSE and self._goes_on():
+            self._await(fault, self._door.rules.response_seconds)
+            return
         self._door.note(fault, self.client)
         is_answered = self.cycle is not None and self.cycle.response_started and not is_made
         if fault is Fault.SLOW_REQUEST and not is_answered:
             self._answer_and_close(408)
         else:
             self._close()
+
+    def _goes_on(self) -> bool:
+        """Tell whether an answer has begun, has not ended, and what there is of it is read."""
+        was_read, self._was_read = self._was_read, False
+        if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
+            return False
+        return was_read or not self.flow.write_paused
 
     def _answer_and_close(self, status: int) -> None:
         body = _ANSWERS[status]

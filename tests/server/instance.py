@@ -23,7 +23,7 @@ class Listener:
     until it is set; `accepts` keeps a socket from being accepted. A text message
     `admit` is told to the server, as a session tells of its stream, and what comes
     after it is noted past the queue; `close` closes the socket, `shout` does after
-    more than any buffer holds.
+    more than any buffer holds. An answer that `goes_on` repeats its body without an end.
     """
 
     received: list[Any] = field(default_factory=list)
@@ -31,6 +31,7 @@ class Listener:
     holds: asyncio.Event | None = None
     accepts: asyncio.Event | None = None
     body: bytes = b"ok"
+    goes_on: bool = False
 
     async def __call__(
         self,
@@ -51,6 +52,11 @@ class Listener:
         self.received.append("request")
         if self.holds is not None:
             await self.holds.wait()
+        if self.goes_on:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            while True:
+                await send({"type": "http.response.body", "body": self.body, "more_body": True})
+                await asyncio.sleep(0.02)
         headers = [(b"content-length", b"%d" % len(self.body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": self.body})

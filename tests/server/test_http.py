@@ -117,6 +117,24 @@ async def test_an_answer_that_is_read_in_time_is_no_fault() -> None:
         assert server.closed("slow_response") == 0
 
 
+async def test_an_answer_that_goes_on_may_as_long_as_it_is_read() -> None:
+    app = Listener(body=b"x" * 1000, goes_on=True)
+    async with serving(HASTY, app) as server, a_connection(server.port) as peer:
+        await peer.send(GET)
+        async with asyncio.timeout(WAIT_SECONDS):
+            # For three times as long as an answer may take that is not read.
+            await peer.reader.readexactly(1000 * 90)
+        assert server.closed("slow_response") == 0
+
+
+async def test_an_answer_that_goes_on_and_is_not_read_is_cut() -> None:
+    app = Listener(body=b"x" * 5_000_000, goes_on=True)
+    async with serving(HASTY, app) as server, a_connection(server.port) as peer:
+        await peer.send(GET)
+        await until(lambda: server.closed("slow_response") == 1)
+        await until(lambda: not server.connections)
+
+
 async def test_a_request_that_is_never_answered_is_given_up() -> None:
     async with (
         serving(HASTY, Listener(holds=asyncio.Event())) as server,
