@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -42,7 +42,8 @@ class Connected(Protocol):
 class Lifecycle:
     """Connect, run the process's own tasks, and end calls in good order.
 
-    `on_drain` are told when the process is told to stop: what would never end by itself.
+    `beside` are further tasks by name; `on_drain` are told when the process is told to
+    stop: what would never end by itself.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Lifecycle:
         drain_seconds: float,
         hangups: Hangups | None = None,
         connected: Sequence[Connected] = (),
+        beside: Mapping[str, Callable[[], Awaitable[None]]] | None = None,
         on_drain: Sequence[Callable[[], None]] = (),
     ) -> None:
         self._store = store
@@ -71,6 +73,7 @@ class Lifecycle:
         self._drain_seconds = drain_seconds
         self._hangups = hangups
         self._connected: Sequence[Connected] = (pubsub, store, *connected)
+        self._beside = dict(beside or {})
         self._on_drain = on_drain
         self._calls_ended = False
 
@@ -87,7 +90,11 @@ class Lifecycle:
                 tasks.create_task(_kept_running("businesses", self._load_businesses)),
                 tasks.create_task(_kept_running("vitals", lambda: note_vitals(self._metrics))),
             ]
+            owned += [
+                tasks.create_task(_kept_running(name, run)) for name, run in self._beside.items()
+            ]
             yield
+            self._end_endless()
             await self._end_calls()
             for task in owned:
                 task.cancel()
@@ -99,8 +106,7 @@ class Lifecycle:
     async def drain(self) -> None:
         """Let live calls end by themselves, for at most DRAIN_SECONDS; then end them."""
         self._registry.refuse_new_calls()
-        for end in self._on_drain:
-            end()
+        self._end_endless()
         if self._registry.live_count:
             log.info("[server] Draining: %d live calls", self._registry.live_count)
         await self._registry.wait_until_empty(self._drain_seconds)
@@ -114,6 +120,10 @@ class Lifecycle:
             Condition("store", self._store.check),
             Condition("businesses", self._check_businesses),
         )
+
+    def _end_endless(self) -> None:
+        for end in self._on_drain:
+            end()
 
     async def _end_calls(self) -> None:
         """End every call and write the last of it; a second time does nothing."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from app.audio import Converter, mulaw_to_pcm16, pcm16_to_mulaw
+from app.audio import SILENCE_DBFS, Converter, level_dbfs, mulaw_to_pcm16, pcm16_to_mulaw
 from app.errors import UnsupportedFormat
 from app.media import Encoding, MediaFormat
 
@@ -69,6 +69,23 @@ def by_table_encode(sample: int) -> int:
     magnitude = abs(sample >> 2)
     number = bisect.bisect_right(DECISIONS, magnitude) - 1
     return 127 - number + (0 if sample < 0 else 128)
+
+
+@pytest.mark.parametrize(
+    ("audio", "encoding", "level"),
+    [
+        (b"", Encoding.PCM16, SILENCE_DBFS),
+        (bytes(320), Encoding.PCM16, SILENCE_DBFS),
+        (b"\xff" * 160, Encoding.MULAW, SILENCE_DBFS),
+        (b"\x00\x80" * 160, Encoding.PCM16, 0.0),
+        (b"\x00\x40" * 160, Encoding.PCM16, -6.0),
+        (b"\x00\x40" * 160 + b"\x00", Encoding.PCM16, -6.0),
+        (b"\x80\x00" * 80, Encoding.MULAW, -0.2),
+    ],
+    ids=["none", "silence", "mu-law silence", "full scale", "half", "half a sample", "mu-law"],
+)
+def test_a_level_is_below_full_scale(audio: bytes, encoding: Encoding, level: float) -> None:
+    assert level_dbfs(audio, encoding) == pytest.approx(level, abs=0.1)
 
 
 def test_the_table_of_this_test_is_that_of_the_standard() -> None:

@@ -19,6 +19,7 @@
     │   ├── ProcessFull               MAX_CALLS reached
     │   ├── TooManySockets            MAX_UNADMITTED_SOCKETS reached
     │   ├── TooManyFromAddress        MAX_UNADMITTED_PER_ADDRESS reached
+    │   ├── TooManyWatchers           as many watch live calls as may
     │   └── EventsBacklogged          lifecycle events wait for the broker
     └── RemoteError                   the peer's side
         ├── MalformedRequest
@@ -105,6 +106,7 @@ from app.errors.local import (
     StoreUnavailable,
     TooManyFromAddress,
     TooManySockets,
+    TooManyWatchers,
 )
 from app.errors.remote import (
     BusinessMismatch,
@@ -190,6 +192,7 @@ __all__ = [
     "TooManyBadMessages",
     "TooManyFromAddress",
     "TooManySockets",
+    "TooManyWatchers",
     "UnknownBusiness",
     "UnsupportedFormat",
     "VersionMissing",

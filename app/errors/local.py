@@ -136,6 +136,15 @@ class TooManyFromAddress(LocalError):
     reason = "too_many_from_address"
 
 
+class TooManyWatchers(LocalError):
+    """Raised to one more who would watch live calls in this process."""
+
+    http_status = 503
+    close_code = 1013
+    retryable = True
+    reason = "too_many_watchers"
+
+
 class EventsBacklogged(LocalError):
     """Raised for a new call when the budget of lifecycle events is spent."""
 

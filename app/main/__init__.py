@@ -4,6 +4,7 @@ import logging
 import os
 import random
 import time
+import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ from app.pubsub.limits import OutboxLimits
 from app.pubsub.outbox import Outbox
 from app.reaper import Reaper
 from app.registry import Registry
+from app.registry.showing import Showing
 from app.session.accounts import OwnAccounts
 from app.settings import Settings
 from app.store.base import Store
@@ -102,7 +104,7 @@ def compose(
         ),
     )
     sealing = None if has_passing_key else make_sealing(settings)
-    administered = make_administered(settings, store, pubsub, sealing)
+    administered = make_administered(settings, store, pubsub, sealing, metrics)
     bridge = make_bridge(settings, store, registry, outbox, metrics)
     accounts = OwnAccounts(store, sealing)
     hangups = make_hangups(settings, accounts, metrics)
@@ -117,7 +119,11 @@ def compose(
         drain_seconds=settings.drain_seconds,
         hangups=hangups,
         connected=administered.connected,
-        on_drain=(administered.library.close,),
+        beside={
+            "figures": Showing(registry, store, metrics, uuid.uuid4().hex).run,
+            "watchers": administered.board.run,
+        },
+        on_drain=(administered.library.close, administered.watchers.end_all),
     )
     app = FastAPI(
         title="twilio-media-bridge",

@@ -9,13 +9,16 @@ from fastapi import FastAPI
 
 from app.administration import Administration
 from app.administration.gate import Gate
+from app.administration.live import LiveCalls
 from app.administration.secret_fields import NoSealer
+from app.administration.usage import UsageBook
 from app.archive.base import Archive
 from app.archive.library import Library
 from app.archive.memory import MemoryArchive
 from app.archive.redis import RedisArchive
 from app.credentials.sealing import Sealing
 from app.lifecycle import Connected
+from app.metrics import Metrics
 from app.pubsub.base import PubSub
 from app.pubsub.memory import MemoryPubSub
 from app.settings import Settings
@@ -25,14 +28,17 @@ from app.store.memory import MemoryStore
 from app.store.memory_access import MemoryAccess
 from app.store.redis import RedisStore
 from app.store.redis_access import RedisAccess
+from app.watchers import Board, Watchers
 from app.web.admin.routes import PageParts, admin_router
 from app.web.api.access import access_router
 from app.web.api.businesses import businesses_router
 from app.web.api.call_audio import call_audio_router
 from app.web.api.calls import CallDesk, calls_router
 from app.web.api.keys import keys_router
+from app.web.api.live import live_router
 from app.web.api.plans import plans_router
 from app.web.api.route import use_visitors
+from app.web.api.usage import usage_router
 from app.web.health import Condition
 from app.web.visitors import Visitors
 
@@ -49,13 +55,17 @@ class Administered:
     administration: Administration
     library: Library
     store: Store
+    usage: UsageBook
+    live: LiveCalls
+    watchers: Watchers
+    board: Board
     visitors: Visitors
     http_base: str
     connected: tuple[Connected, ...]
 
 
 def make_administered(
-    settings: Settings, store: Store, pubsub: PubSub, sealing: Sealing | None
+    settings: Settings, store: Store, pubsub: PubSub, sealing: Sealing | None, metrics: Metrics
 ) -> Administered:
     """Make what whoever administers needs, by connections of its own: no call waits for it."""
     access = _access(settings)
@@ -73,9 +83,18 @@ def make_administered(
     )
     http_base = settings.public_url.http_base if settings.public_url else ""
     visitors = Visitors(gate, settings.trusted_proxies, http_base)
-    connected = access, configuration, archive
+    board = Board(configuration, metrics)
     return Administered(
-        administration, Library(archive), configuration, visitors, http_base, connected
+        administration,
+        Library(archive),
+        configuration,
+        UsageBook(configuration, administration.businesses, time.time),
+        LiveCalls(configuration, administration.audit),
+        Watchers(board),
+        board,
+        visitors,
+        http_base,
+        (access, configuration, archive),
     )
 
 
@@ -90,6 +109,8 @@ def add_api(app: FastAPI, administered: Administered, conditions: Sequence[Condi
     app.include_router(plans_router(desk))
     app.include_router(businesses_router(desk, administered.http_base))
     app.include_router(keys_router(desk))
+    app.include_router(usage_router(administered.usage))
+    app.include_router(live_router(administered.live, administered.watchers))
     calls = CallDesk(administered.library, desk.audit)
     app.include_router(calls_router(calls))
     app.include_router(call_audio_router(calls))

@@ -125,6 +125,9 @@ class Store(Usage, Watching, Protocol):
         Another replica may have claimed one: the holder, being alive, has it back.
         """
 
+    async def held_streams(self) -> list[HeldStream]:
+        """Give every stream that a replica holds, or held until it died a moment ago."""
+
     async def let_go(self, streams: Collection[HeldStream]) -> None:
         """Give leases up; no effect on a stream that has none."""
 

@@ -113,6 +113,10 @@ class MemoryStore(MemoryConfiguration, MemoryUsage, MemoryWatching):
         for held in streams:
             self._leases[_life(held)] = held, self._clock() + lease_seconds
 
+    async def held_streams(self) -> list[HeldStream]:
+        """Give every stream that is held."""
+        return [held for held, _ in self._leases.values()]
+
     async def let_go(self, streams: Collection[HeldStream]) -> None:
         """Give leases up; no effect on a stream that has none."""
         for held in streams:

@@ -142,6 +142,10 @@ class RedisStore(RedisConfiguration, RedisUsage, RedisWatching):
             facts = [part for held in some for part in (_name(held), msgspec.json.encode(held))]
             await self._ask("EVAL", HOLD_STREAMS, 3, _LEASES, _FACTS, _REACHED, lease, *facts)
 
+    async def held_streams(self) -> list[HeldStream]:
+        """Give every stream that a replica holds, or held until it died a moment ago."""
+        return [held for facts in await self._ask("HVALS", _FACTS) for held in _known(facts)]
+
     async def let_go(self, streams: Collection[HeldStream]) -> None:
         """Give leases up; no effect on a stream that has none."""
         waiting = iter(streams)
@@ -164,6 +168,13 @@ class RedisStore(RedisConfiguration, RedisUsage, RedisWatching):
                 log.error("The lease %s says nothing that can be read; let go", text(name))
                 await self._ask("EVAL", LET_GO, 2, _LEASES, _FACTS, name)
         return claimed
+
+
+def _known(facts: str | bytes) -> list[HeldStream]:
+    try:
+        return [msgspec.json.decode(facts, type=HeldStream)]
+    except msgspec.MsgspecError:
+        return []
 
 
 def _name(held: HeldStream) -> str:

@@ -183,6 +183,9 @@ SERVED = {
     "get_/businesses/{business_id}/keys",
     "post_/businesses/{business_id}/keys",
     "get_/businesses/{business_id}/secrets",
+    "get_/businesses/{business_id}/usage",
+    "get_/businesses/{business_id}/usage.csv",
+    "get_/live",
     "patch_/businesses/{business_id}/secrets",
 }
 

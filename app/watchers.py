@@ -1,0 +1,206 @@
+"""Those who watch live calls: each has a bounded feed, and all share one reader."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import msgspec
+
+from app.errors import StoreUnavailable, TooManyWatchers
+from app.metrics import Metrics
+from app.store.watching import EVERYBODY, StreamFigures, Watching
+
+log = logging.getLogger(__name__)
+
+# Of one process. Each costs some KiB, and a message four times a second.
+MAX_WATCHERS: Final = 100
+# What waits for one watcher: the oldest goes when it does not keep up.
+MAX_WAITING: Final = 100
+# Streams in one message, the newest of them: a page shows no more.
+MAX_SHOWN: Final = 500
+READ_SECONDS: Final = 0.25
+RETRY_SECONDS: Final = 1.0
+
+FIGURES: Final = "figures"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Something for a watcher: what kind, and JSON. `latest` of a kind replaces what waits."""
+
+    kind: str
+    data: bytes
+    latest: bool = False
+    id: str = ""
+
+
+class Feed:
+    """What waits for one watcher, who may be slower than what comes."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Message] = deque()
+        self._something = asyncio.Event()
+        self._is_over = False
+
+    def put(self, message: Message) -> None:
+        """Add a message, in place of what it makes old; the oldest goes where there is no room."""
+        if message.latest:
+            others = (other for other in self._waiting if other.kind != message.kind)
+            self._waiting = deque(others)
+        if len(self._waiting) >= MAX_WAITING:
+            self._waiting.popleft()
+        self._waiting.append(message)
+        self._something.set()
+
+    def end(self) -> None:
+        """Let there be no more."""
+        self._is_over = True
+        self._something.set()
+
+    async def next(self, seconds: float) -> Message | None:
+        """Wait for the next message; None when none comes within `seconds`.
+
+        Raises:
+            StopAsyncIteration: there will be no more.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                while not self._waiting and not self._is_over:
+                    self._something.clear()
+                    await self._something.wait()
+        except TimeoutError:
+            return None
+        if self._is_over:
+            raise StopAsyncIteration
+        return self._waiting.popleft()
+
+    async def messages(self, heartbeat_seconds: float) -> AsyncIterator[Message | None]:
+        """Give each message, and None in a silence, until the end."""
+        while True:
+            try:
+                yield await self.next(heartbeat_seconds)
+            except StopAsyncIteration:
+                return
+
+
+class Source(Protocol):
+    """Something that can be watched: it puts its messages into feeds."""
+
+    def attach(self, business_id: str | None, feed: Feed) -> Callable[[], None]:
+        """Begin to feed what is of this business, or with None of all; give what ends it."""
+
+
+class Watchers:
+    """Let a bounded number watch, until the process is told to stop."""
+
+    def __init__(self, *sources: Source, limit: int = MAX_WATCHERS) -> None:
+        self._sources = sources
+        self._limit = limit
+        self._feeds: set[Feed] = set()
+        self._is_over = False
+
+    @contextmanager
+    def feed(self, business_id: str | None) -> Iterator[Feed]:
+        """Watch this business's calls, or with None all, for as long as the block runs.
+
+        Raises:
+            TooManyWatchers: this process has as many as it may, or is about to end.
+        """
+        self.check_room()
+        feed = Feed()
+        self._feeds.add(feed)
+        detach = [source.attach(business_id, feed) for source in self._sources]
+        try:
+            yield feed
+        finally:
+            self._feeds.discard(feed)
+            for one in detach:
+                one()
+
+    def check_room(self) -> None:
+        """Raise TooManyWatchers when nobody more may watch."""
+        if self._is_over:
+            raise TooManyWatchers("this process is about to end; ask again")
+        if len(self._feeds) >= self._limit:
+            raise TooManyWatchers(f"{self._limit} watch already; close a page, or wait")
+
+    def end_all(self) -> None:
+        """End every feed, and begin no other: the process drains."""
+        self._is_over = True
+        for feed in self._feeds:
+            feed.end()
+
+
+class Board:
+    """Read the figures of live calls four times a second, once for all who watch here.
+
+    While nobody does, nothing is asked.
+    """
+
+    def __init__(self, store: Watching, metrics: Metrics) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._feeds: dict[str, set[Feed]] = {}
+        self._watched = asyncio.Event()
+        # Who has been told that there is no live call, and is not told again.
+        self._idle: set[Feed] = set()
+
+    def attach(self, business_id: str | None, feed: Feed) -> Callable[[], None]:
+        """Feed a watcher the figures of a business, or with None of all."""
+        name = business_id or EVERYBODY
+        self._feeds.setdefault(name, set()).add(feed)
+        self._watched.set()
+
+        def detach() -> None:
+            self._idle.discard(feed)
+            self._feeds[name].discard(feed)
+            if not self._feeds[name]:
+                del self._feeds[name]
+
+        return detach
+
+    async def run(self) -> None:
+        """Read for as long as anybody watches, until cancelled."""
+        while True:
+            if not self._feeds:
+                self._watched.clear()
+                await self._watched.wait()
+            try:
+                found = await self._store.watch(list(self._feeds))
+            except StoreUnavailable:
+                self._metrics.store_errors.inc()
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            for name in found:
+                message = Message(FIGURES, as_json(newest(found[name])), latest=True)
+                for feed in self._feeds.get(name, ()):
+                    self._put(feed, message)
+                await asyncio.sleep(0)
+            await asyncio.sleep(READ_SECONDS)
+
+    def _put(self, feed: Feed, message: Message) -> None:
+        if message.data != NONE_LIVE:
+            self._idle.discard(feed)
+        elif feed in self._idle:
+            return
+        else:
+            self._idle.add(feed)
+        feed.put(message)
+
+
+def newest(found: Iterable[StreamFigures]) -> list[StreamFigures]:
+    """Give the newest streams, the newest first, each once, no more than are shown."""
+    once = {one.stream_sid: one for one in found}
+    return sorted(once.values(), key=lambda one: (-one.started_at, one.stream_sid))[:MAX_SHOWN]
+
+
+def as_json(figures: list[StreamFigures]) -> bytes:
+    """Write figures as a watcher gets them."""
+    return msgspec.json.encode({"items": figures})
+
+
+NONE_LIVE: Final = as_json([])
