@@ -16,11 +16,13 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 from app import log as logs
-from app.errors import BridgeError, SettingsError
+from app.errors import BridgeError, ConfigurationError, SettingsError
 from app.main import Service, compose
 from app.metrics import Metrics, SharedFigures
 from app.server import DrainingServer, GuardedConfig, SocketRules, server_config
 from app.settings import Adapter, Settings
+from app.store.redis import RedisStore
+from app.tools import configuration
 from app.tools.demo import run_demo
 from app.tools.embedded import EmbeddedRedis
 from app.workers.lifeline import Lifeline
@@ -30,6 +32,7 @@ from app.workers.supervisor import Patience, Supervisor
 log = logging.getLogger(__name__)
 
 EXIT_UNUSABLE = 2
+ADMIN_TIMEOUT_SECONDS = 5.0
 MOST_WORKERS = 64
 # How much longer than its calls a worker may take to stop: the last audio, the
 # last events, and what uvicorn waits for.
@@ -71,6 +74,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo = commands.add_parser("demo", help="place one simulated call, and read it back")
     demo.add_argument("--wav", type=Path, default=Path("demo.wav"), help="where its audio goes")
+    config = commands.add_parser("config", help="plans and businesses as a TOML file")
+    config.add_argument(
+        "action",
+        choices=("export", "import", "diff"),
+        help="write what is stored to the file; store what the file holds; show what differs, "
+        "with status 1 when anything does",
+    )
+    config.add_argument("file", type=Path, metavar="FILE")
+    config.add_argument("--dry-run", action="store_true", help="import: only say what it would do")
+    config.add_argument(
+        "--delete-missing",
+        action="store_true",
+        help="import: delete what is stored and not in the file",
+    )
     # Started by `serve --workers`, and by nobody else; without help it is not listed.
     worker = commands.add_parser("worker")
     worker.add_argument("--slot", type=int, required=True)
@@ -192,7 +209,54 @@ def _demo(parsed: argparse.Namespace) -> int:
     return asyncio.run(run_demo(parsed.wav, lambda line: print(line, flush=True)))
 
 
-_COMMANDS = {"serve": _serve, "demo": _demo, "worker": _worker}
+def _config(parsed: argparse.Namespace) -> int:
+    environment = _environment(parsed.env_file)
+    # No call is taken here: of all settings, REDIS_URL alone is needed.
+    needed = {"REDIS_URL": environment.get("REDIS_URL", ""), "ALLOW_UNSIGNED": "public"}
+    settings = Settings.load(needed)
+    if settings.redis_url is None:
+        raise SettingsError("REDIS_URL", "is not set", "redis://localhost:6379/0")
+    store = RedisStore.from_url(settings.redis_url.reveal(), ADMIN_TIMEOUT_SECONDS)
+    return asyncio.run(_with_configuration(parsed, store))
+
+
+async def _with_configuration(parsed: argparse.Namespace, store: RedisStore) -> int:
+    try:
+        if parsed.action == "export":
+            _write(parsed.file, await configuration.exported(store))
+            return 0
+        is_diff = parsed.action == "diff"
+        found = await configuration.differences(
+            store,
+            _read(parsed.file),
+            str(parsed.file),
+            delete_missing=parsed.delete_missing or is_diff,
+        )
+        if is_diff or parsed.dry_run:
+            for one in found:
+                print(one)
+            return int(is_diff and bool(found))
+        await configuration.apply(store, found, print)
+        return 0
+    finally:
+        await store.close()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}") from error
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written: {error}") from error
+
+
+_COMMANDS = {"serve": _serve, "demo": _demo, "config": _config, "worker": _worker}
 
 
 def _environment(env_file: Path | None) -> dict[str, str]:

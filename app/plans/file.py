@@ -12,7 +12,18 @@ _KINDS = ("plans", "businesses")
 
 
 def parse_directory(toml_text: str, source: str) -> Directory:
-    """Read the businesses file: `[plans.NAME]` and `[businesses.ID]` tables.
+    """Read the businesses file, in which each business's plan must stand too.
+
+    Raises:
+        ConfigurationError: as `parse_tables` and `check_references`.
+    """
+    directory = parse_tables(toml_text, source)
+    check_references(directory, source)
+    return directory
+
+
+def parse_tables(toml_text: str, source: str) -> Directory:
+    """Read `[plans.NAME]` and `[businesses.ID]` tables, each by itself.
 
     `source` is the file's name, for the message.
 
@@ -29,7 +40,6 @@ def parse_directory(toml_text: str, source: str) -> Directory:
                 raise ConfigurationError(f"{name}: is unknown{meant(name, _KINDS)}")
         plans = tuple(read_plan(*table) for table in _tables(document, "plans"))
         businesses = tuple(read_business(*table) for table in _tables(document, "businesses"))
-        _check_references(plans, businesses)
     except ConfigurationError as error:
         raise ConfigurationError(f"{source}: {error}") from error
     return Directory(plans, businesses)
@@ -43,6 +53,18 @@ def _tables(document: Mapping[str, Any], kind: str) -> list[tuple[str, Mapping[s
         if not isinstance(table, dict):
             raise ConfigurationError(f"[{kind}] {key}: must be a table, written [{kind}.{key}]")
     return list(tables.items())
+
+
+def check_references(directory: Directory, source: str) -> None:
+    """See that each plan that is named is there, and nothing belongs to two businesses.
+
+    Raises:
+        ConfigurationError: names the source, the business, the field and the problem.
+    """
+    try:
+        _check_references(directory.plans, directory.businesses)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{source}: {error}") from error
 
 
 def _check_references(plans: Collection[Plan], businesses: Collection[Business]) -> None:

@@ -22,6 +22,7 @@ SETTINGS = {
     "REDIS_URL": canary("redis-password"),
     "TWILIO_AUTH_TOKEN": f"{canary('auth-token')},{canary('older-auth-token')}",
     "SECRET_KEY": canary("secret-key-of-32-characters"),
+    "ADMIN_TOKEN": canary("admin-token-of-32-characters"),
     "METRICS_TOKEN": canary("metrics-token"),
     "EXOTEL_API_KEY": canary("exotel-key"),
     "EXOTEL_API_TOKEN": canary("exotel-token"),
