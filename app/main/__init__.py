@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from app import log as logs
 from app.lifecycle import Lifecycle
 from app.main.administered import add_api, make_administered
+from app.main.notified import make_notices, told_by
 from app.main.parts import (
     VERSION,
     directory_of,
@@ -92,7 +93,15 @@ def compose(
     metrics = metrics or Metrics()
     pubsub = pubsub or make_pubsub(settings)
     store = store or make_store(settings)
-    registry = Registry(store, metrics, max_calls=settings.max_calls, clock=time.monotonic)
+    sealing = None if has_passing_key else make_sealing(settings)
+    notices = make_notices(settings, store, sealing, metrics)
+    registry = Registry(
+        store,
+        metrics,
+        max_calls=settings.max_calls,
+        clock=time.monotonic,
+        on_crossed=told_by(notices),
+    )
     outbox = Outbox(
         pubsub,
         metrics,
@@ -103,7 +112,6 @@ def compose(
             buffer_bytes=settings.broker_buffer_bytes,
         ),
     )
-    sealing = None if has_passing_key else make_sealing(settings)
     administered = make_administered(settings, store, pubsub, sealing, metrics)
     bridge = make_bridge(settings, store, registry, outbox, metrics)
     accounts = OwnAccounts(store, sealing)
@@ -118,10 +126,11 @@ def compose(
         metrics,
         drain_seconds=settings.drain_seconds,
         hangups=hangups,
-        connected=administered.connected,
+        connected=(*administered.connected, notices),
         beside={
             "figures": Showing(registry, store, metrics, uuid.uuid4().hex).run,
             "watchers": administered.board.run,
+            "notices": notices.run,
         },
         on_drain=(administered.library.close, administered.watchers.end_all),
     )

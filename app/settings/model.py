@@ -53,6 +53,7 @@ class Settings:
     admin_token: tuple[Secret, ...] = _variable(read_admin_tokens, (), "$(openssl rand -hex 32)")
     allow_unsigned: Unsigned = _variable(one_of(Unsigned), Unsigned.NO, "true")
     businesses_file: str | None = _variable(read_text, None, "businesses.toml")
+    allow_private_webhooks: bool = _variable(read_flag, False, "true")
     max_calls: int = _variable(whole(1, 100_000), 1000, "1000")
     log_format: str = _variable(choice("console", "json"), "console", "json")
     log_level: str = _variable(choice("DEBUG", "INFO", "WARNING", "ERROR"), "INFO", "INFO")
