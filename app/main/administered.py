@@ -115,7 +115,15 @@ def add_api(app: FastAPI, administered: Administered, conditions: Sequence[Condi
     app.include_router(calls_router(calls))
     app.include_router(call_audio_router(calls))
     pages = PageParts(
-        visitors, desk, calls, administered.store, conditions, administered.http_base, time.time
+        visitors,
+        desk,
+        calls,
+        administered.live,
+        administered.usage,
+        administered.store,
+        conditions,
+        administered.http_base,
+        time.time,
     )
     app.include_router(admin_router(pages))
 

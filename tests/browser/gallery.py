@@ -226,7 +226,7 @@ PAGES: dict[str, Callable[[], HTMLResponse]] = {
         problem="",
     ),
     "usage": lambda: page(
-        "usage.html", ADMIN, **_TAB, tab="usage",
+        "usage.html", ADMIN, **_TAB, tab="usage", limits=("Soft limit of calls: 1,000",),
         months=(MonthRow("2026-11", 1204, 3120.25, ("soft limit of calls",)),
                 MonthRow("2026-10", 900, 2100)),
     ),

@@ -1,7 +1,7 @@
 """What is asked of every page: no complaint of the browser, none of axe, and a picture."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,10 +49,10 @@ class Eyes:
             self.page.wait_for_timeout(10)
         self.complaints.remove(found[0])
 
-    def look(self, name: str) -> None:
-        """Ask axe in light and in dark, look for overflow, and keep pictures."""
+    def look(self, name: str, schemes: Sequence[str] = ("light", "dark")) -> None:
+        """Ask axe in each colour scheme, look for overflow, and keep pictures."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        for scheme in ("light", "dark"):
+        for scheme in schemes:
             self.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
             self.page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}.png", full_page=True)
             found = Axe().run(self.page).response["violations"]

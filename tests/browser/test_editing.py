@@ -68,6 +68,7 @@ def test_an_operator_sets_up_a_business_and_its_admin_sees_it_alone(
         expect(seen.page.locator("body")).not_to_contain_text(key[-20:])
     with eyes(browser) as seen:
         seen.sign_in(bridge, key)
+        seen.page.get_by_role("link", name="Business", exact=True).click()
         expect(seen.page.get_by_role("heading", level=1)).to_have_text(NAME)
         seen.look("business-of-admin")
         expect(seen.page.get_by_label("Plan", exact=True)).to_be_disabled()

@@ -41,15 +41,16 @@ def test_a_page_has_no_serious_fault(browser: Browser, name: str, size: str) -> 
         seen.page.goto(f"{ORIGIN}/{name}")
         if name == "live":
             seen.page.locator(".call").nth(1).wait_for()
-        seen.look(f"gallery-{name}-{size}")
+        # Colours are the same on a phone.
+        seen.look(f"gallery-{name}-{size}", ("light",) if size == "phone" else ("light", "dark"))
 
 
-@pytest.mark.parametrize("name", [name for name in PAGES if name != "live"])
-def test_a_page_works_without_scripts(browser: Browser, name: str) -> None:
+def test_a_page_works_without_scripts(browser: Browser) -> None:
     with eyes(browser, java_script_enabled=False) as seen:
         serve(seen)
-        seen.page.goto(f"{ORIGIN}/{name}")
-        assert seen.page.locator("h1").count() == 1
+        for name in PAGES:
+            seen.page.goto(f"{ORIGIN}/{name}")
+            assert seen.page.locator("h1").count() == 1, name
 
 
 def test_text_of_strangers_stays_text(browser: Browser) -> None:

@@ -7,7 +7,9 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 
 from app.administration import Administration
+from app.administration.live import LiveCalls
 from app.administration.principal import OPERATOR, Principal
+from app.administration.usage import UsageBook
 from app.errors import NotThere
 from app.store.base import Store
 from app.web.admin.businesses import add_businesses
@@ -18,6 +20,7 @@ from app.web.admin.overview import add_overview
 from app.web.admin.plans import add_plans
 from app.web.admin.records import add_audit
 from app.web.admin.signing import add_signing
+from app.web.admin.usage import add_ending, add_usage
 from app.web.api.calls import CallDesk
 from app.web.health import Condition
 from app.web.visitors import Visitors
@@ -34,6 +37,8 @@ class PageParts:
     visitors: Visitors
     administration: Administration
     calls: CallDesk
+    live: LiveCalls
+    usage: UsageBook
     store: Store
     conditions: Sequence[Condition]
     http_base: str
@@ -54,6 +59,8 @@ def admin_router(parts: PageParts) -> APIRouter:
     add_signing(router, entry, parts.visitors)
     add_overview(entry, desk, parts.calls.library, parts.store, parts.conditions, parts.wall_clock)
     add_calls(entry, desk, parts.calls, parts.wall_clock)
+    add_ending(entry, parts.live)
+    add_usage(entry, desk, parts.usage)
     add_plans(entry, desk.plans, desk.businesses)
     add_businesses(entry, desk)
     add_numbers(entry, desk, parts.http_base)

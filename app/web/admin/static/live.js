@@ -6,6 +6,7 @@ const nobody = document.getElementById("nobody");
 const tally = document.getElementById("tally");
 const link = document.getElementById("link");
 const rows = new Map();
+const SILENCE = -96;
 const names = { inbound: "Caller", outbound: "Called party" };
 const whole = new Intl.NumberFormat("en");
 
@@ -43,7 +44,7 @@ function added(one) {
   row.querySelector("[name=csrf]").value = list.dataset.csrf;
   const [button, meter, said] = [".listen", ".heard", ".said"].map((at) => row.querySelector(at));
   listening(button, meter, said, one.call_sid, query);
-  list.append(row);
+  list.prepend(row);
   return { row, levels: new Map() };
 }
 
@@ -67,15 +68,17 @@ function updated(shown, one) {
   put(row, "drops", whole.format(one.dropped)).classList.toggle("bad", one.dropped > 0);
   for (const [track, decibels] of Object.entries(one.levels)) {
     const line = level(shown, track);
-    line.querySelector("meter").value = decibels === null ? -60 : Math.max(-60, decibels);
-    put(line, "db", decibels === null ? "silent" : `${Math.round(decibels)} dB`);
+    const heard = decibels === null ? SILENCE : decibels;
+    line.querySelector("meter").value = Math.max(-60, heard);
+    put(line, "db", heard <= SILENCE ? "silent" : `${Math.round(heard)} dB`);
   }
 }
 
 function show(figures) {
   const before = rows.size;
   const seen = new Set();
-  for (const one of figures) {
+  // The newest comes first, and is put on top of those that are there.
+  for (const one of [...figures].reverse()) {
     seen.add(one.stream_sid);
     if (!rows.has(one.stream_sid)) rows.set(one.stream_sid, added(one));
     updated(rows.get(one.stream_sid), one);
@@ -103,6 +106,7 @@ function said(state, words) {
 }
 
 const source = new EventSource("/api/v1/live/events");
+source.addEventListener("open", () => said("on", "Following"));
 source.addEventListener("figures", (event) => {
   said("on", "Following");
   show(JSON.parse(event.data).items);
