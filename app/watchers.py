@@ -4,14 +4,16 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
 
 from app.errors import StoreUnavailable, TooManyWatchers
+from app.events import LifecycleEvent
 from app.metrics import Metrics
+from app.pubsub.base import PubSub
 from app.store.watching import EVERYBODY, StreamFigures, Watching
 
 log = logging.getLogger(__name__)
@@ -25,7 +27,11 @@ MAX_SHOWN: Final = 500
 READ_SECONDS: Final = 0.25
 RETRY_SECONDS: Final = 1.0
 
+# Of so many events it is known that they were told.
+MAX_TOLD: Final = 1_000
+
 FIGURES: Final = "figures"
+HAPPENED: Final = "call"
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +198,68 @@ class Board:
         feed.put(message)
 
 
+class News:
+    """Tell watchers what happens to calls, from one reader for all who watch here.
+
+    A digit that a caller pressed is not told. What happens while the broker cannot
+    be read is missed; a call's log has it. While nobody watches, nothing is read.
+    """
+
+    def __init__(self, pubsub: PubSub, metrics: Metrics) -> None:
+        self._pubsub = pubsub
+        self._metrics = metrics
+        self._feeds: dict[str | None, set[Feed]] = {}
+        self._watched = asyncio.Event()
+        self._left = asyncio.Event()
+        # Events come at least once.
+        self._told: deque[str] = deque(maxlen=MAX_TOLD)
+
+    def attach(self, business_id: str | None, feed: Feed) -> Callable[[], None]:
+        """Feed a watcher what happens to a business's calls, or with None to all."""
+        self._feeds.setdefault(business_id, set()).add(feed)
+        self._left.clear()
+        self._watched.set()
+
+        def detach() -> None:
+            self._feeds[business_id].discard(feed)
+            if not self._feeds[business_id]:
+                del self._feeds[business_id]
+            if not self._feeds:
+                self._watched.clear()
+                self._left.set()
+
+        return detach
+
+    async def run(self) -> None:
+        """Read for as long as anybody watches, until cancelled."""
+        while True:
+            await self._watched.wait()
+            async with asyncio.TaskGroup() as tasks:
+                reading = tasks.create_task(self._read())
+                await self._left.wait()
+                reading.cancel()
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                async with aclosing(self._pubsub.lifecycle(from_now=True)) as events:
+                    async for event in events:
+                        self._tell(event)
+            except Exception as error:  # the reader outlives whatever it meets
+                self._metrics.broker_errors.labels("read").inc()
+                log.warning("[admin] Events cannot be read: %s", type(error).__name__)
+            await asyncio.sleep(RETRY_SECONDS)
+
+    def _tell(self, event: LifecycleEvent) -> None:
+        if event.event_id in self._told:
+            return
+        self._told.append(event.event_id)
+        message = Message(HAPPENED, _told(event), id=event.event_id)
+        for business_id in {None, event.call.business_id}:
+            for feed in self._feeds.get(business_id, ()):
+                feed.put(message)
+
+
 def newest(found: Iterable[StreamFigures]) -> list[StreamFigures]:
     """Give the newest streams, the newest first, each once, no more than are shown."""
     once = {one.stream_sid: one for one in found}
@@ -204,3 +272,21 @@ def as_json(figures: list[StreamFigures]) -> bytes:
 
 
 NONE_LIVE: Final = as_json([])
+
+
+def _told(event: LifecycleEvent) -> bytes:
+    """Write an event as a watcher gets it."""
+    call = event.call
+    return msgspec.json.encode(
+        {
+            "event": event.name,
+            "event_id": event.event_id,
+            "at": event.at,
+            "call_sid": call.call_sid,
+            "stream_sid": call.stream_sid,
+            "business_id": call.business_id,
+            "plan": call.plan,
+            "carrier": call.carrier,
+            "data": {name: said for name, said in event.data.items() if name != "digit"},
+        }
+    )

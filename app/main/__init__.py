@@ -131,6 +131,7 @@ def compose(
             "figures": Showing(registry, store, metrics, uuid.uuid4().hex).run,
             "watchers": administered.board.run,
             "notices": notices.run,
+            "news": administered.news.run,
         },
         on_drain=(administered.library.close, administered.watchers.end_all),
     )

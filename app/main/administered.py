@@ -28,7 +28,7 @@ from app.store.memory import MemoryStore
 from app.store.memory_access import MemoryAccess
 from app.store.redis import RedisStore
 from app.store.redis_access import RedisAccess
-from app.watchers import Board, Watchers
+from app.watchers import Board, News, Watchers
 from app.web.admin.routes import PageParts, admin_router
 from app.web.api.access import access_router
 from app.web.api.businesses import businesses_router
@@ -59,6 +59,7 @@ class Administered:
     live: LiveCalls
     watchers: Watchers
     board: Board
+    news: News
     visitors: Visitors
     http_base: str
     connected: tuple[Connected, ...]
@@ -84,14 +85,16 @@ def make_administered(
     http_base = settings.public_url.http_base if settings.public_url else ""
     visitors = Visitors(gate, settings.trusted_proxies, http_base)
     board = Board(configuration, metrics)
+    news = News(pubsub, metrics)
     return Administered(
         administration,
         Library(archive),
         configuration,
         UsageBook(configuration, administration.businesses, time.time),
         LiveCalls(configuration, administration.audit),
-        Watchers(board),
+        Watchers(board, news),
         board,
+        news,
         visitors,
         http_base,
         (access, configuration, archive),

@@ -29,7 +29,7 @@ from tests.service import (
     started,
     written,
 )
-from tests.waiting import until
+from tests.waiting import WAIT_SECONDS, until
 from tests.web.admins import API, OPERATOR, Caller, administered, bearer
 from tests.web.test_voice import parameters
 
@@ -388,3 +388,29 @@ def test_without_a_key_there_is_no_audio(house: House, over: Peer) -> None:
     for path in ("audio.wav", "live.pcm"):
         answer = httpx.get(f"{house.service.url}{API}/calls/{over.call_sid}/{path}")
         assert answer.status_code == 401
+
+
+async def ring_again_and_again(service: Service) -> None:
+    while True:
+        call = a_call()
+        await post(service, "/twilio-voice", call)
+        await post(service, "/twilio-status", {**call, "CallStatus": "completed"})
+        await asyncio.sleep(0.1)
+
+
+async def test_what_happens_in_a_call_is_told_to_those_who_watch_it(house: House) -> None:
+    # The reader begins a moment after the watcher, and nobody is told when.
+    ringing = asyncio.create_task(ring_again_and_again(house.service))
+    url = f"{house.service.url}{API}/live/events"
+    async with (
+        asyncio.timeout(WAIT_SECONDS),
+        http_client() as client,
+        client.stream("GET", url, headers=bearer(house.own_key)) as answer,
+    ):
+        async for line in answer.aiter_lines():
+            if line.startswith("data: {") and "call.status" in line:
+                break
+    ringing.cancel()
+    await asyncio.gather(ringing, return_exceptions=True)
+    told = json.loads(line.removeprefix("data: "))
+    assert (told["business_id"], told["data"]["status"]) == ("business-1", "completed")

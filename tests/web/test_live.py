@@ -76,7 +76,7 @@ async def shown(
     """Wait until a stream is seen, with so many frames published."""
     async with asyncio.timeout(WAIT_SECONDS):
         async for data in seen:
-            for one in data["items"]:
+            for one in data.get("items", ()):  # else it is something that happened
                 if one["stream_sid"] == stream_sid and one["published"] >= published:
                     found: dict[str, Any] = one
                     return found

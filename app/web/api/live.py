@@ -114,8 +114,10 @@ def live_router(calls: LiveCalls, watchers: Watchers) -> APIRouter:
         """Watch live calls: `figures` has those of all streams, four times a second.
 
         Its data is `{"items": [...]}`, each with all that `/live` has of a stream and its
-        figures, on one level. Nothing is repeated while no call is live. It ends when
-        the process drains, or whoever watches is signed out; then ask again.
+        figures, on one level. Nothing is repeated while no call is live. `call` is one thing
+        that has happened in a call, as `/calls/{call_sid}/events` has it, with whose it is; its
+        id tells a repetition. It ends when the process drains, or whoever watches is signed
+        out; then ask again.
         """
         scope = who.scope(Permission.READ_CALLS, business)
         visitors: Visitors = request.app.state.visitors
