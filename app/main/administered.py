@@ -62,6 +62,7 @@ class Administered:
     news: News
     visitors: Visitors
     http_base: str
+    by_hand: str
     connected: tuple[Connected, ...]
 
 
@@ -83,6 +84,9 @@ def make_administered(
         wall_clock=time.time,
     )
     http_base = settings.public_url.http_base if settings.public_url else ""
+    by_hand = ""
+    if settings.public_url and settings.waives_signatures:
+        by_hand = settings.public_url.ws_base
     visitors = Visitors(gate, settings.trusted_proxies, http_base)
     board = Board(configuration, metrics)
     news = News(pubsub, metrics)
@@ -97,6 +101,7 @@ def make_administered(
         news,
         visitors,
         http_base,
+        by_hand,
         (access, configuration, archive),
     )
 
@@ -126,6 +131,7 @@ def add_api(app: FastAPI, administered: Administered, conditions: Sequence[Condi
         administered.store,
         conditions,
         administered.http_base,
+        administered.by_hand,
         time.time,
     )
     app.include_router(admin_router(pages))

@@ -201,11 +201,11 @@ PAGES: dict[str, Callable[[], HTMLResponse]] = {
         "call.html", ADMIN, here="calls", view=CALL, erase_problem="These are not its last 4."
     ),
     "businesses": lambda: page(
-        "businesses.html", OPERATOR, here="businesses", has_plans=True,
+        "businesses.html", OPERATOR, here="businesses", has_plans=True, next="?after=x",
         rows=(BUSINESS, BusinessRow("x", HOSTILE, "basic", ())),
     ),
     "businesses-none": lambda: page(
-        "businesses.html", OPERATOR, here="businesses", rows=(), has_plans=False
+        "businesses.html", OPERATOR, here="businesses", rows=(), next="", has_plans=False
     ),
     "business": lambda: page(
         "business.html", OPERATOR, **_TAB, tab="", form=BUSINESS_FORM, problem="", said="saved"

@@ -137,8 +137,10 @@ def test_without_calls_the_pages_say_how_to_get_one(
     browser: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     directory = tmp_path_factory.mktemp("empty")
-    with service_alone(directory, ADMIN_TOKEN=OPERATOR_TOKEN) as empty, eyes(browser) as seen:
+    tried = service_alone(directory, ADMIN_TOKEN=OPERATOR_TOKEN, ALLOW_UNSIGNED="true")
+    with tried as empty, eyes(browser) as seen:
         seen.sign_in(empty)
+        expect(seen.page.get_by_text("npx wscat")).to_contain_text(empty.ws_url)
         expect(seen.page.get_by_text("Place a call.")).to_be_visible()
         seen.look("overview-first-steps")
         seen.page.goto(f"{empty.url}/admin/calls")

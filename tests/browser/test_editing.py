@@ -230,3 +230,37 @@ def test_a_form_is_filled_and_sent_by_keyboard_alone(browser: Browser, bridge: S
         expect(seen.page.get_by_role("status")).to_contain_text("Saved.")
         expect(seen.page.get_by_label("Calls at a time")).to_have_value("4")
         seen.look("plan-phone")
+
+
+def test_a_secret_is_set_replaced_and_removed_and_never_shown(
+    browser: Browser, bridge: Service
+) -> None:
+    token = "f00dfeed" * 4
+    with eyes(browser) as seen:
+        seen.sign_in(bridge, onward="/admin/businesses/business-2/secrets")
+        seen.page.get_by_label("Set it to (Twilio auth tokens)").fill(f"{token}, {'0' * 32}")
+        press(seen.page, "Save secrets")
+        expect(seen.page.get_by_role("status")).to_have_text("Saved.")
+        expect(seen.page.get_by_role("group", name="Twilio auth tokens")).to_contain_text("set")
+        assert token not in seen.page.content()
+        seen.look("secrets")
+        seen.page.get_by_label("Set it to (Exotel keys)").fill("no pair")
+        press(seen.page, "Save secrets")
+        seen.expect_complaint("422")
+        expect(seen.page.locator(".problem")).to_contain_text("KEY:TOKEN")
+        assert "no pair" not in seen.page.content()
+        seen.page.get_by_label("Remove it (Twilio auth tokens)").check()
+        press(seen.page, "Save secrets")
+        expect(seen.page.get_by_label("Set it to (Twilio auth tokens)")).to_have_count(1)
+        seen.page.goto(f"{bridge.url}/admin/audit")
+        expect(seen.page.get_by_role("row", name="secrets saved")).to_have_count(2)
+        assert token not in seen.page.content()
+
+
+def test_usage_is_downloaded_as_csv(browser: Browser, bridge: Service) -> None:
+    with eyes(browser) as seen:
+        seen.sign_in(bridge, onward="/admin/businesses/business-2/usage")
+        with seen.page.expect_download() as download:
+            seen.page.get_by_role("link", name="Download as CSV").click()
+        text = download.value.path().read_text(encoding="utf-8")
+        assert text.startswith("month,calls,minutes,")

@@ -30,6 +30,7 @@ from app.web.admin.views import BusinessRow, Form, Input
 
 BUSINESSES = "/admin/businesses"
 NEW = "/admin/new-business"
+ROWS = 100
 
 
 def add_businesses(entry: Entry, desk: Administration) -> None:
@@ -39,9 +40,15 @@ def add_businesses(entry: Entry, desk: Administration) -> None:
     async def listed(visit: Visit) -> Response:
         if not visit.who.is_operator:
             return see(path_of(visit.who.business_id))
-        rows = [row_of(one.record) for one in await desk.businesses.all(visit.who)]
-        has_plans = bool(await desk.plans.all(visit.who))
-        return visit.page("businesses.html", here="businesses", rows=rows, has_plans=has_plans)
+        after = visit.asked("after")
+        found = [one for one in await desk.businesses.all(visit.who) if one.record.id > after]
+        return visit.page(
+            "businesses.html",
+            here="businesses",
+            rows=[row_of(one.record) for one in found[:ROWS]],
+            next=f"?after={quoted(found[ROWS - 1].record.id)}" if len(found) > ROWS else "",
+            has_plans=bool(await desk.plans.all(visit.who)),
+        )
 
     @entry.get(NEW)
     async def new(visit: Visit) -> Response:

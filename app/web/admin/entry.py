@@ -59,12 +59,18 @@ NameOf = Callable[[Principal], Awaitable[str]]
 
 
 class Entry:
-    """Let in who is signed in; send others to sign in. `name_of` gives what they are called."""
+    """Let in who is signed in; send others to sign in.
 
-    def __init__(self, router: APIRouter, visitors: Visitors, name_of: NameOf) -> None:
+    `name_of` gives what they are called; `by_hand` is as in Viewer.
+    """
+
+    def __init__(
+        self, router: APIRouter, visitors: Visitors, name_of: NameOf, by_hand: str = ""
+    ) -> None:
         self._router = router
         self._visitors = visitors
         self._name_of = name_of
+        self._by_hand = by_hand
 
     def get(self, path: str) -> Callable[[Endpoint], Endpoint]:
         """Serve a page."""
@@ -102,7 +108,10 @@ class Entry:
 
     async def _viewer(self, signed_in: SignedIn) -> Viewer:
         who = signed_in.principal
-        return Viewer(await self._name_of(who), csrf_token(signed_in), who.business_id)
+        name = await self._name_of(who)
+        return Viewer(name, csrf_token(signed_in), who.business_id, self._by_hand)
+            await self._name_of(who), csrf_token(signed_in), who.business_id, self._by_hand
+        )
 
 
 def problem(viewer: Viewer | None, error: BridgeError) -> Response:

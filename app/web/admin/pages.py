@@ -135,11 +135,19 @@ def _guide(viewer: Viewer) -> tuple[tuple[str, Markup], ...]:
 
 
 def _call_hint(viewer: Viewer) -> Markup:
-    """Say how to place a test call."""
+    """Say how to place a test call: by Twilio, and where no signature is asked for by hand."""
     path = "/admin/businesses" if viewer.is_operator else _my(viewer, "numbers")
-    return Markup(
-        'Paste the webhook URL of a number (<a href="{}">Numbers</a>) into Twilio, and ring it. '
+    hint = Markup(
+        'Paste the webhook URL of a number (<a href="{}">Numbers</a>) into Twilio, and ring it.'
     ).format(path)
+    if viewer.by_hand:
+        business = viewer.business_id or "BUSINESS_ID"
+        url = f"{viewer.by_hand}/twilio-media?businessId={business}&callSid=test123"
+        hint += Markup(
+            " Without a phone: <code>(sleep 1; cat tests/captures/speech.jsonl; sleep 2) | "
+            'npx wscat -c "{}"</code>'
+        ).format(url)
+    return hint
 
 
 def _my(viewer: Viewer, what: str) -> str:

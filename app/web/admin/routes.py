@@ -31,7 +31,8 @@ class PageParts:
     """What the pages are made from.
 
     `conditions` are those of readiness, `http_base` is PUBLIC_URL, or empty;
-    `wall_clock` gives Unix seconds.
+    `by_hand` is where media sockets may be opened unsigned, empty where none
+    may; `wall_clock` gives Unix seconds.
     """
 
     visitors: Visitors
@@ -42,6 +43,7 @@ class PageParts:
     store: Store
     conditions: Sequence[Condition]
     http_base: str
+    by_hand: str
     wall_clock: Callable[[], float]
 
 
@@ -55,7 +57,7 @@ def admin_router(parts: PageParts) -> APIRouter:
             return OPERATOR
         return (await desk.businesses.get(who, who.business_id)).record.name
 
-    entry = Entry(router, parts.visitors, name_of)
+    entry = Entry(router, parts.visitors, name_of, parts.by_hand)
     add_signing(router, entry, parts.visitors)
     add_overview(entry, desk, parts.calls.library, parts.store, parts.conditions, parts.wall_clock)
     add_calls(entry, desk, parts.calls, parts.wall_clock)

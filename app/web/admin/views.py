@@ -12,11 +12,15 @@ from app.web.admin.waveform import Waveform
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who is signed in. `csrf` goes into each form; `business_id` is empty for an operator."""
+    """Who is signed in. `csrf` goes into each form; `business_id` is empty for an operator.
+
+    `by_hand` is where a media socket may be opened unsigned, empty where none may.
+    """
 
     name: str
     csrf: str
     business_id: str = ""
+    by_hand: str = ""
 
     @property
     def is_operator(self) -> bool:
