@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import pytest
 
@@ -200,6 +201,26 @@ async def test_what_waits_for_the_store_is_bounded_and_its_loss_counted(
     assert b"bridge_usage_lost_total 2.0" in process.metrics.exposition()
 
 
+async def test_a_stream_that_ends_while_it_is_told_of_is_told_of_to_its_end(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = await process.live()
+    process.now += 5
+    note_usage = process.store.note_usage
+
+    async def slowly(*place: Any, **said: Any) -> tuple[MonthOfUse, list[Crossing]]:
+        noted = await note_usage(*place, **said)
+        process.now += 1
+        await process.registry.finish(identity)
+        return noted
+
+    monkeypatch.setattr(process.store, "note_usage", slowly)
+    await process.registry.note_usage()
+    monkeypatch.undo()
+    await process.registry.note_usage()
+    assert await process.used() == (0, 6_000)
+
+
 # -------------------------------------------------------------------------- calls
 
 
@@ -303,6 +324,18 @@ async def test_a_soft_limit_is_told_once_over_all_replicas(
     finally:
         for store in stores:
             await store.close()
+
+
+async def test_a_limit_that_could_not_be_noted_is_noted_later(process: Process) -> None:
+    await process.store.load_if_empty(DIRECTORY)
+    for call in ("CA1", "CA2"):
+        await process.call(call, limits={})
+    process.away_store.away = True
+    with pytest.raises(StoreUnavailable):
+        await process.registry.note_usage()
+    process.away_store.away = False
+    await process.registry.note_usage()
+    assert process.crossed == [("b", NOVEMBER, Limit.CALLS_SOFT)]
 
 
 async def test_an_unknown_business_has_no_limits_and_is_counted(process: Process) -> None:

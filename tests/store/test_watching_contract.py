@@ -92,6 +92,7 @@ async def test_figures_of_a_holder_that_fell_silent_are_not_shown(
     await store.publish_figures("one", {"shop": [figures()]})
 
     async def are_gone() -> bool:
+        await store.publish_figures("two", {"shop": []})
         return await store.watch(["shop"]) == {"shop": []}
 
     await until(are_gone)
