@@ -110,8 +110,6 @@ class Entry:
         who = signed_in.principal
         name = await self._name_of(who)
         return Viewer(name, csrf_token(signed_in), who.business_id, self._by_hand)
-            await self._name_of(who), csrf_token(signed_in), who.business_id, self._by_hand
-        )
 
 
 def problem(viewer: Viewer | None, error: BridgeError) -> Response:
