@@ -88,6 +88,7 @@ class Lifecycle:
                 tasks.create_task(_kept_running("leases", self._registry.keep_leases)),
                 tasks.create_task(_kept_running("reaper", self._reaper.run)),
                 tasks.create_task(_kept_running("businesses", self._load_businesses)),
+                tasks.create_task(_kept_running("durability", self._warn_of_loss)),
                 tasks.create_task(_kept_running("vitals", lambda: note_vitals(self._metrics))),
             ]
             owned += [
@@ -159,6 +160,18 @@ class Lifecycle:
     async def _check_businesses(self) -> None:
         if not self._has_businesses:
             raise StoreUnavailable("the businesses file is not in the store yet")
+
+    async def _warn_of_loss(self) -> None:
+        """Say once, as soon as the store can be reached, what its restart would lose."""
+        while True:
+            try:
+                await self._store.check()
+            except StoreUnavailable:
+                await asyncio.sleep(LOAD_RETRY_SECONDS)
+                continue
+            for warning in await self._store.durability_warnings():
+                log.warning("[server] ⚠️ %s", warning)
+            return
 
     async def _load_businesses(self) -> None:
         """Give the store the businesses file, as soon as the store can be reached."""

@@ -43,6 +43,12 @@ class Store(Usage, Watching, Protocol):
     async def check(self) -> None:
         """Raise StoreUnavailable unless a slot could be taken now."""
 
+    async def durability_warnings(self) -> list[str]:
+        """Say in sentences what a restart of the store would lose; never raises.
+
+        Nothing where that cannot be told.
+        """
+
     async def load_if_empty(self, directory: Directory) -> bool:
         """Take over `directory` when nothing was ever configured; tell whether it was."""
 

@@ -38,6 +38,10 @@ class MemoryStore(MemoryConfiguration, MemoryUsage, MemoryWatching):
     async def check(self) -> None:
         """Do nothing: memory can always be reached."""
 
+    async def durability_warnings(self) -> list[str]:
+        """Say what a restart would lose: here all, as whoever chose memory knows."""
+        return []
+
     async def spend_ticket(self, nonce: str, ttl_seconds: float) -> bool:
         """Redeem a ticket; False when it was spent within `ttl_seconds` before."""
         return self._spent.first(nonce, ttl_seconds)

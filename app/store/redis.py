@@ -35,6 +35,7 @@ from app.store.base import SlotAnswer
 from app.store.pace import Pace
 from app.store.reach import in_ms, text
 from app.store.redis_configuration import RedisConfiguration
+from app.store.redis_durability import RedisDurability
 from app.store.redis_usage import RedisUsage, counting_arguments, counting_keys, slots_key
 from app.store.redis_watching import RedisWatching
 from app.store.scripts import (
@@ -58,7 +59,7 @@ _FACTS = f"{_LEASES}:facts"
 _REACHED = f"{_LEASES}:reached"
 
 
-class RedisStore(RedisConfiguration, RedisUsage, RedisWatching):
+class RedisStore(RedisConfiguration, RedisDurability, RedisUsage, RedisWatching):
     """Keep what all replicas share in Redis, reached as `RedisReach` says."""
 
     # ------------------------------------------------------------------ tickets

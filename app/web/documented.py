@@ -117,6 +117,7 @@ class Readiness(BaseModel):
 
     status: Literal["ready", "unready"]
     checks: dict[str, str]
+    warnings: list[str]
 
 
 class StreamUrl(BaseModel):

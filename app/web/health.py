@@ -31,6 +31,7 @@ def health_router(
     metrics_token: str,
     version: str,
     live_streams: Callable[[], int],
+    warnings: Callable[[], Awaitable[list[str]]],
 ) -> APIRouter:
     """Make the health routes and `/metrics`; an empty `metrics_token` leaves it open.
 
@@ -52,10 +53,17 @@ def health_router(
         },
     )
     async def ready() -> Response:
-        """Tell whether a new call would be served: 503 with the reasons when not."""
+        """Tell whether a new call would be served: 503 with the reasons when not.
+
+        Warnings say what an operator should mend, though calls are served.
+        """
         results = await results_of(conditions)
         is_ready = all(result == "ok" for result in results.values())
-        body = {"status": "ready" if is_ready else "unready", "checks": results}
+        body = {
+            "status": "ready" if is_ready else "unready",
+            "checks": results,
+            "warnings": await _warned(warnings),
+        }
         return JSONResponse(body, 200 if is_ready else 503)
 
     @router.get(
@@ -85,6 +93,14 @@ async def results_of(conditions: Sequence[Condition]) -> dict[str, str]:
     """Ask every condition at once; give for each `ok`, or why it does not hold."""
     results = await asyncio.gather(*(_result(condition) for condition in conditions))
     return dict(zip((one.name for one in conditions), results, strict=True))
+
+
+async def _warned(warnings: Callable[[], Awaitable[list[str]]]) -> list[str]:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            return await warnings()
+    except TimeoutError:
+        return []
 
 
 async def _result(condition: Condition) -> str:

@@ -1,0 +1,46 @@
+"""Whether Redis would have what is configured after a restart."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from app.errors import StoreUnavailable
+from app.store.reach import RedisReach, text
+from app.topology import ClusterClient
+
+LOSES_ALL: Final = (
+    "Redis keeps nothing on disk (no append-only file, no snapshots): what is configured, and all "
+    "that is kept of calls, is lost when it restarts. Set appendonly yes, or save, in its "
+    "configuration"
+)
+
+
+class RedisDurability(RedisReach):
+    """Look how Redis keeps its data."""
+
+    async def durability_warnings(self) -> list[str]:
+        """Say what a restart of Redis would lose; nothing where that cannot be told."""
+        if isinstance(self._client, ClusterClient):
+            return []  # each node is configured by itself
+        try:
+            persistence = await self._ask("INFO", "persistence")
+            if _value_of(persistence, "aof_enabled") != "0":
+                return []
+            snapshots = _value_of(await self._ask("CONFIG", "GET", "save"), "save")
+        except StoreUnavailable:
+            # Hosted servers forbid CONFIG.
+            return []
+        return [LOSES_ALL] if snapshots == "" else []
+
+
+def _value_of(answer: Any, name: str) -> str | None:
+    """Read one value of INFO, or of CONFIG GET, as any client gives them."""
+    if isinstance(answer, str | bytes):
+        answer = dict(line.partition(":")[::2] for line in text(answer).splitlines())
+    elif isinstance(answer, list):
+        answer = dict(zip(map(text, answer[::2]), answer[1::2], strict=False))
+    if not isinstance(answer, Mapping):
+        return None
+    for key, value in answer.items():
+        if text(key) == name:
+            return text(value) if isinstance(value, str | bytes) else str(value)
+    return None
