@@ -43,7 +43,8 @@ class Lifecycle:
     """Connect, run the process's own tasks, and end calls in good order.
 
     `beside` are further tasks by name; `on_drain` are told when the process is told to
-    stop: what would never end by itself.
+    stop: what would never end by itself. `warnings` asks what a restart of the store
+    would lose, by other connections than the calls'.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Lifecycle:
         connected: Sequence[Connected] = (),
         beside: Mapping[str, Callable[[], Awaitable[None]]] | None = None,
         on_drain: Sequence[Callable[[], None]] = (),
+        warnings: Callable[[], Awaitable[list[str]]] | None = None,
     ) -> None:
         self._store = store
         self._pubsub = pubsub
@@ -72,6 +74,7 @@ class Lifecycle:
         self._has_businesses = directory is None
         self._drain_seconds = drain_seconds
         self._hangups = hangups
+        self.warnings = warnings or store.durability_warnings
         self._connected: Sequence[Connected] = (pubsub, store, *connected)
         self._beside = dict(beside or {})
         self._on_drain = on_drain
@@ -169,7 +172,7 @@ class Lifecycle:
             except StoreUnavailable:
                 await asyncio.sleep(LOAD_RETRY_SECONDS)
                 continue
-            for warning in await self._store.durability_warnings():
+            for warning in await self.warnings():
                 log.warning("[server] ⚠️ %s", warning)
             return
 

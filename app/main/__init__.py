@@ -127,6 +127,8 @@ def compose(
         drain_seconds=settings.drain_seconds,
         hangups=hangups,
         connected=(*administered.connected, notices),
+        # A slow answer must not make the calls' own store rest.
+        warnings=administered.store.durability_warnings,
         beside={
             "figures": Showing(registry, store, metrics, uuid.uuid4().hex).run,
             "watchers": administered.board.run,

@@ -73,7 +73,7 @@ def add_routes(
             metrics_token=settings.metrics_token.reveal() if settings.metrics_token else "",
             version=VERSION,
             live_streams=bridge.metrics.live_total,
-            warnings=store.durability_warnings,
+            warnings=lifecycle.warnings,
         )
     )
 
