@@ -1,6 +1,6 @@
 """Signing in and out, and the files that pages need."""
 
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, Response
@@ -83,4 +83,6 @@ def _own(path: str) -> str:
         return HOME
     ours = parts.path == HOME or parts.path.startswith(f"{HOME}/")
     is_plain = path.isascii() and path.isprintable() and "\\" not in path
+    # A browser takes these out, and would leave our pages by them.
+    is_plain = is_plain and ".." not in unquote(parts.path)
     return path if ours and is_plain and not parts.scheme and not parts.netloc else HOME
