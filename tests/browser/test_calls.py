@@ -142,6 +142,7 @@ def test_without_calls_the_pages_say_how_to_get_one(
         seen.sign_in(empty)
         expect(seen.page.get_by_text("npx wscat")).to_contain_text(empty.ws_url)
         expect(seen.page.get_by_text("Place a call.")).to_be_visible()
+        expect(seen.page.locator(".note.warn")).to_contain_text("append-only")
         seen.look("overview-first-steps")
         seen.page.goto(f"{empty.url}/admin/calls")
         expect(seen.page.get_by_text("No calls yet.")).to_be_visible()

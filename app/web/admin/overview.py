@@ -58,7 +58,7 @@ def add_overview(
             more_today=today.next is not None,
             frames_lost=sum(lost_of(call) or 0 for call in today.calls),
             broker=await _broker(),
-            warnings=(),
+            warnings=await store.durability_warnings() if who.is_operator else (),
             step=_step(bool(plans), bool(businesses), bool(recent)),
         )
         names = {one.id: one.name for one in businesses}
