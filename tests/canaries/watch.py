@@ -88,6 +88,8 @@ def _values(redis: Any, key: bytes) -> Iterable[bytes]:
             return [redis.get(key)]
         case b"hash":
             return [part for pair in redis.hgetall(key).items() for part in pair]
+        case b"list":
+            return list(redis.lrange(key, 0, -1))
         case b"set":
             return list(redis.smembers(key))
         case b"zset":
