@@ -15,7 +15,8 @@ Keys; all braces are literal, and are Redis Cluster's hash tags:
     live:{BUSINESS}:counted:CALLSID                 string  there once the call is counted
     live:{BUSINESS}:metered:STREAM@START_MS:MONTH   string  the ms of it that are counted
     live:{BUSINESS}:stream:CALLSID  string  the call's live stream, for as long as its lease
-    ticket:{NONCE}  seen:{CALLSID}  string  there for as long as spent, or seen
+    ticket:{NONCE}                  string  there for as long as spent
+    seen:{BUSINESS:CALLSID}         string  there for as long as seen
     held:{streams}                  zset    STREAM@START_MS → when its lease ends, Unix ms
     held:{streams}:facts            hash    STREAM@START_MS → what another replica must know
     held:{streams}:reached          hash    when replicas last reached us, and since when

@@ -39,6 +39,7 @@ KEY = re.compile(
     r"[a-z]+(:\{[A-Za-z0-9_.+-]{1,128}\}(:(stream|call|counted):[A-Za-z0-9_.-]{1,128}"
     r"|:metered:[A-Za-z0-9_.-]{1,128}@\d+:\d{4}-\d\d|:usage:\d{4}-\d\d"
     r"|:(recent|facts|reached|calls))?)?"
+    r"|seen:\{[A-Za-z0-9_.-]{1,128}:[A-Za-z0-9_.-]{1,128}\}"
 )
 
 
