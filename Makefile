@@ -29,6 +29,11 @@ test: .venv/ready ## run every test, against a real Redis server, the pages in a
 demo: .venv/ready ## place one simulated call and listen to it: writes demo.wav
 	@$(BIN)/python -m app demo
 
+BUSINESS ?= business-1
+
+call: .venv/ready .env ## call the service of make run, for half a minute: BUSINESS=business-1
+	@$(BIN)/python -m app --env-file .env simulate --business $(BUSINESS)
+
 bench: .venv/ready ## measure the service beside its peers: about seven minutes
 	@$(BIN)/python -m benchmarks
 
@@ -56,4 +61,4 @@ check: lint types test ## all of what CI checks
 clean: ## remove what was built; data/ and .env stay
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help run test demo bench soak chaos lint types style check clean
+.PHONY: help run test demo call bench soak chaos lint types style check clean

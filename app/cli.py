@@ -9,7 +9,7 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from app.store.redis import RedisStore
 from app.tools import configuration
 from app.tools.demo import run_demo
 from app.tools.embedded import EmbeddedRedis
+from app.tools.simulate import Callers, simulate
 from app.workers.lifeline import Lifeline
 from app.workers.port import listen
 from app.workers.supervisor import Patience, Supervisor
@@ -74,6 +75,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo = commands.add_parser("demo", help="place one simulated call, and read it back")
     demo.add_argument("--wav", type=Path, default=Path("demo.wav"), help="where its audio goes")
+    simulate = commands.add_parser(
+        "simulate", help="place calls on a service that runs: speech, in real time"
+    )
+    simulate.add_argument("url", nargs="?", metavar="URL", help="default: PUBLIC_URL")
+    whom = simulate.add_mutually_exclusive_group(required=True)
+    whom.add_argument("--business", default="", metavar="ID", help="whom to call, by its id")
+    whom.add_argument("--to", default="", metavar="NUMBER", help="whom to call, by its number")
+    simulate.add_argument("--calls", type=_count(1000), default=1, metavar="N")
+    simulate.add_argument("--seconds", type=_count(14_400), default=30, metavar="S")
     config = commands.add_parser("config", help="plans and businesses as a TOML file")
     config.add_argument(
         "action",
@@ -256,7 +266,34 @@ def _write(path: Path, text: str) -> None:
         raise ConfigurationError(f"{path} cannot be written: {error}") from error
 
 
-_COMMANDS = {"serve": _serve, "demo": _demo, "config": _config, "worker": _worker}
+def _simulate(parsed: argparse.Namespace) -> int:
+    environment = _environment(parsed.env_file)
+    url = parsed.url or environment.get("PUBLIC_URL", "")
+    token = environment.get("TWILIO_AUTH_TOKEN", "").partition(",")[0]
+    if not url:
+        url = f"http://localhost:{environment.get('PORT', '8000')}"
+    callers = Callers(parsed.calls, parsed.seconds, parsed.business, parsed.to)
+    return asyncio.run(simulate(url, token, callers, lambda line: print(line, flush=True)))
+
+
+def _count(most: int) -> Callable[[str], int]:
+    """Read a whole number from 1 to `most`."""
+
+    def read(text: str) -> int:
+        if not (text.isdecimal() and 1 <= int(text) <= most):
+            raise argparse.ArgumentTypeError(f"must be 1 to {most}, is {text!r}")
+        return int(text)
+
+    return read
+
+
+_COMMANDS = {
+    "serve": _serve,
+    "demo": _demo,
+    "simulate": _simulate,
+    "config": _config,
+    "worker": _worker,
+}
 
 
 def _environment(env_file: Path | None) -> dict[str, str]:
@@ -273,7 +310,7 @@ def _greet(settings: Settings, port: int, redis_url: str) -> None:
         return
     lines = [
         f"  is it up?    curl http://{local}/health",
-        "  a test call  make demo",
+        "  a test call  make call BUSINESS=business-1",
         f"  Twilio       set the number's voice webhook to POST {public}/twilio-voice",
     ]
     if settings.admin_token:

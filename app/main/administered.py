@@ -62,7 +62,7 @@ class Administered:
     news: News
     visitors: Visitors
     http_base: str
-    by_hand: str
+    by_hand: bool
     connected: tuple[Connected, ...]
 
 
@@ -84,9 +84,6 @@ def make_administered(
         wall_clock=time.time,
     )
     http_base = settings.public_url.http_base if settings.public_url else ""
-    by_hand = ""
-    if settings.public_url and settings.waives_signatures:
-        by_hand = settings.public_url.ws_base
     visitors = Visitors(gate, settings.trusted_proxies, http_base)
     board = Board(configuration, metrics)
     news = News(pubsub, metrics)
@@ -101,7 +98,7 @@ def make_administered(
         news,
         visitors,
         http_base,
-        by_hand,
+        settings.waives_signatures,
         (access, configuration, archive),
     )
 

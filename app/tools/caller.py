@@ -84,14 +84,19 @@ class Carrier:
         self._public_url = public_url
         self._validator = RequestValidator(auth_token) if auth_token else None
 
-    async def ring(self, client: httpx.AsyncClient, call: Call) -> StreamTarget:
+    async def ring(
+        self, client: httpx.AsyncClient, call: Call, business_id: str = ""
+    ) -> StreamTarget:
         """Call the voice webhook, and read the TwiML it answers with.
+
+        With `business_id` it is the webhook URL of that business.
 
         Raises:
             CallRefused: the answer has no stream.
             httpx.HTTPError: there is no answer.
         """
-        url = f"{self._public_url}/twilio-voice"
+        of_business = f"?{urlencode({'businessId': business_id})}" if business_id else ""
+        url = f"{self._public_url}/twilio-voice{of_business}"
         form = {
             "AccountSid": call.account_sid,
             "ApiVersion": "2010-04-01",
@@ -144,9 +149,11 @@ def parse_twiml(document: str) -> StreamTarget:
     Raises:
         CallRefused: there is none.
     """
-    stream = ElementTree.fromstring(document).find(".//Stream")
+    answer = ElementTree.fromstring(document)
+    stream = answer.find(".//Stream")
     if stream is None:
-        raise CallRefused(f"the TwiML has no <Stream>: {document}")
+        said = " ".join(words.text or "" for words in answer.iter("Say"))
+        raise CallRefused(f"the caller hears {said or 'the busy tone'!r}, and nothing is streamed")
     both = stream.get("track") == "both_tracks"
     return StreamTarget(
         stream.get("url", ""),

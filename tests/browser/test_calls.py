@@ -140,7 +140,7 @@ def test_without_calls_the_pages_say_how_to_get_one(
     tried = service_alone(directory, ADMIN_TOKEN=OPERATOR_TOKEN, ALLOW_UNSIGNED="true")
     with tried as empty, eyes(browser) as seen:
         seen.sign_in(empty)
-        expect(seen.page.get_by_text("npx wscat")).to_contain_text(empty.ws_url)
+        expect(seen.page.get_by_text("make call")).to_be_visible()
         expect(seen.page.get_by_text("Place a call.")).to_be_visible()
         expect(seen.page.locator(".note.warn")).to_contain_text("append-only")
         seen.look("overview-first-steps")

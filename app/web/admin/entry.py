@@ -65,7 +65,7 @@ class Entry:
     """
 
     def __init__(
-        self, router: APIRouter, visitors: Visitors, name_of: NameOf, by_hand: str = ""
+        self, router: APIRouter, visitors: Visitors, name_of: NameOf, by_hand: bool = False
     ) -> None:
         self._router = router
         self._visitors = visitors

@@ -142,11 +142,10 @@ def _call_hint(viewer: Viewer) -> Markup:
     ).format(path)
     if viewer.by_hand:
         business = viewer.business_id or "BUSINESS_ID"
-        url = f"{viewer.by_hand}/twilio-media?businessId={business}&callSid=test123"
         hint += Markup(
-            " Without a phone: <code>(sleep 1; cat tests/captures/speech.jsonl; sleep 2) | "
-            'npx wscat -c "{}"</code>'
-        ).format(url)
+            " Without a phone: <code>make call BUSINESS={}</code>, beside <code>make run</code>, "
+            "speaks for half a minute."
+        ).format(business)
     return hint
 
 

@@ -31,8 +31,8 @@ class PageParts:
     """What the pages are made from.
 
     `conditions` are those of readiness, `http_base` is PUBLIC_URL, or empty;
-    `by_hand` is where media sockets may be opened unsigned, empty where none
-    may; `wall_clock` gives Unix seconds.
+    `by_hand` tells that calls may be placed unsigned; `wall_clock` gives Unix
+    seconds.
     """
 
     visitors: Visitors
@@ -43,7 +43,7 @@ class PageParts:
     store: Store
     conditions: Sequence[Condition]
     http_base: str
-    by_hand: str
+    by_hand: bool
     wall_clock: Callable[[], float]
 
 

@@ -14,13 +14,13 @@ from app.web.admin.waveform import Waveform
 class Viewer:
     """Who is signed in. `csrf` goes into each form; `business_id` is empty for an operator.
 
-    `by_hand` is where a media socket may be opened unsigned, empty where none may.
+    `by_hand` tells that calls may be placed unsigned.
     """
 
     name: str
     csrf: str
     business_id: str = ""
-    by_hand: str = ""
+    by_hand: bool = False
 
     @property
     def is_operator(self) -> bool:
