@@ -34,7 +34,7 @@ BUSINESS ?= business-1
 call: .venv/ready .env ## call the service of make run, for half a minute: BUSINESS=business-1
 	@$(BIN)/python -m app --env-file .env simulate --business $(BUSINESS)
 
-bench: .venv/ready ## measure the service beside its peers: about seven minutes
+bench: .venv/ready ## measure the service beside its peers: about ten minutes
 	@$(BIN)/python -m benchmarks
 
 MINUTES ?= 10

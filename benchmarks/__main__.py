@@ -2,17 +2,21 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 
 import uvloop
 
 from app.errors import BridgeError
+from benchmarks.administration import api_lines, load_api
 from benchmarks.comparison import Work, compare
 from benchmarks.contenders import contenders
 from benchmarks.contest import contest
 from benchmarks.host import Cores, part_cores, private_service
+from benchmarks.pages import load_pages, page_lines
 from benchmarks.table import comparison_lines, machine_lines, webhook_lines
 from benchmarks.webhook import load_webhook
 
+ADMIN_CALLS = 50
 WEBHOOK_WARM_UP_SECONDS = 2
 # All entries of a load are compared at its end, and only a minute's are kept.
 MOST_SECONDS = 40
@@ -25,10 +29,9 @@ def main() -> int:
     cores = part_cores()
     sections = []
     try:
-        if asked.only != "webhook":
-            sections.append(_frames(asked, cores))
-        if asked.only != "frames":
-            sections.append(_webhook(asked, cores))
+        for name, measure in PARTS.items():
+            if asked.only in (None, name):
+                sections.append(measure(asked, cores))
     except BridgeError as error:
         _say(f"could not measure: {error}")
         return EXIT_NOT_MEASURED
@@ -41,10 +44,10 @@ def main() -> int:
 
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", choices=("webhook", "frames"), help="measure this alone")
+    parser.add_argument("--only", choices=list(PARTS), help="measure this alone")
     parser.add_argument("--quick", action="store_true", help="a short look: 100 calls, one round")
     parser.add_argument("--calls", type=_positive, nargs="+", help="live calls (100 300)")
-    parser.add_argument("--seconds", type=_positive, help="length of each load (6)")
+    parser.add_argument("--seconds", type=_positive, help="length of each load (6; admin 15)")
     parser.add_argument("--rounds", type=_positive, help="turns that each contender has (2)")
     parser.add_argument(
         "--contenders", nargs="+", choices=list(contenders(2)), help="measure these (all)"
@@ -55,6 +58,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--rate", type=_positive, default=200, help="webhook requests a second")
     asked = parser.parse_args()
     asked.calls = asked.calls or ([100] if asked.quick else [100, 300])
+    asked.admin_seconds = asked.seconds or (5 if asked.quick else 15)
     asked.seconds = asked.seconds or (4 if asked.quick else 6)
     asked.rounds = asked.rounds or (1 if asked.quick else 2)
     if asked.only != "webhook" and asked.seconds > MOST_SECONDS:
@@ -83,6 +87,23 @@ def _webhook(asked: argparse.Namespace, cores: Cores) -> list[str]:
     _say("webhook: ours and a plain one ...")
     both = contest(cores, rate=asked.rate, seconds=asked.seconds, rounds=asked.rounds)
     return [*lines, "", *both]
+
+
+def _admin(asked: argparse.Namespace, cores: Cores) -> list[str]:
+    seconds = asked.admin_seconds
+    with private_service(cores) as service:
+        _say(f"admin: the API under {ADMIN_CALLS} live calls, {seconds} s ...")
+        api = uvloop.run(load_api(service, calls=ADMIN_CALLS, seconds=seconds))
+        _say(f"admin: {ADMIN_CALLS} live calls, no page and some in turns ...")
+        turns = load_pages(service, calls=ADMIN_CALLS, seconds=seconds, rounds=asked.rounds)
+    return [*api_lines(api, cores), "", *page_lines(turns, cores)]
+
+
+PARTS: dict[str, Callable[[argparse.Namespace, Cores], list[str]]] = {
+    "frames": _frames,
+    "webhook": _webhook,
+    "admin": _admin,
+}
 
 
 def _positive(text: str) -> int:

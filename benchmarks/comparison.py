@@ -47,11 +47,11 @@ class Measured:
 
     def cpu(self) -> list[float]:
         """Give the µs of CPU a frame in each round, of all the contender's processes."""
-        return [_micros(load.usage.service, load.counted.frames) for load in self.loads]
+        return [load.counted.service_micros for load in self.loads]
 
     def redis_cpu(self) -> list[float]:
         """Give Redis' µs of CPU a frame in each round, while nobody read."""
-        return [_micros(load.quiet.usage.redis, load.quiet.frames) for load in self.loads]
+        return [load.quiet.redis_micros for load in self.loads]
 
     def kept_up(self) -> float:
         """Give the share of the frames that it took while they were sent, in its worst round."""
@@ -140,7 +140,3 @@ def _take_turn(cores: Cores, row: Measured, rows: Sequence[Measured], work: Work
     if first:
         with contender.start(cores) as service:
             row.socket_bytes = uvloop.run(idle_socket_bytes(service))
-
-
-def _micros(seconds: float | None, frames: int) -> float:
-    return math.nan if seconds is None or not frames else seconds / frames * 1e6

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,19 @@ class Stretch:
 
     usage: Usage
     frames: int
+
+    @property
+    def service_micros(self) -> float:
+        """Give the µs of CPU a frame of all the service's processes; NaN when not known."""
+        return self._micros(self.usage.service)
+
+    @property
+    def redis_micros(self) -> float:
+        """Give Redis' µs of CPU a frame; NaN when not known."""
+        return self._micros(self.usage.redis)
+
+    def _micros(self, seconds: float | None) -> float:
+        return math.nan if seconds is None or not self.frames else seconds / self.frames * 1e6
 
 
 @dataclass(frozen=True, slots=True)

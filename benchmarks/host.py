@@ -21,20 +21,21 @@ from app.tools.embedded import HOST, EmbeddedRedis, free_port
 from benchmarks.processes import cpu_seconds, queued_seconds
 
 NUMBER = "+15005550006"
+PLAN = "large"
 START_SECONDS = 20.0
 STOP_SECONDS = 15.0
 # As many calls as settings and plans allow: the webhook's callers never stream, and
 # each holds its slot until the ticket's 60 s are over.
 MAX_CALLS = 100_000
 BUSINESSES = f"""
-[plans.large]
+[plans.{PLAN}]
 max_concurrent_calls = {MAX_CALLS}
 tracks = "inbound"
 retention_seconds = 60
 
 [businesses.measured]
 name = "Measured"
-plan = "large"
+plan = "{PLAN}"
 numbers = ["{NUMBER}"]
 """
 
@@ -66,6 +67,7 @@ class Service:
     """A running service to be measured, and the Redis it writes to.
 
     `media_url` is where calls go that no webhook sends; empty where one must be asked.
+    `admin_token` is the operator's; empty where there is none.
     """
 
     url: str
@@ -78,6 +80,7 @@ class Service:
     log: Path
     greeting_bytes: int
     media_url: str = ""
+    admin_token: str = ""
 
     def warnings(self) -> int:
         """Count the lines logged since it was ready; its level is WARNING."""
@@ -148,10 +151,12 @@ def private_service(cores: Cores, workers: int = 1) -> Iterator[Service]:
         businesses = directory / "businesses.toml"
         businesses.write_text(BUSINESSES, encoding="utf-8")
         url, token = f"http://{HOST}:{free_port()}", secrets.token_hex(16)
+        admin_token = secrets.token_hex(32)
         environment = {
             "PUBLIC_URL": url,
             "TWILIO_AUTH_TOKEN": token,
             "SECRET_KEY": secrets.token_hex(32),
+            "ADMIN_TOKEN": admin_token,
             "BUSINESSES_FILE": str(businesses),
             "MAX_CALLS": str(MAX_CALLS),
             "LOG_LEVEL": "WARNING",
@@ -163,6 +168,7 @@ def private_service(cores: Cores, workers: int = 1) -> Iterator[Service]:
                 service,
                 auth_token=token,
                 media_url="",
+                admin_token=admin_token,
                 greeting_bytes=service.log.stat().st_size,
             )
 

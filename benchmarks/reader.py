@@ -1,6 +1,5 @@
 """A reader of some streams: a process of its own, which notes when each entry came."""
 
-import multiprocessing
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -10,9 +9,10 @@ from typing import Any
 
 from redis import Redis
 
+from benchmarks.beside import END_SECONDS, beside
+
 BLOCK_MS = 100
 READ_COUNT = 500
-END_SECONDS = 15.0
 
 Arrivals = dict[str, list[tuple[int | None, float]]]
 
@@ -41,19 +41,10 @@ class Reader:
 @contextmanager
 def reader(redis_url: str, keys: Sequence[str]) -> Iterator[Reader]:
     """Start a reader; it waits until it is told to begin."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_run, args=(redis_url, list(keys), theirs), daemon=True)
-    process.start()
-    theirs.close()
-    try:
+    with beside(_run, redis_url, list(keys)) as pipe:
         # It has imported all it needs.
-        ours.recv()
-        yield Reader(ours)
-    finally:
-        ours.close()
-        process.join(END_SECONDS)
-        process.kill()
+        pipe.recv()
+        yield Reader(pipe)
 
 
 def _run(redis_url: str, keys: list[str], pipe: "Connection[Any, Any]") -> None:

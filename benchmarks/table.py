@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from statistics import median
 
 from benchmarks.comparison import FRAMES_A_SECOND, KEPT_UP, Comparison, Measured
+from benchmarks.frames import FramesLoad
 from benchmarks.host import Cores, Usage
 from benchmarks.processes import cpu_model
 from benchmarks.webhook import WebhookLoad
@@ -150,16 +151,21 @@ def _notes(row: Measured, cores: Cores) -> Iterator[str]:
         yield f"{who}: {foreign:,} entries are of no frame, or have other audio"
     if hung_up := sum(load.hung_up for load in row.loads):
         yield f"{who}: {hung_up:,} calls were cut"
-    busy = max(_generator_busy(load.usage, cores) for load in row.loads)
-    late = max(load.late.p99 for load in row.loads)
+    yield from (f"{who}: {note}" for note in bent(row.loads, cores))
+
+
+def bent(loads: Sequence[FramesLoad], cores: Cores) -> Iterator[str]:
+    """Say by what figures may be bent: a generator at its limit, others on the service's core."""
+    busy = max(_generator_busy(load.usage, cores) for load in loads)
+    late = max(load.late.p99 for load in loads)
     if busy > GENERATOR_LIMIT or late > GENERATOR_LATE_MS:
         yield (
-            f"{who}: CAUTION, the load generator may have been the limit: "
+            f"CAUTION, the load generator may have been the limit: "
             f"its core {busy:.0%} busy, frames late by {late:.1f} ms (p99)"
         )
-    waited = max((load.usage.kept_waiting or 0.0) / load.usage.wall for load in row.loads)
+    waited = max((load.usage.kept_waiting or 0.0) / load.usage.wall for load in loads)
     if waited > SPREAD:
-        yield f"{who}: others on its core kept it waiting {waited:.0%} of the time"
+        yield f"others on its core kept it waiting {waited:.0%} of the time"
 
 
 def _generator_busy(usage: Usage, cores: Cores) -> float:
@@ -186,7 +192,7 @@ def _verdicts(comparison: Comparison, calls: Sequence[int]) -> Iterator[tuple[st
         yield (
             f"none lost, doubled, moved or altered; {number} calls",
             f"{faults:,} of {sent:,}",
-            _word(not faults),
+            word(not faults),
         )
         memory = (("an idle socket", ours.socket_bytes, 25), ("a live call", ours.call_bytes, 150))
         for name, held, limit in memory:
@@ -203,13 +209,14 @@ def _verdicts(comparison: Comparison, calls: Sequence[int]) -> Iterator[tuple[st
 def _verdict(
     what: str, measured: float, limit: float, unit: str, digits: int, then: float | None = None
 ) -> tuple[str, str, str]:
-    word = _word(measured <= limit)
+    verdict = word(measured <= limit)
     if then is not None and measured <= then:
-        word = "held, both"
-    return what, f"{measured:.{digits}f}{unit}", word
+        verdict = "held, both"
+    return what, f"{measured:.{digits}f}{unit}", verdict
 
 
-def _word(held: bool) -> str:
+def word(held: bool) -> str:
+    """Say whether a figure is as it is to be."""
     return "held" if held else "**not held**"
 
 
@@ -235,6 +242,6 @@ def webhook_lines(load: WebhookLoad) -> Iterator[str]:
             ),
             ("CPU of the generator", f"{load.usage.generator / load.usage.wall:.0%} of a core"),
             ("warnings of the service", f"{load.warnings:,}"),
-            (f"p99 at most {WEBHOOK_P99_MS} ms", _word(held)),
+            (f"p99 at most {WEBHOOK_P99_MS} ms", word(held)),
         ],
     )

@@ -4,22 +4,28 @@ import asyncio
 import base64
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from app.audio import mulaw_to_pcm16
 from app.errors import LocalError
+from benchmarks.administration import EDIT, ApiLoad, Operator, api_lines, asked, load_api
 from benchmarks.comparison import Comparison, Measured, order
 from benchmarks.contenders import NODE, contenders
 from benchmarks.exact import FIRST_SEQ, Found, Tally, compare, compare_all
 from benchmarks.frames import FramesLoad, Stretch, Timing, latencies, load_frames
-from benchmarks.host import Cores, Usage, private_service
+from benchmarks.host import Cores, Service, Usage, private_service
 from benchmarks.latency import Latencies
 from benchmarks.line import TEXT, client_frame, connect, take_frame
+from benchmarks.pages import Difference, Turn, page_lines, watching
 from benchmarks.speech import speeches_to
 from benchmarks.table import comparison_lines, markdown, spread
+from benchmarks.webhook import Answer
 
 CORES = Cores(1, frozenset({0}))
 
@@ -348,6 +354,114 @@ def test_who_carries_fewer_calls_has_one_turn_with_these() -> None:
     ]
 
 
+# ---------------------------------------------------------------- the administration
+
+
+def nowhere(url: str = "http://127.0.0.1:1") -> Service:
+    return Service(url, "", "", "", "", 0, 0, Path(), 0, admin_token="the operator's")
+
+
+def test_each_route_and_each_call_has_its_turn() -> None:
+    due = list(islice(asked(Operator(nowhere()), ["over-1", "over-2"], ["live"]), 24))
+    assert set(Counter(route for route, _ in due).values()) == {3}
+    firsts = [request.partition(b"\r\n")[0].decode() for _, request in due]
+    assert [line.split()[1] for line in firsts if "waveform" in line] == [
+        f"/api/v1/calls/{sid}/waveform" for sid in ("over-1", "over-2", "over-1")
+    ]
+    single = [
+        first for (route, _), first in zip(due, firsts, strict=True) if route == "GET /calls/{sid}"
+    ]
+    assert [line.split()[1] for line in single] == [
+        f"/api/v1/calls/{sid}" for sid in ("live", "over-1", "over-2")
+    ]
+    edits = [request for route, request in due if route == EDIT]
+    assert edits[0] != edits[1]  # or there would be nothing to store
+    assert all(b"\r\nAuthorization: Bearer the operator's\r\n" in request for _, request in due)
+
+
+async def test_an_edit_is_of_the_version_that_the_last_one_told() -> None:
+    versions = iter([4, 5, 6])
+    heard = []
+
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for version in versions:
+            head = await reader.readuntil(b"\r\n\r\n")
+            heard.append([line for line in head.split(b"\r\n") if line.startswith(b"If-Match")])
+            size = int(head.partition(b"Content-Length: ")[2].partition(b"\r\n")[0])
+            await reader.readexactly(size)
+            body = json.dumps({"version": version}).encode()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        writer.close()
+
+    async with await asyncio.start_server(peer, "127.0.0.1", 0) as server:
+        operator = Operator(nowhere(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
+        await operator.know()
+        edit = operator.request(EDIT, {"retention_seconds": 60})
+        await asyncio.gather(operator.ask(edit), operator.ask(edit))
+        operator.close()
+    assert heard == [[], [b'If-Match: "4"'], [b'If-Match: "5"']]
+
+
+def answered(*latencies_ms: float, status: int = 200) -> list[Answer]:
+    return [Answer(status, b"", ms / 1000, 0.0) for ms in latencies_ms]
+
+
+@pytest.mark.parametrize(
+    ("slow", "verdict"),
+    [
+        (answered(100.0), "held"),
+        (answered(100.1), "**not held**"),
+        (answered(1.0, status=500), "**not held**"),
+    ],
+)
+def test_the_api_holds_when_it_is_quick_and_refuses_nothing(
+    slow: list[Answer], verdict: str
+) -> None:
+    found = ApiLoad(20, {"GET /live": answered(1.0, 2.0), "GET /calls": slow}, load(9))
+    table = "\n".join(api_lines(found, CORES))
+    assert cells(table, "GET /live")[1:] == ["2", "0", "1.0", "2.0", "2.0"]
+    assert cells(table, "**all**")[1] == "3"
+    assert cells(table, "p99 of the API")[-1] == verdict
+
+
+def test_the_kind_of_a_refusal_is_shown() -> None:
+    found = ApiLoad(20, {EDIT: answered(1.0) + answered(1.0, 1.0, status=412)}, load(9))
+    assert cells("\n".join(api_lines(found, CORES)), EDIT)[2] == "412: 2"
+
+
+@pytest.mark.parametrize(
+    ("without", "pages", "verdict"),
+    [
+        ([20.0, 22.0], [22.0, 23.0], "nothing measurable"),
+        ([20.0, 20.5], [22.0, 22.1], "**measurable**"),
+        ([22.0, 22.1], [20.0, 20.5], "nothing measurable"),
+        ([20.0], [22.0], "–"),
+        ([math.nan, math.nan], [22.0, 22.0], "–"),
+    ],
+)
+def test_what_pages_cost_is_judged_by_what_turns_differ_by_anyway(
+    without: Sequence[float], pages: Sequence[float], verdict: str
+) -> None:
+    assert Difference.of(without, pages).verdict() == verdict
+
+
+def test_turns_with_pages_stand_beside_those_without() -> None:
+    turns = [
+        Turn(load(20.0)),
+        Turn(load(23.0), "3 browsers", [50, 50, 49]),
+        Turn(load(21.0)),
+        Turn(load(24.0, tally=Tally(1000, 999)), "3 browsers", [50, 50, 50]),
+    ]
+    table = "\n".join(page_lines(turns, CORES))
+    assert cells(table, "100 live calls")[1:] == ["no page", "pages", "no page", "pages"]
+    assert cells(table, "CPU of the service")[1:] == ["20.0", "23.0", "21.0", "24.0"]
+    assert cells(table, "calls that each page")[1:] == ["–", "50, 50, 49", "–", "50, 50, 50"]
+    told = ["+3.0; turns alike differ by 1.0", "**measurable**"]
+    assert cells(table, "pages cost nothing measurable: CPU")[1:] == told
+    assert cells(table, "no frame lost")[1:] == ["1", "**not held**"]
+    assert "- pages: 3 browsers." in table
+
+
 # ------------------------------------------------------------------------ for real
 
 
@@ -364,3 +478,19 @@ async def test_a_load_on_the_service_itself_is_whole() -> None:
     assert found.counted.frames > 0
     assert found.samples > 0
     assert found.hung_up == 0
+
+
+async def test_every_request_of_the_administration_is_answered() -> None:
+    with private_service(Cores(None, frozenset())) as service:
+        found = await load_api(service, calls=2, seconds=1, rate=16, over_seconds=0.2)
+    assert [len(answers) for answers in found.answers.values()] == [2] * 8
+    assert {answer.status for answer in found.all} == {200}
+    assert found.calls.lost == 0
+
+
+async def test_without_a_browser_plain_clients_follow_the_calls() -> None:
+    with private_service(Cores(None, frozenset())) as service, watching(service, "") as watchers:
+        found = await load_frames(service, calls=2, seconds=1.0)
+        assert watchers.end() == [2, 2, 2]
+    assert "no Chromium" in watchers.who
+    assert found.lost == 0
