@@ -6,7 +6,7 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 from itertools import count
 from typing import IO, Any
@@ -42,13 +42,15 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 # Loggers that speak of each connection, whoever opens it: what they say is told sparingly.
-_OF_CONNECTIONS = (
-    "app.administration.gate",
-    "app.server.sockets",
-    "app.server.websocket",
-    "app.web.ingest",
-    "app.web.streams",
-    "uvicorn.error",
+_OF_CONNECTIONS = frozenset(
+    {
+        "app.administration.gate",
+        "app.server.sockets",
+        "app.server.websocket",
+        "app.web.ingest",
+        "app.web.streams",
+        "uvicorn.error",
+    }
 )
 _LINES_AT_ONCE = 200
 _WINDOW_SECONDS = 10.0
@@ -71,6 +73,7 @@ def configure(
     handler.setFormatter(
         JsonFormatter(worker) if log_format == "json" else ConsoleFormatter(worker)
     )
+    handler.addFilter(Sparing(_OF_CONNECTIONS, time.monotonic))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     ours = logging.getLogger("app")
@@ -78,35 +81,38 @@ def configure(
     root.setLevel(max(logging.WARNING, ours.level))
     logging.getLogger("uvicorn.error").setLevel(root.level)
     logging.getLogger("uvicorn.access").disabled = True
-    for name in _OF_CONNECTIONS:
-        logger = logging.getLogger(name)
-        logger.filters[:] = [Sparing(time.monotonic)]
 
 
 class Sparing(logging.Filter):
     """Let each kind of line pass some times in a while, so that a flood of peers is none of lines.
 
-    A kind is a template, of which there is a closed set. The first line of the
-    next while says how many were left out. `clock` gives monotonic seconds.
+    Only what the loggers of these names say is counted. A kind is a logger and a
+    template, of which there is a closed set. The first line of the next while says
+    how many were left out. `clock` gives monotonic seconds.
     """
 
     def __init__(
         self,
+        names: Collection[str],
         clock: Callable[[], float],
         *,
         lines: int = _LINES_AT_ONCE,
         seconds: float = _WINDOW_SECONDS,
     ) -> None:
         super().__init__()
+        self._names = names
         self._clock = clock
         self._lines = lines
         self._seconds = seconds
-        self._kinds: dict[str, tuple[float, int]] = {}  # when its while began, lines since
+        # When the while of each began, and its lines since.
+        self._kinds: dict[tuple[str, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Tell whether the line passes."""
+        if record.name not in self._names:
+            return True
         now = self._clock()
-        kind = str(record.msg)
+        kind = (record.name, str(record.msg))
         began, count = self._kinds.get(kind, (now, 0))
         left_out = 0
         if now - began >= self._seconds:
@@ -114,7 +120,7 @@ class Sparing(logging.Filter):
             began, count = now, 0
         self._kinds[kind] = began, count + 1
         if left_out:
-            record.msg = f"{kind} (and {left_out} lines like it before)"
+            record.msg = f"{record.msg} (and {left_out} lines like it before)"
         return count < self._lines
 
 

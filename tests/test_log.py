@@ -126,15 +126,16 @@ def test_an_exception_stands_in_its_own_line_and_cannot_forge_one(log_format: st
 
 def test_a_flood_of_lines_of_one_kind_is_told_sparingly_and_counted() -> None:
     now = 0.0
-    sparing = Sparing(lambda: now, lines=3, seconds=10)
+    sparing = Sparing({"app.gate"}, lambda: now, lines=3, seconds=10)
 
-    def passed(template: str, *arguments: object) -> str | None:
-        record = logging.LogRecord("app", logging.INFO, "", 0, template, arguments, None)
+    def passed(template: str, *arguments: object, name: str = "app.gate") -> str | None:
+        record = logging.LogRecord(name, logging.INFO, "", 0, template, arguments, None)
         return record.getMessage() if sparing.filter(record) else None
 
     told = [passed("closed %s", number) for number in range(8)]
     assert told == ["closed 0", "closed 1", "closed 2", None, None, None, None, None]
     assert passed("opened %s", 1) == "opened 1"
+    assert passed("closed %s", 8, name="app.session") == "closed 8"
     now = 10.0
     assert passed("closed %s", 8) == "closed 8 (and 5 lines like it before)"
     assert passed("closed %s", 9) == "closed 9"
@@ -152,6 +153,7 @@ def test_what_is_told_of_each_connection_is_told_sparingly(name: str, spared: bo
     for number in range(1000):
         logging.getLogger(name).info("Line %d", number)
     assert (len(stream.getvalue().splitlines()) < 1000) == spared
+    assert not logging.getLogger(name).filters, "a logger outlives what is configured"
 
 
 @given(st.text(st.characters(codec=None)))
