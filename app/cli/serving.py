@@ -1,4 +1,4 @@
-"""The command line: `media-bridge`, or `python -m app`."""
+"""`serve`, and the workers it starts."""
 
 import argparse
 import asyncio
@@ -9,55 +9,31 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from dotenv import dotenv_values
-
 from app import log as logs
-from app.errors import BridgeError, ConfigurationError, SettingsError
+from app.cli.arguments import EXIT_UNUSABLE, Commands, environment_of
+from app.errors import BridgeError, SettingsError
 from app.main import Service, compose
 from app.metrics import Metrics, SharedFigures
 from app.server import DrainingServer, GuardedConfig, SocketRules, server_config
 from app.settings import Adapter, Settings
-from app.store.redis import RedisStore
-from app.tools import configuration
-from app.tools.demo import run_demo
 from app.tools.embedded import EmbeddedRedis
-from app.tools.simulate import Callers, simulate
 from app.workers.lifeline import Lifeline
 from app.workers.port import listen
 from app.workers.supervisor import Patience, Supervisor
 
 log = logging.getLogger(__name__)
 
-EXIT_UNUSABLE = 2
-ADMIN_TIMEOUT_SECONDS = 5.0
 MOST_WORKERS = 64
 # How much longer than its calls a worker may take to stop: the last audio, the
 # last events, and what uvicorn waits for.
 STOP_SECONDS = 45.0
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; give its exit status: 2 when it cannot even begin."""
-    parsed = _parser().parse_args(arguments)
-    try:
-        return _COMMANDS[parsed.command](parsed)
-    except BridgeError as error:
-        print(error, file=sys.stderr)
-        return EXIT_UNUSABLE
-    except KeyboardInterrupt:
-        return 130
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="media-bridge", description=__doc__)
-    parser.add_argument(
-        "--env-file", type=Path, help="read variables from this file; the environment wins"
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+def add_to(commands: Commands) -> None:
+    """Add `serve` and `worker`."""
     serve = commands.add_parser("serve", help="run the service")
     serve.add_argument(
         "--embedded-redis",
@@ -73,31 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="processes that share the port, each on a core of its own; default: 1",
     )
-    demo = commands.add_parser("demo", help="place one simulated call, and read it back")
-    demo.add_argument("--wav", type=Path, default=Path("demo.wav"), help="where its audio goes")
-    simulate = commands.add_parser(
-        "simulate", help="place calls on a service that runs: speech, in real time"
-    )
-    simulate.add_argument("url", nargs="?", metavar="URL", help="default: PUBLIC_URL")
-    whom = simulate.add_mutually_exclusive_group(required=True)
-    whom.add_argument("--business", default="", metavar="ID", help="whom to call, by its id")
-    whom.add_argument("--to", default="", metavar="NUMBER", help="whom to call, by its number")
-    simulate.add_argument("--calls", type=_count(1000), default=1, metavar="N")
-    simulate.add_argument("--seconds", type=_count(14_400), default=30, metavar="S")
-    config = commands.add_parser("config", help="plans and businesses as a TOML file")
-    config.add_argument(
-        "action",
-        choices=("export", "import", "diff"),
-        help="write what is stored to the file; store what the file holds; show what differs, "
-        "with status 1 when anything does",
-    )
-    config.add_argument("file", type=Path, metavar="FILE")
-    config.add_argument("--dry-run", action="store_true", help="import: only say what it would do")
-    config.add_argument(
-        "--delete-missing",
-        action="store_true",
-        help="import: delete what is stored and not in the file",
-    )
+    serve.set_defaults(run=_serve)
     # Started by `serve --workers`, and by nobody else; without help it is not listed.
     worker = commands.add_parser("worker")
     worker.add_argument("--slot", type=int, required=True)
@@ -105,11 +57,11 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument("--listen", type=int, nargs="+", required=True)
     worker.add_argument("--figures", type=Path, required=True)
     worker.add_argument("--passing-key", action="store_true")
-    return parser
+    worker.set_defaults(run=_worker)
 
 
 def _serve(parsed: argparse.Namespace) -> int:
-    environment = _environment(parsed.env_file)
+    environment = environment_of(parsed.env_file)
     with ExitStack() as stack:
         uses_redis = environment.get("PUBSUB_ADAPTER", "") != "memory"
         if parsed.embedded_redis and uses_redis and not environment.get("REDIS_URL"):
@@ -213,92 +165,6 @@ def _server_config(service: Service, settings: Settings) -> GuardedConfig:
     return server_config(
         service.app, settings.host, settings.port, rules=rules, metrics=service.metrics
     )
-
-
-def _demo(parsed: argparse.Namespace) -> int:
-    return asyncio.run(run_demo(parsed.wav, lambda line: print(line, flush=True)))
-
-
-def _config(parsed: argparse.Namespace) -> int:
-    environment = _environment(parsed.env_file)
-    # No call is taken here: of all settings, REDIS_URL alone is needed.
-    needed = {"REDIS_URL": environment.get("REDIS_URL", ""), "ALLOW_UNSIGNED": "public"}
-    settings = Settings.load(needed)
-    if settings.redis_url is None:
-        raise SettingsError("REDIS_URL", "is not set", "redis://localhost:6379/0")
-    store = RedisStore.from_url(settings.redis_url.reveal(), ADMIN_TIMEOUT_SECONDS)
-    return asyncio.run(_with_configuration(parsed, store))
-
-
-async def _with_configuration(parsed: argparse.Namespace, store: RedisStore) -> int:
-    try:
-        if parsed.action == "export":
-            _write(parsed.file, await configuration.exported(store))
-            return 0
-        is_diff = parsed.action == "diff"
-        found = await configuration.differences(
-            store,
-            _read(parsed.file),
-            str(parsed.file),
-            delete_missing=parsed.delete_missing or is_diff,
-        )
-        if is_diff or parsed.dry_run:
-            for one in found:
-                print(one)
-            return int(is_diff and bool(found))
-        await configuration.apply(store, found, print)
-        return 0
-    finally:
-        await store.close()
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} cannot be read: {error}") from error
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be written: {error}") from error
-
-
-def _simulate(parsed: argparse.Namespace) -> int:
-    environment = _environment(parsed.env_file)
-    url = parsed.url or environment.get("PUBLIC_URL", "")
-    token = environment.get("TWILIO_AUTH_TOKEN", "").partition(",")[0]
-    if not url:
-        url = f"http://localhost:{environment.get('PORT', '8000')}"
-    callers = Callers(parsed.calls, parsed.seconds, parsed.business, parsed.to)
-    return asyncio.run(simulate(url, token, callers, lambda line: print(line, flush=True)))
-
-
-def _count(most: int) -> Callable[[str], int]:
-    """Read a whole number from 1 to `most`."""
-
-    def read(text: str) -> int:
-        if not (text.isdecimal() and 1 <= int(text) <= most):
-            raise argparse.ArgumentTypeError(f"must be 1 to {most}, is {text!r}")
-        return int(text)
-
-    return read
-
-
-_COMMANDS = {
-    "serve": _serve,
-    "demo": _demo,
-    "simulate": _simulate,
-    "config": _config,
-    "worker": _worker,
-}
-
-
-def _environment(env_file: Path | None) -> dict[str, str]:
-    from_file: Mapping[str, str | None] = dotenv_values(env_file) if env_file else {}
-    return {name: value for name, value in from_file.items() if value} | dict(os.environ)
 
 
 def _greet(settings: Settings, port: int, redis_url: str) -> None:

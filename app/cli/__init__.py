@@ -1,0 +1,37 @@
+"""The command line: `media-bridge`, or `python -m app`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from app.cli import calling, configuring, serving
+from app.cli.arguments import EXIT_UNUSABLE
+from app.errors import BridgeError
+
+# In the order in which `--help` lists what they add.
+GROUPS = (serving, calling, configuring)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; give its exit status: 2 when it cannot even begin."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        status: int = parsed.run(parsed)
+    except BridgeError as error:
+        print(error, file=sys.stderr)
+        return EXIT_UNUSABLE
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="media-bridge", description=__doc__)
+    parser.add_argument(
+        "--env-file", type=Path, help="read variables from this file; the environment wins"
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for group in GROUPS:
+        group.add_to(commands)
+    return parser

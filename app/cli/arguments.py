@@ -1,0 +1,35 @@
+"""What several commands read from their line and their environment."""
+
+import argparse
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from dotenv import dotenv_values
+
+EXIT_UNUSABLE = 2
+
+
+class Commands(Protocol):
+    """Where a module adds its commands: what `add_subparsers` gives."""
+
+    def add_parser(self, name: str, *, help: str = ...) -> argparse.ArgumentParser:
+        """Add one; its `run` default is called with what was parsed, and gives the status."""
+
+
+def environment_of(env_file: Path | None) -> dict[str, str]:
+    """Give the variables of the environment, and those of a file that it has not."""
+    from_file: Mapping[str, str | None] = dotenv_values(env_file) if env_file else {}
+    return {name: value for name, value in from_file.items() if value} | dict(os.environ)
+
+
+def count(most: int) -> Callable[[str], int]:
+    """Read a whole number from 1 to `most`."""
+
+    def read(text: str) -> int:
+        if not (text.isdecimal() and 1 <= int(text) <= most):
+            raise argparse.ArgumentTypeError(f"must be 1 to {most}, is {text!r}")
+        return int(text)
+
+    return read
