@@ -32,6 +32,8 @@ def test_an_operator_signs_in_and_out(browser: Browser, bridge: Service, size: s
 def test_signing_in_takes_no_mouse(browser: Browser, bridge: Service) -> None:
     with eyes(browser) as seen:
         seen.page.goto(f"{bridge.url}/admin/audit")
+        # A browser focuses a field some time after the page is there.
+        expect(seen.page.get_by_label("Operator token or access key")).to_be_focused()
         seen.page.keyboard.type(OPERATOR_TOKEN)
         seen.page.keyboard.press("Enter")
         expect(seen.page.get_by_role("heading", level=1)).to_have_text("Audit log")
