@@ -26,6 +26,7 @@ LAYERS = (
         "consumer",
         "administration",
         "archive",
+        "diagnosis",
     },
     {"web", "tools", "server", "workers"},
     {"lifecycle"},
