@@ -94,6 +94,6 @@ TWILIO_CAUSES = (
         "twilio_alerts",
         Level.WARNING,
         "Twilio noted an error of this account that is none of streams or webhooks.",
-        "{page} explains it.",
+        "Read what Twilio says of it: {page}",
     ),
 )
