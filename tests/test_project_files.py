@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import json
 import os
 import re
 import shutil
@@ -173,17 +172,6 @@ def test_the_version_is_one() -> None:
 def test_the_console_script_is_the_command_line() -> None:
     module, _, name = project()["scripts"]["media-bridge"].partition(":")
     assert (module, name) == (main.__module__, main.__name__)
-
-
-def test_platforms_start_and_drain_the_service_alike() -> None:
-    deploy = json.loads(read("railway.json"))["deploy"]
-    assert read("Procfile") == f"web: {deploy['startCommand']}\n"
-    assert deploy["startCommand"] == "python -m app serve"
-    assert deploy["healthcheckPath"] == "/health"
-    # Railway kills at once unless told otherwise; its documentation shows strings.
-    assert isinstance(deploy["drainingSeconds"], str)
-    assert isinstance(deploy["overlapSeconds"], str)
-    assert int(deploy["drainingSeconds"]) > default_of("DRAIN_SECONDS")
 
 
 def test_ci_runs_what_a_person_runs() -> None:
