@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -36,6 +37,7 @@ class Outcome(StrEnum):
     SENT = "sent"
     REFUSED = "refused"
     UNREACHABLE = "unreachable"
+    UNTRUSTED = "untrusted"
     FORBIDDEN_ADDRESS = "forbidden_address"
     NO_URL = "no_url"
     NO_ROOM = "no_room"
@@ -87,10 +89,17 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 
 def client() -> httpx.AsyncClient:
-    """Make the client that posts notices: no redirect, no proxy, no cookie."""
-    limits = httpx.Limits(max_keepalive_connections=0)
+    """Make the client that posts notices: no redirect, no proxy, no cookie.
+
+    It trusts the authorities of SSL_CERT_FILE or SSL_CERT_DIR where one is set.
+    """
     return httpx.AsyncClient(
-        timeout=TRY_SECONDS, follow_redirects=False, trust_env=False, limits=limits
+        # By itself a client that takes no proxy from the environment takes no authority either.
+        verify=httpx.create_ssl_context(),
+        timeout=TRY_SECONDS,
+        follow_redirects=False,
+        trust_env=False,
+        limits=httpx.Limits(max_keepalive_connections=0),
     )
 
 
@@ -103,7 +112,8 @@ async def resolve(host: str, port: int) -> list[str]:
 class Notices:
     """Post notices, each up to four times; what is answered 2xx is sent.
 
-    Anything else than 429 and 5xx is a refusal. Of the addresses that a name has, one that is
+    Anything else than 429 and 5xx is a refusal, and a receiver whose certificate is not
+    good for its name is asked once. Of the addresses that a name has, one that is
     public is connected to, the very one that was looked at: a name that leads
     elsewhere the next moment changes nothing. With `allow_private` any will do.
     `wall_clock` gives Unix seconds, `jitter` 0 to 1.
@@ -172,8 +182,9 @@ class Notices:
                     status = await self._post(endpoint, body)
             except httpx.InvalidURL:
                 return Outcome.REFUSED
-            except (httpx.HTTPError, OSError, TimeoutError):
-                pass
+            except (httpx.HTTPError, OSError, TimeoutError) as error:
+                if _is_untrusted(error):
+                    return Outcome.UNTRUSTED
             else:
                 if status is None:
                     return Outcome.FORBIDDEN_ADDRESS
@@ -221,6 +232,13 @@ def signature(secret: str, at: int, body: bytes) -> str:
     """Sign a body, together with the time (Unix seconds), so that it cannot be replayed later."""
     signed = hmac.new(secret.encode(), b"%d." % at + body, hashlib.sha256)
     return f"t={at},v1={signed.hexdigest()}"
+
+
+def _is_untrusted(error: BaseException | None) -> bool:
+    """Tell whether it came of a certificate; httpx has errors in errors."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def is_public(text: str) -> bool:

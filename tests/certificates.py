@@ -10,18 +10,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
-def certificates(directory: Path) -> Path:
-    """Write `ca.crt`, `server.crt` and `server.key` for 127.0.0.1; give the directory."""
+def certificates(directory: Path, name: str = "localhost") -> Path:
+    """Write `ca.crt`, `server.crt` and `server.key`, for 127.0.0.1 and `name`; give where."""
     directory.mkdir(parents=True, exist_ok=True)
     authority, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    ca, server = _name("authority"), _name("localhost")
+    ca, server = _name(f"authority of {name}"), _name(name)
     ca_certificate = (
         _certificate(ca, ca, authority.public_key())
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(authority, hashes.SHA256())
     )
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    names = x509.SubjectAlternativeName([address, x509.DNSName("localhost")])
+    names = x509.SubjectAlternativeName([address, x509.DNSName(name)])
     server_certificate = (
         _certificate(server, ca, key.public_key())
         .add_extension(names, critical=False)

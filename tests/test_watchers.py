@@ -197,7 +197,10 @@ async def test_an_event_stream_ends_when_whoever_watches_may_no_more() -> None:
         raise SignInRequired("it was revoked")
 
     watchers = Watchers(limit=1)
-    assert [part async for part in written(watchers, revoked)] == ["retry: 1000\n\n"]
+    # A stream that went on would now say so, as often as it is read.
+    parts = written(watchers, revoked, 0.05)
+    assert await anext(parts) == "retry: 1000\n\n"
+    assert await anext(parts, "the end") == "the end"
     watchers.check_room()
 
 

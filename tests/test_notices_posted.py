@@ -1,0 +1,183 @@
+"""A notice of a reached limit, from a call to a receiver of the business's: over TLS, once."""
+
+import asyncio
+import hashlib
+import hmac
+import json
+import ssl
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.certificates import certificates
+from tests.redis_process import fixed_port
+from tests.service import Service, a_call, http_client, lines_with, post
+from tests.waiting import until
+from tests.web.admins import Caller, administered
+
+SECRET = "a-secret-of-the-business"
+# Businesses of `tests.businesses` with a plan of their own: name, which is the plan's too; number.
+WIDE = ("wide", "+15005550005")
+SLOW = ("slow", "+15005550007")
+SHORT = ("short", "+15005550004")
+
+
+@dataclass
+class Receiver:
+    """Where a business is told: what came there, as it came."""
+
+    url: str = ""
+    connections: int = 0
+    came: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            first, *lines = head.strip().split("\r\n")
+            assert first == "POST /usage HTTP/1.1"
+            headers = {name.lower(): value for name, value in (one.split(": ") for one in lines)}
+            body = await reader.readexactly(int(headers["content-length"]))
+            self.came.append((headers, body))
+            writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+            await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def receiving(tls: Path) -> AsyncIterator[Receiver]:
+    """Receive notices at `localhost`, with the certificate of this directory."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tls / "server.crt", tls / "server.key")
+    port = fixed_port()
+    receiver = Receiver(f"https://localhost:{port}/usage")
+    server = await asyncio.start_server(receiver.serve, "localhost", port, ssl=context)
+    try:
+        yield receiver
+    finally:
+        server.close()
+
+
+@dataclass(frozen=True)
+class House:
+    """An instance that trusts our authorities; a certificate of `localhost`, one of another."""
+
+    service: Service
+    own_name: Path
+    other_name: Path
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    directory = tmp_path_factory.mktemp("notices")
+    own, other = (
+        certificates(directory / name, name) for name in ("localhost", "elsewhere.example")
+    )
+    trusted = directory / "trusted.crt"
+    trusted.write_bytes((own / "ca.crt").read_bytes() + (other / "ca.crt").read_bytes())
+    with administered(
+        directory, ALLOW_PRIVATE_WEBHOOKS="true", SSL_CERT_FILE=str(trusted)
+    ) as service:
+        yield House(service, own, other)
+
+
+def limited(service: Service, name: str, url: str) -> None:
+    """Let a business be told, signed, of its first call of a month."""
+    operator = Caller(service)
+    for path, edit in (
+        (f"/plans/{name}", {"calls_per_month_soft": 1}),
+        (f"/businesses/{name}", {"usage_webhook_url": url}),
+        (f"/businesses/{name}/secrets", {"usage_webhook_secret": SECRET}),
+    ):
+        answer = operator("PATCH", path, edit, "*")
+        assert answer.status_code == 200, answer.text
+
+
+async def call(service: Service, number: str) -> None:
+    """Ring, and hang up."""
+    form = a_call(number)
+    assert "<Stream" in (await post(service, "/twilio-voice", form)).text
+    await post(service, "/twilio-status", form | {"CallStatus": "completed"})
+
+
+async def came_of_it(service: Service, outcome: str) -> None:
+    """Wait until a notice has come to this."""
+    sample = f'bridge_usage_notices_total{{outcome="{outcome}"}} 1.0'
+    shown = ""
+    async with http_client() as client:
+
+        async def is_counted() -> bool:
+            nonlocal shown
+            shown = (await client.get(f"{service.url}/metrics")).text
+            return sample in shown
+
+        await until(is_counted, lambda: shown)
+
+
+def is_signed(signature: str, body: bytes, secret: str) -> bool:
+    """Check a signature as the README tells a receiver to."""
+    parts = dict(part.split("=", 1) for part in signature.split(","))
+    signed = hmac.new(secret.encode(), parts["t"].encode() + b"." + body, hashlib.sha256)
+    is_fresh = abs(time.time() - int(parts["t"])) < 300
+    return is_fresh and hmac.compare_digest(signed.hexdigest(), parts["v1"])
+
+
+def test_the_check_of_a_receiver_tells_a_forgery() -> None:
+    at = int(time.time())
+    signed = hmac.new(SECRET.encode(), b"%d.{}" % at, hashlib.sha256).hexdigest()
+    assert is_signed(f"t={at},v1={signed}", b"{}", SECRET)
+    assert not is_signed(f"t={at},v1={signed}", b"[]", SECRET)
+    assert not is_signed(f"t={at + 1},v1={signed}", b"{}", SECRET)
+    assert not is_signed(f"t={at},v1={signed}", b"{}", SECRET + "x")
+
+
+async def test_a_business_is_told_once_of_a_limit_and_knows_by_whom(house: House) -> None:
+    service = house.service
+    async with receiving(house.own_name) as receiver, receiving(house.own_name) as another:
+        limited(service, WIDE[0], receiver.url)
+        limited(service, SLOW[0], another.url)
+        await call(service, WIDE[1])
+        await until(lambda: receiver.came, service.logged)
+        # What is noted of the second call is noted before what another business has used.
+        await call(service, WIDE[1])
+        await call(service, SLOW[1])
+        await until(lambda: another.came, service.logged)
+        [(headers, body)] = receiver.came
+        assert headers["host"] == receiver.url.split("/")[2]
+        assert headers["content-type"] == "application/json"
+        assert is_signed(headers["x-media-bridge-signature"], body, SECRET)
+        notice = json.loads(body)
+        assert notice["event"] == "usage.soft_limit_reached"
+        assert notice["id"] == f"wide:{notice['month']}:calls_per_month_soft:1"
+        assert (notice["business_id"], notice["limit"]) == ("wide", "calls_per_month_soft")
+        assert (notice["allowed"], notice["used"]) == (1, 1)
+        assert len(lines_with(service.logged(), "Business wide has reached")) == 1
+        assert SECRET not in service.logged()
+
+
+async def test_whoever_has_no_certificate_of_the_name_is_told_nothing(house: House) -> None:
+    async with receiving(house.other_name) as receiver:
+        limited(house.service, SHORT[0], receiver.url)
+        await call(house.service, SHORT[1])
+        await came_of_it(house.service, "untrusted")
+        assert receiver.came == []
+    assert lines_with(house.service.logged(), "short could not be told of", "untrusted")
+
+
+async def test_unless_it_is_allowed_nobody_on_this_machine_is_connected_to(
+    tmp_path: Path, house: House
+) -> None:
+    trusted = str(house.own_name / "ca.crt")
+    async with receiving(house.own_name) as receiver:
+        with administered(tmp_path, SSL_CERT_FILE=trusted) as service:
+            limited(service, WIDE[0], receiver.url)
+            await call(service, WIDE[1])
+            await came_of_it(service, "forbidden_address")
+        assert receiver.connections == 0
