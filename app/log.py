@@ -48,6 +48,7 @@ _OF_CONNECTIONS = frozenset(
         "app.server.sockets",
         "app.server.websocket",
         "app.web.ingest",
+        "app.web.sockets",
         "app.web.streams",
         "uvicorn.error",
     }

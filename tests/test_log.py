@@ -145,7 +145,12 @@ def test_a_flood_of_lines_of_one_kind_is_told_sparingly_and_counted() -> None:
 
 @pytest.mark.parametrize(
     ("name", "spared"),
-    [("app.server.sockets", True), ("app.web.streams", True), ("app.session.call", False)],
+    [
+        ("app.server.sockets", True),
+        ("app.web.sockets", True),
+        ("app.web.streams", True),
+        ("app.session.call", False),
+    ],
 )
 def test_what_is_told_of_each_connection_is_told_sparingly(name: str, spared: bool) -> None:
     stream = io.StringIO()

@@ -1,13 +1,17 @@
 """WebSocket routes, served beside FastAPI's and without its layers."""
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from fastapi import WebSocket
+from fastapi.responses import JSONResponse
 from starlette.routing import Match, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
-from starlette.websockets import WebSocketClose
+
+log = logging.getLogger(__name__)
 
 Serve = Callable[[WebSocket], Awaitable[None]]
+MAX_SHOWN_PATH = 100
 
 
 class _Endpoint:
@@ -39,7 +43,7 @@ class SocketRoutes:
         self._routes = routes
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Serve one request; a WebSocket's that no route serves is refused with 403."""
+        """Serve one request; a WebSocket's that no route serves is refused with 404."""
         if scope["type"] != "websocket":
             return self._app(scope, receive, send)
         for route in self._routes:
@@ -47,4 +51,13 @@ class SocketRoutes:
             if match is Match.FULL:
                 scope.update(found)
                 return route.app(scope, receive, send)
-        return WebSocketClose()(scope, receive, send)
+        return _refuse(WebSocket(scope, receive, send))
+
+
+async def _refuse(websocket: WebSocket) -> None:
+    """Answer a handshake at another path, and say so: a typo is what keeps calls away."""
+    path = websocket.scope["path"][:MAX_SHOWN_PATH]
+    log.warning("[server] ❌ No WebSocket is served at %s", path)
+    detail = "no WebSocket is served here; there are /twilio-media and /v1/ingest"
+    answer = JSONResponse({"error": "not_found", "detail": detail}, 404)
+    await websocket.send_denial_response(answer)

@@ -77,11 +77,18 @@ async def test_a_handshake_twilio_did_not_sign_is_forbidden(
 ORIGIN = {"Origin": "https://evil.example"}
 
 
-async def test_a_socket_on_a_path_that_has_none_is_refused(service: Service) -> None:
+@pytest.mark.parametrize("path", ["/twilio-voice", "/twilio-medai", "/v1/ingests", "/"])
+async def test_a_socket_on_a_path_that_has_none_is_refused_and_logged(
+    service: Service, path: str
+) -> None:
     with pytest.raises(InvalidStatus) as refused:
-        async with a_peer(service, path="/twilio-voice"):
+        async with a_peer(service, path=path + "?token=canary-2"):
             pass
-    assert refused.value.response.status_code == 403
+    assert refused.value.response.status_code == 404
+    assert json.loads(refused.value.response.body or b"")["error"] == "not_found"
+    shown = lines_with(service.logged(), f"❌ No WebSocket is served at {path}")
+    assert [line for line in shown if line.endswith(path)]
+    assert "canary-2" not in service.logged()
     assert "Traceback" not in service.logged()
 
 
