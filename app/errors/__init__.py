@@ -7,6 +7,7 @@
     │   ├── EmbeddedServerError       no Redis server could be started
     │   ├── StartRefused              a worker cannot serve with these settings
     │   ├── CaptureError              a capture file is unusable
+    │   ├── CommandFailed             a command cannot do what it was asked
     │   ├── BrokerError
     │   │   ├── BrokerRefused         the broker answered no; nothing was written
     │   │   │   └── BrokerReplaced    it is another server than before
@@ -94,6 +95,7 @@ from app.errors.local import (
     BrokerRefused,
     BrokerReplaced,
     CaptureError,
+    CommandFailed,
     ConfigurationError,
     Draining,
     EmbeddedServerError,
@@ -150,6 +152,7 @@ __all__ = [
     "CallRateExceeded",
     "CallRefused",
     "CaptureError",
+    "CommandFailed",
     "ConfigurationError",
     "CredentialsInvalid",
     "CredentialsMissing",

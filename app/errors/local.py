@@ -39,6 +39,12 @@ class CaptureError(LocalError):
     reason = "bad_capture"
 
 
+class CommandFailed(LocalError):
+    """Raised when a command cannot do what it was asked; says what, and where."""
+
+    reason = "command_failed"
+
+
 class BrokerError(LocalError):
     """Base of what goes wrong between us and the broker.
 

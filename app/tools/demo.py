@@ -22,12 +22,12 @@ from app.media import Track
 from app.pubsub.redis_streams import RedisStreams
 from app.tools.caller import Call, Carrier, new_call, speech_frames
 from app.tools.embedded import EmbeddedRedis, free_port
+from app.tools.progress import ProgressBar
 
 NUMBER = "+15005550006"
 START_SECONDS = 20.0
 READ_SECONDS = 10.0
 STOP_SECONDS = 15.0
-BAR_WIDTH = 40
 BUSINESSES = f"""
 [plans.demo]
 tracks = "inbound"
@@ -129,7 +129,7 @@ async def _place(
     async with httpx.AsyncClient() as client:
         target = await carrier.ring(client, call)
     say(f"webhook  signed POST {url}/twilio-voice -> TwiML with a stream to {target.url}")
-    bar = ProgressBar(len(frames))
+    bar = ProgressBar(len(frames), "call")
     await carrier.stream(call, target, frames, on_frame=bar.show)
     bar.finish()
 
@@ -153,27 +153,6 @@ async def _receipt(pubsub: RedisStreams, call: Call) -> dict[str, object]:
         if event.name == "stream.stopped" and event.call.stream_sid == call.stream_sid:
             return dict(event.data["receipt"])
     raise LocalError("the receipt never came")
-
-
-class ProgressBar:
-    """Draw on stderr how much of a call has been sent; nothing where it is no terminal."""
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._drawn = sys.stderr.isatty()
-
-    def show(self, sent: int) -> None:
-        """Show that `sent` messages have gone."""
-        if self._drawn:
-            share = min(1.0, sent / self._total)
-            bar = ("#" * round(share * BAR_WIDTH)).ljust(BAR_WIDTH, ".")
-            sys.stderr.write(f"\rcall     [{bar}] {share:4.0%}")
-            sys.stderr.flush()
-
-    def finish(self) -> None:
-        """Leave the line."""
-        if self._drawn:
-            sys.stderr.write("\n")
 
 
 def _write_wav(path: Path, audio: list[bytes]) -> None:

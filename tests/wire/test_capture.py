@@ -6,7 +6,7 @@ import pytest
 
 from app.errors import CaptureError
 from app.wire.base import MAX_MESSAGE_BYTES
-from app.wire.capture import CaptureMessage, read_capture
+from app.wire.capture import CaptureMessage, capture_line, read_capture
 from tests.captures.make_captures import DIRECTORY, captures
 
 
@@ -44,7 +44,7 @@ def test_only_line_feeds_end_a_line(tmp_path: Path) -> None:
 def test_a_line_may_be_64_kib_long_and_no_longer(tmp_path: Path, end: bytes) -> None:
     longest = b"a" * MAX_MESSAGE_BYTES
     messages = list(read_capture(written(tmp_path, longest + end + b"b" * (end != b""))))
-    assert [len(message.text) for message in messages] == [MAX_MESSAGE_BYTES, 1][: len(messages)]
+    assert [len(message.message) for message in messages] == [MAX_MESSAGE_BYTES, 1][: len(messages)]
     assert len(messages) == (2 if end else 1)
     path = written(tmp_path, b"{}\n" + longest + b"a" + end)
     with pytest.raises(CaptureError, match=r"call\.jsonl, line 2: longer than 64 KiB"):
@@ -67,3 +67,33 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_directory_is_no_capture(tmp_path: Path) -> None:
     with pytest.raises(CaptureError, match="Is a directory"):
         list(read_capture(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ('{"event":"media"}', '{"event":"media"}'),
+        ("not JSON", "not JSON"),
+        (" {} ", " {} "),
+        ("", '{"text":""}'),
+        (" \t", '{"text":" \\t"}'),
+        ('{"a":1,\n"b":2}', '{"text":"{\\"a\\":1,\\n\\"b\\":2}"}'),
+        ("ends by a return\r", '{"text":"ends by a return\\r"}'),
+        ('{"text":"a"}', '{"text":"{\\"text\\":\\"a\\"}"}'),
+        ('{"binary":"', '{"text":"{\\"binary\\":\\""}'),
+        (b"\x00\xff", '{"binary":"AP8="}'),
+        (b"", '{"binary":""}'),
+    ],
+)
+def test_whatever_came_stands_in_a_line_and_is_read_back(
+    tmp_path: Path, message: str | bytes, line: str
+) -> None:
+    assert capture_line(message) == line
+    path = written(tmp_path, (line + "\n").encode())
+    assert list(read_capture(path)) == [CaptureMessage(1, message)]
+
+
+@pytest.mark.parametrize("message", ["\n" * MAX_MESSAGE_BYTES, b"a" * MAX_MESSAGE_BYTES])
+def test_the_longest_message_may_be_wrapped(tmp_path: Path, message: str | bytes) -> None:
+    path = written(tmp_path, capture_line(message).encode())
+    assert list(read_capture(path)) == [CaptureMessage(1, message)]

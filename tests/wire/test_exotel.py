@@ -613,7 +613,8 @@ CAPTURES = sorted(DIRECTORY.glob("exotel_*.jsonl"))
 def told(name: str) -> list[WireEvent]:
     wire = a_wire()
     return [
-        wire.receive(message.text) for message in read_capture(DIRECTORY / f"exotel_{name}.jsonl")
+        wire.receive(message.message)
+        for message in read_capture(DIRECTORY / f"exotel_{name}.jsonl")
     ]
 
 
@@ -681,7 +682,9 @@ def test_numbers_are_told_as_they_are_and_those_beyond_64_bits_not_at_all() -> N
 
 # ------------------------------------------------------------------ anything at all
 
-REAL = [text for path in CAPTURES for text in [message.text for message in read_capture(path)][:10]]
+REAL = [
+    text for path in CAPTURES for text in [message.message for message in read_capture(path)][:10]
+]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),

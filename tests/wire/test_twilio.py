@@ -514,7 +514,7 @@ CAPTURES = [
 
 def told(path: Path) -> list[WireEvent]:
     wire = TwilioWire()
-    return [wire.receive(message.text) for message in read_capture(path)]
+    return [wire.receive(message.message) for message in read_capture(path)]
 
 
 def summary(events: list[WireEvent]) -> Counter[str]:
@@ -591,7 +591,9 @@ def test_a_frame_decodes_to_the_samples_that_its_codes_stand_for() -> None:
 
 # ------------------------------------------------------------------ anything at all
 
-REAL = [text for path in CAPTURES for text in [message.text for message in read_capture(path)][:12]]
+REAL = [
+    text for path in CAPTURES for text in [message.message for message in read_capture(path)][:12]
+]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(REAL),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),

@@ -1,0 +1,1 @@
+"""Calls as files: recorded at the wire, rebuilt from Redis, and placed again."""

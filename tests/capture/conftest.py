@@ -1,0 +1,72 @@
+"""Two services for all tests of this folder, and the commands as a developer runs them."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from app.cli import main
+from tests.service import TOKEN, Service, service_alone
+
+ADMIN_TOKEN = "a" * 32
+JWT_SECRET = "j" * 32
+OF_EACH = {
+    "ADMIN_TOKEN": ADMIN_TOKEN,
+    "SUPPORT_EXOTEL": "true",
+    "JWT_SECRET": JWT_SECRET,
+}
+PAIR = {"EXOTEL_API_KEY": "key", "EXOTEL_API_TOKEN": "tok'en $HOME"}
+
+
+@pytest.fixture(scope="package")
+def enforcing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Give a running instance that enforces signatures, tickets and credentials."""
+    with service_alone(tmp_path_factory.mktemp("enforcing"), **OF_EACH, **PAIR) as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def waiving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Give a running instance with ALLOW_UNSIGNED."""
+    directory = tmp_path_factory.mktemp("waiving")
+    with service_alone(directory, ALLOW_UNSIGNED="true", **OF_EACH) as running:
+        yield running
+
+
+@dataclass
+class Ran:
+    """What a command gave: its status, its result, and its words."""
+
+    status: int
+    out: str
+    words: str
+    receipts: list[dict[str, Any]] = field(default_factory=list)
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Give what runs `media-bridge ARGUMENTS` with these variables and no others of ours."""
+
+    def run_command(*arguments: object, environ: Mapping[str, str] | None = None) -> Ran:
+        for name in ("PUBLIC_URL", "REDIS_URL", "ADMIN_TOKEN", "TWILIO_AUTH_TOKEN", *PAIR):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in ({"ADMIN_TOKEN": ADMIN_TOKEN} | dict(environ or {})).items():
+            monkeypatch.setenv(name, value)
+        capsys.readouterr()
+        try:
+            status = main([str(one) for one in arguments])
+        except SystemExit as exit:
+            status = int(exit.code or 0)
+        said = capsys.readouterr()
+        lines = [line for line in said.out.splitlines() if line.startswith('{"callSid"')]
+        return Ran(status, said.out, said.err, [json.loads(line) for line in lines])
+
+    return run_command
+
+
+SIGNED = {"TWILIO_AUTH_TOKEN": TOKEN}
