@@ -14,6 +14,7 @@
     │   │   └── BrokerLost            no answer came; what was written is unknown
     │   ├── ArchiveBusy               too many listen, or wait for a waveform
     │   ├── StoreUnavailable          configuration and slots cannot be reached
+    │   ├── CallTakenOver             another worker of the group has the call now
     │   ├── SecretUnreadable          SECRET_KEY is not the one it was sealed with
     │   ├── PublicUrlMissing          this service does not know its own address
     │   ├── Draining                  this process takes no new calls
@@ -94,6 +95,7 @@ from app.errors.local import (
     BrokerLost,
     BrokerRefused,
     BrokerReplaced,
+    CallTakenOver,
     CaptureError,
     CommandFailed,
     ConfigurationError,
@@ -151,6 +153,7 @@ __all__ = [
     "CallIsLive",
     "CallRateExceeded",
     "CallRefused",
+    "CallTakenOver",
     "CaptureError",
     "CommandFailed",
     "ConfigurationError",
