@@ -5,7 +5,7 @@ what stands in `audio:{STREAM}`. *Lifecycle events* are what stands in `calls`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -158,7 +158,8 @@ class EndReason(StrEnum):
 
     Four of them tell how a peer left: it said `stop`; it closed the WebSocket
     in good order, but said none; its connection was lost; or it fell silent and
-    answered no ping (`vanished`), where one that is `idle` answered.
+    answered no ping (`vanished`), where one that is `idle` answered. Two are what a
+    worker asked for: `hangup` and `transfer`.
     """
 
     STOP = "stop"
@@ -173,6 +174,8 @@ class EndReason(StrEnum):
     NOT_READING = "peer_not_reading"
     DRAIN = "drain"
     ENDED_BY_ADMIN = "ended_by_admin"
+    HANGUP = "hangup"
+    TRANSFER = "transfer"
     ERROR = "error"
     LOST = "lost"  # said by another replica, of a holder that died
 
@@ -236,6 +239,26 @@ class StreamRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class PlaybackReceipt:
+    """What became of the audio that workers said into a stream.
+
+    `queued_ms = sent_ms + cleared_ms + lost_ms` always holds. Of what was sent the
+    carrier was told to forget about `carrier_cleared_ms`. `refused` counts
+    commands of any kind.
+    """
+
+    plays: int
+    marks: int
+    clears: int
+    refused: int
+    queued_ms: int
+    sent_ms: int
+    cleared_ms: int
+    lost_ms: int
+    carrier_cleared_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class AudioReceipt:
     """What became of each carrier media message of a stream.
 
@@ -243,7 +266,8 @@ class AudioReceipt:
     `dropped` and `rejected` are summed over their reasons. `carrier_gaps` are
     messages that never arrived, by sequence number. `bytes` are of carrier
     payload; `audio_ms` is summed over tracks; `max_lag_ms` is the longest time
-    from a frame's arrival to the broker's reply.
+    from a frame's arrival to the broker's reply. `playback` is there where a worker
+    sent a command.
     """
 
     received: int
@@ -261,10 +285,13 @@ class AudioReceipt:
     last_seq: int | None
     max_lag_ms: int
     end_reason: str
+    playback: PlaybackReceipt | None = None
 
     def as_data(self) -> dict[str, Any]:
         """Give the receipt as JSON-ready data, names as published."""
-        return {name: _plain(getattr(self, name)) for name in self.__slots__}
+        data = {name: _plain(getattr(self, name)) for name in self.__slots__}
+        playback = data.pop("playback")
+        return data if playback is None else {**data, "playback": asdict(playback)}
 
     @property
     def adds_up(self) -> bool:

@@ -95,6 +95,15 @@ class Metrics:
         self.twilio_requests = self._counter(
             "twilio_requests", "Requests to Twilio's REST API.", "what", "outcome"
         )
+        self.commands = self._counter(
+            "commands",
+            "Commands of workers to live calls, by what came of them.",
+            "command",
+            "outcome",
+        )
+        self.playback_seconds = self._counter(
+            "playback_seconds", "Audio of workers for callers, by what became of it.", "fate"
+        )
         self.old_tokens = self._counter("old_auth_token", "Signatures made with an older token.")
         self.live_streams = self._gauge(LIVE_STREAMS, "Streams live now.")
         self.queued_bytes = self._gauge("queued_bytes", "Audio waiting for the broker.")

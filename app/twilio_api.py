@@ -1,4 +1,4 @@
-"""Twilio's REST API, as far as the bridge needs it: to end a call."""
+"""Twilio's REST API, as far as the bridge needs it: to end a call, or give it other TwiML."""
 
 import asyncio
 import logging
@@ -132,27 +132,37 @@ class TwilioApi:
         progress" (twilio.com/docs/voice/api/call-resource). A call that is over
         already is GONE.
         """
-        credentials = await self._credentials_for(call)
-        if credentials is None:
-            outcome, why = Outcome.NO_CREDENTIALS, "no credentials for its account"
-        else:
-            outcome, why = await self._post(
-                f"/2010-04-01/Accounts/{credentials.account_sid}/Calls/{call.call_sid}.json",
-                {"Status": "completed"},
-                credentials,
-            )
-        self._metrics.twilio_requests.labels("end_call", outcome).inc()
-        self._tell(call, outcome, why)
-        return outcome
+        return await self._change(call, "end_call", {"Status": "completed"}, "ended")
+
+    async def redirect_call(self, call: CarrierCall, twiml: str) -> Outcome:
+        """Have a live call go on with this TwiML, whatever it is doing; never raises.
+
+        "Twiml: TwiML instructions for the call Twilio will use without fetching Twiml from
+        url parameter" (twilio.com/docs/voice/api/call-resource).
+        """
+        return await self._change(call, "redirect_call", {"Twiml": twiml}, "transferred")
 
     async def close(self) -> None:
         """Let go of its connections."""
         await self._client.aclose()
 
-    def _tell(self, call: CarrierCall, outcome: Outcome, why: str) -> None:
+    async def _change(
+        self, call: CarrierCall, what: str, form: dict[str, str], done: str
+    ) -> Outcome:
+        credentials = await self._credentials_for(call)
+        if credentials is None:
+            outcome, why = Outcome.NO_CREDENTIALS, "no credentials for its account"
+        else:
+            path = f"/2010-04-01/Accounts/{credentials.account_sid}/Calls/{call.call_sid}.json"
+            outcome, why = await self._post(path, form, credentials)
+        self._metrics.twilio_requests.labels(what, outcome).inc()
+        self._tell(call, outcome, why, done)
+        return outcome
+
+    def _tell(self, call: CarrierCall, outcome: Outcome, why: str, done: str) -> None:
         was_barred, self._is_barred = self._is_barred, outcome is Outcome.UNAUTHORIZED
         if outcome is Outcome.DONE:
-            log.info("[Twilio] Call %s ended", call.call_sid)
+            log.info("[Twilio] Call %s %s", call.call_sid, done)
         elif outcome is Outcome.GONE:
             log.debug("[Twilio] Call %s was over already", call.call_sid)
         elif outcome is Outcome.UNAUTHORIZED and not was_barred:
@@ -163,7 +173,7 @@ class TwilioApi:
                 call.call_sid,
             )
         elif outcome is not Outcome.UNAUTHORIZED:
-            log.warning("[Twilio] ⚠️ Call %s could not be ended: %s", call.call_sid, why)
+            log.warning("[Twilio] ⚠️ Call %s could not be %s: %s", call.call_sid, done, why)
 
     async def _post(
         self, path: str, form: dict[str, str], credentials: Credentials

@@ -90,6 +90,15 @@ def forward_with_stream(
     return str(response)
 
 
+def dial_only(number: str) -> str:
+    """Connect to an E.164 number, and hang up after it."""
+    response = VoiceResponse()
+    dial = Dial()
+    dial.number(_clean(number))
+    response.append(dial)
+    return str(response)
+
+
 def reject_busy(busy_message: str = "") -> str:
     """Refuse a call: the busy tone, or the business's own words.
 

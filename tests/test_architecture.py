@@ -16,7 +16,17 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"errors", "media", "redis_url"},
     {"events", "audio", "budget", "plans", "settings", "log", "metrics", "topology"},
-    {"wire", "pubsub", "auth", "credentials", "twiml", "twilio_api", "notices", "store"},
+    {
+        "wire",
+        "playback",
+        "pubsub",
+        "auth",
+        "credentials",
+        "twiml",
+        "twilio_api",
+        "notices",
+        "store",
+    },
     {
         "session",
         "registry",

@@ -18,6 +18,8 @@ REASONS = {
     "error": "a fault of the service",
     "lost": "the replica that held it died",
     "ended_by_admin": "an admin ended it",
+    "hangup": "a worker ended the call",
+    "transfer": "a worker gave the call to somebody else",
 }
 LOSSES = {
     "overflow": "dropped while Redis was away",

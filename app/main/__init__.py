@@ -18,6 +18,7 @@ from app.main.parts import (
     VERSION,
     directory_of,
     make_bridge,
+    make_control,
     make_hangups,
     make_pubsub,
     make_sealing,
@@ -32,6 +33,7 @@ from app.reaper import Reaper
 from app.registry import Registry
 from app.registry.showing import Showing
 from app.session.accounts import OwnAccounts
+from app.session.control import ControlDesk
 from app.settings import Settings
 from app.store.base import Store
 from app.web import documented
@@ -113,7 +115,9 @@ def compose(
         ),
     )
     administered = make_administered(settings, store, pubsub, sealing, metrics)
-    bridge = make_bridge(settings, store, registry, outbox, metrics)
+    feed = make_control(settings, pubsub)
+    control = ControlDesk(feed, metrics, time.monotonic)
+    bridge = make_bridge(settings, store, registry, outbox, metrics, control)
     accounts = OwnAccounts(store, sealing)
     hangups = make_hangups(settings, accounts, metrics)
     lifecycle = Lifecycle(
@@ -126,7 +130,7 @@ def compose(
         metrics,
         drain_seconds=settings.drain_seconds,
         hangups=hangups,
-        connected=(*administered.connected, notices),
+        connected=(*administered.connected, feed, notices),
         # A slow answer must not make the calls' own store rest.
         warnings=administered.store.durability_warnings,
         beside={
@@ -134,6 +138,7 @@ def compose(
             "watchers": administered.board.run,
             "notices": notices.run,
             "news": administered.news.run,
+            "commands": control.run,
         },
         on_drain=(administered.library.close, administered.watchers.end_all),
     )

@@ -16,13 +16,17 @@ from app.metrics import Metrics
 from app.plans import Directory, parse_directory
 from app.pubsub.base import PubSub
 from app.pubsub.call_log import DAY_SECONDS
+from app.pubsub.control import ControlFeed
 from app.pubsub.memory import MemoryPubSub
+from app.pubsub.memory_control import MemoryControl
 from app.pubsub.outbox import Outbox
+from app.pubsub.redis_control import RedisControl
 from app.pubsub.redis_pubsub import RedisPubSub
 from app.pubsub.redis_streams import RedisStreams
 from app.registry import Registry
 from app.session.accounts import OwnAccounts
 from app.session.bridge import Bridge
+from app.session.control import ControlDesk
 from app.session.hangups import Hangups
 from app.session.herald import Herald
 from app.session.reception import Reception
@@ -79,6 +83,15 @@ def make_pubsub(settings: Settings) -> PubSub:
     return adapter(url, history)
 
 
+def make_control(settings: Settings, pubsub: PubSub) -> ControlFeed:
+    """Make what reads workers' commands, from where the audio is published."""
+    if isinstance(pubsub, MemoryPubSub):
+        return MemoryControl(pubsub)
+    if settings.redis_url is None:
+        raise TypeError("a broker that is no MemoryPubSub needs REDIS_URL")
+    return RedisControl(settings.redis_url.reveal())
+
+
 def make_store(settings: Settings) -> Store:
     """Make the store: in Redis where there is one."""
     if settings.redis_url is None:
@@ -114,7 +127,12 @@ def secret_key_of(settings: Settings) -> str:
 
 
 def make_bridge(
-    settings: Settings, store: Store, registry: Registry, outbox: Outbox, metrics: Metrics
+    settings: Settings,
+    store: Store,
+    registry: Registry,
+    outbox: Outbox,
+    metrics: Metrics,
+    control: ControlDesk,
 ) -> Bridge:
     """Make what all sessions share."""
     herald = Herald(outbox.announce, time.time, lambda: uuid.uuid4().hex)
@@ -138,4 +156,6 @@ def make_bridge(
         clock=time.monotonic,
         wall_clock=time.time,
         start_timeout_seconds=settings.stream_start_timeout_seconds,
+        control=control,
+        playback_lead_seconds=settings.playback_lead_ms / 1000,
     )

@@ -121,7 +121,7 @@ def _add_twilio(
             TwilioWire(),
             handshake,
             idle_seconds=settings.media_idle_seconds,
-            hang_up=hangups.hang_up,
+            calls=hangups,
         )
 
     app.include_router(stream_router())

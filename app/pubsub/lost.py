@@ -13,7 +13,7 @@ from app.events import AudioReceipt, EndReason, HeldStream, LifecycleEvent
 
 # What became of each frame, only the holder knew: every count is null.
 LOST_RECEIPT: Final[dict[str, Any]] = {
-    **{field.name: None for field in fields(AudioReceipt)},
+    **{field.name: None for field in fields(AudioReceipt) if field.name != "playback"},
     "end_reason": EndReason.LOST.value,
     "provisional": True,
 }

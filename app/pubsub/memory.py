@@ -20,6 +20,7 @@ from app.pubsub.base import (
     Write,
     audio_key,
     closing_fields,
+    control_key,
     entry_fields,
     lifecycle_fields,
     parse_entry,
@@ -60,6 +61,9 @@ class MemoryPubSub:
         self._records: dict[str, Fields] = {}
         self._expiry: dict[str, float] = {}
         self._written = asyncio.Condition()
+        self._commands: dict[str, list[tuple[Id, Fields]]] = {}
+        self._commanded = asyncio.Event()
+        self._last_command = 0
         self._calls_count = 0
 
     def lane_of(self, key: str) -> int:
@@ -149,10 +153,50 @@ class MemoryPubSub:
         except TimeoutError:
             return False
 
+    # ---------------------------------------------------------------- commands
+
+    def command(self, stream: str, fields: Fields) -> str | None:
+        """Take a worker's command to a stream; give its entry's id, None without the stream."""
+        self._expire()
+        entries = self._commands.get(control_key(stream))
+        if entries is None:
+            return None
+        self._last_command += 1
+        entries.append(((self._last_command, 0), fields))
+        self._commanded.set()
+        return f"{self._last_command}-0"
+
+    def commands(self, stream: str, after: str, count: int) -> list[tuple[str, Fields]]:
+        """Give a stream's commands behind an id, at most so many."""
+        ms, _, n = after.partition("-")
+        entries = self._commands.get(control_key(stream), ())
+        behind = [one for one in entries if one[0] > (int(ms), int(n))]
+        return [(f"{id_ms}-{id_n}", fields) for (id_ms, id_n), fields in behind[:count]]
+
+    def forget_commands(self, stream: str, upto: str) -> None:
+        """Forget a stream's commands up to this one."""
+        ms, _, n = upto.partition("-")
+        entries = self._commands.get(control_key(stream), [])
+        entries[:] = [one for one in entries if one[0] > (int(ms), int(n))]
+
+    def note_command(self) -> None:
+        """End a waiting for commands."""
+        self._commanded.set()
+
+    async def wait_for_command(self, seconds: float) -> None:
+        """Wait until there may be a command that was not there before, or so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._commanded.wait()
+        except TimeoutError:
+            return
+        self._commanded.clear()
+
     def erase_stream(self, stream: str) -> int:
         """Forget a stream and its record; give how many entries stood in it."""
         self._records.pop(record_key(stream), None)
         self._expiry.pop(stream, None)
+        self._commands.pop(control_key(stream), None)
         found = self._streams.pop(audio_key(stream), None)
         return len(found.entries) if found else 0
 
@@ -174,6 +218,7 @@ class MemoryPubSub:
                 known = self._records.get(record_key(write.stream), {})
                 if known.get("startedAt") != fields["startedAt"]:
                     self._streams.pop(audio_key(write.stream), None)
+                    self._commands[control_key(write.stream)] = []
                 self._records[record_key(write.stream)] = fields
                 self._expiry[write.stream] = self._clock() + write.expire_seconds
             case CloseStream():
@@ -213,4 +258,5 @@ class MemoryPubSub:
         for stream in [name for name, until in self._expiry.items() if until <= now]:
             del self._expiry[stream]
             self._streams.pop(audio_key(stream), None)
+            self._commands.pop(control_key(stream), None)
             self._records.pop(record_key(stream), None)

@@ -74,6 +74,8 @@ class Outbox:
         self._unsettled: Counter[str] = Counter()
         self._parked: dict[str, deque[LifecycleEvent]] = {}
         self._parked_count = 0
+        # What hears that a stream's keys are there.
+        self._on_opened: dict[str, Callable[[], None]] = {}
 
     # ------------------------------------------------------- the sessions' side
 
@@ -96,8 +98,19 @@ class Outbox:
             on_dirty=self._lane_of(stream).schedule,
         )
 
-    def open_stream(self, queue: StreamQueue, record: StreamRecord, expire_seconds: int) -> None:
-        """Begin to write a queue, after replacing what stood under its id."""
+    def open_stream(
+        self,
+        queue: StreamQueue,
+        record: StreamRecord,
+        expire_seconds: int,
+        on_opened: Callable[[], None] | None = None,
+    ) -> None:
+        """Begin to write a queue, after replacing what stood under its id.
+
+        `on_opened` is called once, when that is done.
+        """
+        if on_opened is not None:
+            self._on_opened[queue.stream] = on_opened
         self._unsettled[queue.stream] += 1
         opening = OpenStream(queue.stream, record, expire_seconds)
         self._lane_of(queue.stream).open(queue, opening)
@@ -184,6 +197,9 @@ class Outbox:
         if self._unsettled[write.stream] > 0:
             return
         del self._unsettled[write.stream]
+        on_opened = self._on_opened.pop(write.stream, None)
+        if on_opened is not None:
+            on_opened()
         for event in self._parked.pop(write.stream, ()):
             self._parked_count -= 1
             self._put(event)

@@ -50,7 +50,8 @@ from app.topology import AnyRedis, close
 # Opening twice is harmless: a repetition that a slow server runs late finds its
 # own `startedAt`, and leaves the audio written since alone. What another replica
 # wrote when it took this one for dead is taken back. The group makes a stream
-# without entries, so that one whose writer is killed expires too.
+# without entries: so one whose writer is killed expires too, and a worker's
+# `XADD NOMKSTREAM` finds the one for commands.
 _OPEN = """
 if redis.call('HGET', KEYS[3], 'startedAt') ~= ARGV[1] then
   redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
@@ -60,12 +61,13 @@ local receipt = redis.call('HGET', KEYS[3], 'receipt')
 if receipt and string.find(receipt, '"provisional":true', 1, true) then
   redis.call('HDEL', KEYS[3], 'endedAt', 'receipt')
 end
-if redis.call('EXISTS', KEYS[1]) == 0 then
-  redis.call('XGROUP', 'CREATE', KEYS[1], 'opening', '$', 'MKSTREAM')
-  redis.call('XGROUP', 'DESTROY', KEYS[1], 'opening')
+for _, key in ipairs({KEYS[1], KEYS[2]}) do
+  if redis.call('EXISTS', key) == 0 then
+    redis.call('XGROUP', 'CREATE', key, 'opening', '$', 'MKSTREAM')
+    redis.call('XGROUP', 'DESTROY', key, 'opening')
+  end
 end
-redis.call('EXPIRE', KEYS[1], ARGV[2])
-redis.call('EXPIRE', KEYS[3], ARGV[2])
+for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ARGV[2]) end
 """
 
 BLOCK_MS = 1000

@@ -3,17 +3,21 @@
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from app.events import AudioEntry, CallIdentity, EndReason, HeldStream, StreamStarted
 from app.metrics import Metrics
+from app.playback.room import Room
 from app.pubsub.outbox import Outbox
+from app.session.control import ControlDesk
 from app.session.herald import Herald
 from app.session.ledger import Ledger
+from app.session.playback import Playback
 from app.session.reception import Admitted, Reception
 from app.session.record import described, record_of
 from app.session.stream import MediaStream
+from app.session.way_back import WayBack
 from app.store.watching import StreamFigures
 
 log = logging.getLogger(__name__)
@@ -52,6 +56,9 @@ class Bridge:
     clock: Callable[[], float]
     wall_clock: Callable[[], float]
     start_timeout_seconds: float
+    control: ControlDesk | None = None
+    playback_lead_seconds: float = 0.16
+    playback_room: Room = field(default_factory=Room)
 
     def open_stream(
         self,
@@ -62,9 +69,11 @@ class Bridge:
         started: float,
         started_ms: int,
         on_published: Callable[[AudioEntry], None] | None,
+        on_opened: Callable[[], None] | None = None,
     ) -> MediaStream:
         """Open an admitted stream with the writer, and tell of it.
 
+        `on_opened` is called when its keys are there.
         `started` and `started_ms` are when its `start` came, by the two clocks.
         """
         record = record_of(start, admitted, started_ms)
@@ -80,7 +89,8 @@ class Bridge:
             admitted, start.format, queue, ledger, self.herald, self.clock, started
         )
         queue.on_published = on_published
-        self.outbox.open_stream(queue, record, plan.max_call_seconds + plan.retention_seconds)
+        kept_seconds = plan.max_call_seconds + plan.retention_seconds
+        self.outbox.open_stream(queue, record, kept_seconds, on_opened)
         self.herald.tell("stream.started", admitted.call, described(record))
         log.info(
             "[WebSocket] Stream %s started - CallSid: %s, business: %s, plan: %s",
@@ -88,11 +98,38 @@ class Bridge:
         )
         return stream
 
+    def open_playback(
+        self, admitted: Admitted, way: WayBack, end: Callable[[EndReason], None]
+    ) -> Playback:
+        """Make what speaks into an admitted stream; `end` ends it."""
+        return Playback(
+            admitted,
+            way,
+            self.herald,
+            self.metrics,
+            self.playback_room,
+            lead_seconds=self.playback_lead_seconds,
+            clock=self.clock,
+            end=end,
+        )
+
+    def listen(self, admitted: Admitted, playback: Playback) -> None:
+        """Take workers' commands for a stream whose keys are there."""
+        if self.control is not None:
+            self.control.listen(admitted.call.stream_sid, playback.take)
+            if playback.is_closed:
+                self.control.end(admitted.call.stream_sid, playback.take)
+
     async def finish_stream(
-        self, stream: MediaStream, admitted: Admitted, reason: EndReason
+        self,
+        stream: MediaStream,
+        admitted: Admitted,
+        reason: EndReason,
+        playback: Playback | None = None,
     ) -> None:
         """Publish what is left, then the receipt; the stream's id is free after that."""
         call = admitted.call
+        played = playback.close() if playback is not None else None
         ended_ms = int(self.wall_clock() * 1000)
         stream.end(reason)
         try:
@@ -100,7 +137,7 @@ class Bridge:
         except Exception:  # whatever becomes of its slot, a stream has its receipt
             log.exception("The slot of call %s was not given back", call.call_sid)
         await stream.wait_until_published()
-        receipt = stream.receipt(reason)
+        receipt = stream.receipt(reason, played)
         self.outbox.close_stream(
             call.stream_sid, ended_ms, receipt, admitted.plan.retention_seconds
         )
@@ -110,4 +147,6 @@ class Bridge:
             *(call.stream_sid, call.call_sid, reason, receipt.published, receipt.received),
             json.dumps(receipt.as_data()),
         )
+        if self.control is not None and playback is not None:
+            self.control.end(call.stream_sid, playback.take)
         self.calls.disclaim(call.stream_sid)

@@ -2,10 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Protocol
 
 from app.errors import BridgeError, StartTimeout, StoreUnavailable, TooManyBadMessages
 from app.events import (
@@ -23,10 +20,23 @@ from app.session.bridge import Bridge
 from app.session.ledger import Ledger
 from app.session.narration import Narration
 from app.session.patience import MAX_BAD_IN_A_ROW, MIN_FRAME_BYTES, Patience
+from app.session.playback import Playback
 from app.session.reception import Admitted, Handshake
 from app.session.replies import Replies
+from app.session.socket import (
+    GOING_AWAY,
+    INTERNAL_ERROR,
+    INVALID_TEXT,
+    MESSAGE_TOO_BIG,
+    NO_CODE,
+    NORMAL_CLOSURE,
+    POLICY_VIOLATION,
+    Closed,
+    Socket,
+)
 from app.session.stream import MediaStream
-from app.session.watch import Deadline, Line, SilenceWatch
+from app.session.watch import Deadline, SilenceWatch
+from app.session.way_back import Calls, way_back
 from app.store.watching import StreamFigures
 from app.wire.base import Wire
 
@@ -36,15 +46,6 @@ log = logging.getLogger(__name__)
 MAX_EARLY_MESSAGES = 500
 ADMISSION_SECONDS = 5.0
 LAST_REPLIES_SECONDS = 5.0
-
-# RFC 6455, 7.4.1
-NORMAL_CLOSURE = 1000
-GOING_AWAY = 1001
-POLICY_VIOLATION = 1008
-NO_CODE = 1005
-INVALID_TEXT = 1007
-MESSAGE_TOO_BIG = 1009
-INTERNAL_ERROR = 1011
 
 _CLOSE_CODES = {
     EndReason.DRAIN: GOING_AWAY,
@@ -59,42 +60,6 @@ _REFUSED = {INVALID_TEXT: "not_utf8", MESSAGE_TOO_BIG: "message_too_big"}
 _GOOD_ORDER = frozenset({NORMAL_CLOSURE, GOING_AWAY, NO_CODE})
 
 
-# What a server calls for each message of an admitted stream.
-Take = Callable[[str | bytes], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """The peer's socket is gone, with this close code (RFC 6455, 7.4).
-
-    It is 1006 where no Close frame came (7.1.5). `cut` says why, where our
-    server closed it for what the peer sent.
-    """
-
-    code: int
-    cut: EndReason | None = None
-
-
-class Socket(Line, Protocol):
-    """A WebSocket that is open."""
-
-    async def receive(self) -> str | bytes | Closed:
-        """Give the next message, or say that there will be none."""
-
-    def admitted(self, take: Take) -> None:
-        """Take note that the socket's stream is admitted.
-
-        From now on its messages may go to `take`, in order and at once, while
-        `receive` gives only its end; or all to `receive` as before.
-        """
-
-    async def send(self, text: str) -> None:
-        """Send a text message; no effect when it is closed."""
-
-    async def close(self, code: int, reason: str) -> None:
-        """Close it; no effect when it is closed."""
-
-
 class CallSession:
     """Run one media socket: admit its stream, publish it, end it exactly once.
 
@@ -103,9 +68,8 @@ class CallSession:
     docs/decisions/0007. One deadline watches the session:
     first for `start`, then for the admission, then for the plan's longest call.
     Once the stream is live, a peer that falls silent is watched as well: for
-    `idle_seconds`, or only for being there where that is None. `hang_up` is
-    called when the plan's longest call is over, or an admin ends it, so that the call
-    ends too.
+    `idle_seconds`, or only for being there where that is None. `calls` is asked
+    to end the call when the plan's longest is over, or an admin or a worker ends it.
     """
 
     def __init__(
@@ -115,13 +79,13 @@ class CallSession:
         handshake: Handshake,
         *,
         idle_seconds: float | None = None,
-        hang_up: Callable[[Admitted, EndReason], None] | None = None,
+        calls: Calls | None = None,
     ) -> None:
         self._bridge = bridge
         self._clock = bridge.clock
         self._wire = wire
         self._handshake = handshake
-        self._hang_up = hang_up
+        self._calls = calls
         self._watch = SilenceWatch(idle_seconds)
         self._replies: Replies | None = None  # for a peer that waits for answers
         self._narration = Narration(handshake.carrier)
@@ -135,6 +99,7 @@ class CallSession:
         self._admission: asyncio.Task[None] | None = None
         self._admitted: Admitted | None = None
         self._stream: MediaStream | None = None
+        self._playback: Playback | None = None
         seconds = bridge.start_timeout_seconds
         self._deadline = Deadline(seconds, StartTimeout(f"no start within {seconds:g} s"))
 
@@ -145,8 +110,10 @@ class CallSession:
             await self._refuse(socket, outcome)
             return
         reason = EndReason.ERROR if isinstance(outcome, BridgeError) else outcome
-        if reason in _ENDS_THE_CALL and self._hang_up is not None:
-            self._hang_up(self._admitted, reason)
+        if self._playback is not None:
+            reason = self._playback.reason_of(reason)
+        if reason in _ENDS_THE_CALL and self._calls is not None:
+            self._calls.hang_up(self._admitted, reason)
         try:
             if reason is EndReason.STOP:
                 await self._send_last_replies(socket, self._stream)
@@ -155,7 +122,7 @@ class CallSession:
             else:
                 await socket.close(_CLOSE_CODES.get(reason, NORMAL_CLOSURE), reason)
         finally:
-            await self._bridge.finish_stream(self._stream, self._admitted, reason)
+            await self._bridge.finish_stream(self._stream, self._admitted, reason, self._playback)
 
     async def _send_last_replies(self, socket: Socket, stream: MediaStream) -> None:
         """Answer the last frames of a peer that waits for answers, before it is closed."""
@@ -311,11 +278,16 @@ class CallSession:
         too_late = StoreUnavailable("the stream could not be admitted in time")
         self._deadline.move(ADMISSION_SECONDS, too_late)
         self._admission = tasks.create_task(
-            self._admit(socket, start, tasks, int(self._bridge.wall_clock() * 1000))
+            self._admit(socket, start, tasks, int(self._bridge.wall_clock() * 1000), implied)
         )
 
     async def _admit(
-        self, socket: Socket, start: StreamStarted, tasks: asyncio.TaskGroup, started_ms: int
+        self,
+        socket: Socket,
+        start: StreamStarted,
+        tasks: asyncio.TaskGroup,
+        started_ms: int,
+        implied: bool,
     ) -> None:
         bridge = self._bridge
         started = self._clock()
@@ -326,6 +298,8 @@ class CallSession:
             return self._stream.figures(started_ms) if self._stream is not None else None
 
         await bridge.calls.begin(held, self.end, draw_up)
+        way = way_back(start, admitted, self._handshake, self._calls, implied=implied)
+        self._playback = playback = bridge.open_playback(admitted, way, self.end)
         stream = bridge.open_stream(
             start,
             admitted,
@@ -333,7 +307,9 @@ class CallSession:
             started=started,
             started_ms=started_ms,
             on_published=self._on_published if self._tells_of_frames else None,
+            on_opened=lambda: bridge.listen(admitted, playback),
         )
+        stream.on_mark = playback.echoed
         stream.begin(start.seq)
         for event, received_at in self._early:
             stream.take(event, received_at)
@@ -353,6 +329,8 @@ class CallSession:
         self._beside.append(tasks.create_task(self._end_when_silent(socket)))
         if self._replies is not None:
             self._beside.append(tasks.create_task(self._replies.send_all(socket)))
+        if self._playback is not None and self._playback.is_possible:
+            self._beside.append(tasks.create_task(self._playback.run(socket)))
 
     @property
     def _tells_of_frames(self) -> bool:

@@ -1,9 +1,10 @@
-"""Calls whose time is over, ended at their carrier: beside their sessions, and after them."""
+"""Calls ended or transferred at their carrier: beside their sessions, and after them."""
 
 import asyncio
 import logging
 from typing import Final, Protocol
 
+from app.errors import StoreUnavailable
 from app.events import EndReason
 from app.session.reception import Admitted
 from app.twilio_api import CarrierCall, Outcome
@@ -14,6 +15,8 @@ log = logging.getLogger(__name__)
 # spoken in about 40 s.
 TWIML_SECONDS: Final = 60.0
 MAX_CALLS: Final = 10_000
+# Who ends a call by intent has said what there was to say.
+_AT_ONCE: Final = frozenset({EndReason.ENDED_BY_ADMIN, EndReason.HANGUP})
 
 
 class Carrier(Protocol):
@@ -22,15 +25,18 @@ class Carrier(Protocol):
     async def end_call(self, call: CarrierCall) -> Outcome:
         """End a call."""
 
+    async def redirect_call(self, call: CarrierCall, twiml: str) -> Outcome:
+        """Have a call go on with this TwiML."""
+
     async def close(self) -> None:
         """Let go of its connections."""
 
 
 class Hangups:
-    """End the calls that outlive their plan's longest call, or that an admin ends.
+    """End the calls that outlive their plan's longest call, or that an admin or a worker ends.
 
     A forwarded call is ended at once: its two parties would go on without the
-    stream. So is one that an admin ends. Any other goes on in its TwiML when its
+    stream. So is one that somebody ends. Any other goes on in its TwiML when its
     stream ends, says the business's sentence and hangs up; it is ended here only where
     that was not seen to happen within `twiml_seconds`. Nobody waits for any of it.
     """
@@ -42,21 +48,27 @@ class Hangups:
         self._waiting: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._asking: dict[tuple[str, str], asyncio.Task[None]] = {}
 
-    def hang_up(self, admitted: Admitted, reason: EndReason) -> None:
-        """See to it that a call ends whose stream was ended for this reason."""
+    def hang_up(self, admitted: Admitted, reason: EndReason) -> asyncio.Task[None] | None:
+        """See to it that a call ends whose stream is ended for this reason; give what does it."""
         call_sid = admitted.call.call_sid
         key = admitted.call.business_id, call_sid
         if key in self._waiting or key in self._asking:
-            return
+            return self._waiting.get(key) or self._asking[key]
         if len(self._waiting) + len(self._asking) >= MAX_CALLS:
             log.error("[Twilio] Call %s is not ended: too many others wait", call_sid)
-            return
-        call = CarrierCall(
-            call_sid, admitted.account_sid, admitted.call.business_id, admitted.own_account
-        )
-        at_once = admitted.forwarded or reason is EndReason.ENDED_BY_ADMIN
+            return None
+        at_once = admitted.forwarded or reason in _AT_ONCE
         seconds = 0.0 if at_once else self._twiml_seconds
-        self._waiting[key] = asyncio.create_task(self._end(call, seconds), name="hang-up")
+        ending = asyncio.create_task(self._end(_carrier_call(admitted), seconds), name="hang-up")
+        self._waiting[key] = ending
+        return ending
+
+    async def transfer(self, admitted: Admitted, twiml: str) -> Outcome:
+        """Have a call go on with this TwiML, in place of its stream."""
+        try:
+            return await self._carrier.redirect_call(_carrier_call(admitted), twiml)
+        except StoreUnavailable:
+            return Outcome.UNREACHABLE  # nobody knows with whose credentials to ask
 
     def ended(self, call_sid: str, business_id: str = "") -> None:
         """Note that Twilio has told a call's end; with `business_id`, a call of this business."""
@@ -86,3 +98,8 @@ class Hangups:
             log.exception("[Twilio] Call %s could not be ended", call.call_sid)
         finally:
             del self._asking[key]
+
+
+def _carrier_call(admitted: Admitted) -> CarrierCall:
+    call = admitted.call
+    return CarrierCall(call.call_sid, admitted.account_sid, call.business_id, admitted.own_account)

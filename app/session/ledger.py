@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from app.events import AudioReceipt
+from app.events import AudioReceipt, PlaybackReceipt
 from app.metrics import Metrics
 
 
@@ -52,6 +52,7 @@ class Ledger:
         wall_ms: int,
         max_lag_ms: int,
         end_reason: str,
+        playback: PlaybackReceipt | None = None,
     ) -> AudioReceipt:
         """Draw up the receipt, and add the stream's sums to the process's.
 
@@ -84,4 +85,5 @@ class Ledger:
             last_seq=last_seq,
             max_lag_ms=max_lag_ms,
             end_reason=end_reason,
+            playback=playback,
         )

@@ -12,6 +12,7 @@ from app.events import (
     MarkReceived,
     MediaReceived,
     MediaRejected,
+    PlaybackReceipt,
     StreamStopped,
     Unreadable,
     WireEvent,
@@ -60,6 +61,7 @@ class MediaStream:
         "_sequence",
         "_started",
         "_tracks",
+        "on_mark",
         "queue",
     )
 
@@ -78,6 +80,8 @@ class MediaStream:
         self._call = admitted.call
         self._carried = carried
         self.queue = queue
+        # Tells whether a mark was set by a worker, and has been answered.
+        self.on_mark: Callable[[str], bool] = lambda name: False
         self._ledger = ledger
         self._herald = herald
         self._clock = clock
@@ -115,7 +119,9 @@ class MediaStream:
                 )
             case MarkReceived():
                 place = self._place(event.seq)
-                self._herald.tell("stream.mark", self._call, {"name": event.name, "seq": place.seq})
+                if not self.on_mark(event.name):
+                    data = {"name": event.name, "seq": place.seq}
+                    self._herald.tell("stream.mark", self._call, data)
             case StreamStopped():
                 self._place(event.seq)
             case Ignored():
@@ -168,7 +174,7 @@ class MediaStream:
         """Wait until the broker has all of it."""
         await self.queue.wait_until_flushed()
 
-    def receipt(self, reason: EndReason) -> AudioReceipt:
+    def receipt(self, reason: EndReason, playback: PlaybackReceipt | None = None) -> AudioReceipt:
         """Draw up the receipt; call it once, when all is published."""
         size = sum(audio.pushed_bytes for audio in self._tracks.values())
         return self._ledger.receipt(
@@ -184,6 +190,7 @@ class MediaStream:
             wall_ms=round((self._ended - self._started) * 1000),
             max_lag_ms=round(self.queue.max_lag * 1000),
             end_reason=reason,
+            playback=playback,
         )
 
     def figures(self, started_ms: int) -> StreamFigures:

@@ -51,6 +51,7 @@ from app.session.reception import (
     Reception,
     Refusal,
 )
+from app.session.way_back import APPLET_PARAMETER, ONE_WAY_APPLET
 from app.store.base import Store
 from app.web import documented
 from app.web.body import bounded_body
@@ -270,6 +271,8 @@ async def _stream_url(desk: IngestDesk, request: Request) -> str:
     if isinstance(decided, Refusal):
         raise decided.error
     query = {"sample-rate": str(decided.plan.sample_rate), "ticket": decided.ticket}
+    if said.get(APPLET_PARAMETER, "").lower() == ONE_WAY_APPLET:
+        query[APPLET_PARAMETER] = ONE_WAY_APPLET
     log.info("[exotel] Stream URL given - CallSid: %s, %s", call_sid, decided.business.id)
     return f"{desk.ws_base}{INGEST}?{urlencode({k: v for k, v in query.items() if v})}"
 

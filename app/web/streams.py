@@ -14,8 +14,9 @@ from app.credentials.handshake import refuse_origin
 from app.errors import BridgeError
 from app.log import masked_headers, masked_url
 from app.metrics import Metrics
-from app.session.call import CallSession, Closed, Take
+from app.session.call import CallSession
 from app.session.reception import Handshake
+from app.session.socket import Closed, Take
 from app.session.watch import Line
 from app.web.errors import error_response
 from app.web.sockets import socket_route

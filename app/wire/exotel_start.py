@@ -26,7 +26,10 @@ MAX_NUMBER_CHARACTERS: Final = 128
 
 # What the URL says to this service, and not to its readers.
 _OWN_URL_NAMES: Final = frozenset(
-    {"sample-rate", "sample_rate", "ticket", "businessId", "callSid", "from", "to", "plan"}
+    {
+        *("sample-rate", "sample_rate", "ticket", "businessId", "callSid", "from", "to", "plan"),
+        "applet",
+    }
 )
 # "base64" says how the payload is written, and stands where the encoding should.
 _PCM16_NAMES: Final = (

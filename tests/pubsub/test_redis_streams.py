@@ -49,7 +49,8 @@ async def test_keys_ids_and_fields_are_those_of_the_contract(
             Announce(an_event("e1", "stream.stopped")),
         ]
     )
-    assert sorted(await redis.keys()) == [b"audio:{MZ1}", b"calls", b"stream:{MZ1}"]
+    keys = [b"audio:{MZ1}", b"calls", b"control:{MZ1}", b"stream:{MZ1}"]
+    assert sorted(await redis.keys()) == keys
     entries = await redis.xrange("audio:{MZ1}")
     assert entries == [
         (

@@ -27,7 +27,7 @@ from app.events import (
 from app.media import Encoding, Track
 from app.plans import Business, Directory, Plan, TrackPlan
 from app.pubsub.limits import OutboxLimits
-from app.session.call import Closed
+from app.session.socket import Closed
 from app.wire.base import Wire
 from app.wire.exotel import ExotelWire
 from app.wire.exotel import start_message as exotel_start

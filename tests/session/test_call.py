@@ -17,9 +17,10 @@ from app.pubsub.limits import OutboxLimits
 from app.pubsub.memory import MemoryPubSub
 from app.pubsub.outbox import DEFAULT_LIMITS, Outbox
 from app.registry import DrawUp, Registry
-from app.session.call import Bridge, CallSession, Closed, Take
+from app.session.call import Bridge, CallSession
 from app.session.herald import Herald
 from app.session.reception import Handshake, Reception
+from app.session.socket import Closed, Take
 from app.store.memory import MemoryStore
 from app.wire import twilio
 from app.wire.base import Wire

@@ -1,0 +1,497 @@
+"""Callers who hear what workers play: whole services, simulated carriers, a real Redis."""
+
+import asyncio
+import math
+import secrets
+import struct
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from websockets.asyncio.client import connect
+
+from app.audio import pcm16_to_mulaw
+from app.media import Encoding, MediaFormat
+from app.wire import exotel
+from tests.businesses import business, plan
+from tests.playback.listener import Listener, listening
+from tests.service import (
+    Service,
+    a_call,
+    a_peer,
+    adds_up,
+    events_of,
+    http_client,
+    lines_with,
+    post,
+    receipt_of,
+    running_service,
+    service_alone,
+)
+from tests.twilio_stand_in import Answer, problem, standing_in
+from tests.waiting import until
+from tests.web.test_voice import parameters
+
+PCM16_8K = MediaFormat(Encoding.PCM16, 8000)
+ACCOUNT = "AC" + "0" * 32
+TALKING, FORWARDED = "+15005550021", "+15005550022"
+BUSINESSES = (
+    plan("talking", max_concurrent_calls=60, return_audio=True)
+    + plan("listening", max_concurrent_calls=60)
+    + business("talking", "talking", TALKING)
+    + business("listening", "listening", "+15005550023")
+    + business("forwarding", "talking", FORWARDED, forward_to="+15005550099")
+)
+
+
+def speech(seconds: float, rate: int = 8000) -> bytes:
+    """Make something that sounds, as PCM16."""
+    count = round(rate * seconds)
+    samples = [
+        round(9000 * math.sin(at * 0.11) * math.sin(at * 0.0017) + 900 * math.sin(at * 0.7))
+        for at in range(count)
+    ]
+    return struct.pack(f"<{count}h", *samples)
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
+    path = tmp_path_factory.mktemp("businesses") / "talking.toml"
+    path.write_text(BUSINESSES, encoding="utf-8")
+    return {
+        "BUSINESSES_FILE": str(path),
+        "ALLOW_UNSIGNED": "true",
+        "SUPPORT_EXOTEL": "true",
+        "EXOTEL_DEFAULT_BUSINESS": "talking",
+        "JWT_SECRET": "j" * 32,
+    }
+
+
+@pytest.fixture(scope="module")
+def service(
+    tmp_path_factory: pytest.TempPathFactory, settings: Mapping[str, str]
+) -> Iterator[Service]:
+    with service_alone(tmp_path_factory.mktemp("talking"), **settings) as running:
+        yield running
+
+
+@dataclass
+class Talk:
+    """A live call, its far end, and a worker of it."""
+
+    service: Service
+    redis: Redis
+    listener: Listener
+    call_sid: str
+
+    @property
+    def stream_sid(self) -> str:
+        return self.listener.stream_sid
+
+    async def command(self, command: str, **fields: Any) -> str:
+        """Write a command as any worker does: one XADD."""
+        key = f"control:{{{self.stream_sid}}}"
+        given: Any = {"command": command, **fields}
+        entry = await self.redis.xadd(key, given, nomkstream=True)
+        assert entry is not None
+        return str(entry.decode())
+
+    async def told(self, name: str, count: int = 1) -> list[dict[str, Any]]:
+        """Wait for so many events of this name."""
+        found: list[dict[str, Any]] = []
+
+        async def are_told() -> bool:
+            events = await events_of(self.service, self.call_sid)
+            found[:] = [data for event, data in events if event == name]
+            return len(found) >= count
+
+        await until(are_told)
+        return found
+
+    async def started(self) -> None:
+        await self.told("stream.started")
+
+
+@asynccontextmanager
+async def twilio_call(
+    service: Service, query: str = "?businessId=talking", **start: Any
+) -> AsyncIterator[Talk]:
+    async with (
+        a_peer(service, f"/twilio-media{query}", headers={}) as peer,
+        Redis.from_url(service.redis_url) as redis,
+    ):
+        await peer.start(**start)
+        async with listening(peer.socket, peer.stream_sid) as listener:
+            talk = Talk(service, redis, listener, peer.call_sid)
+            await talk.started()
+            yield talk
+
+
+@asynccontextmanager
+async def exotel_call(service: Service, query: str = "", rate: int = 8000) -> AsyncIterator[Talk]:
+    url = f"{service.ws_url}/v1/ingest{query}"
+    stream_sid, call_sid = secrets.token_hex(16), secrets.token_hex(16)
+    async with (
+        connect(url, compression=None) as socket,
+        Redis.from_url(service.redis_url) as redis,
+    ):
+        await socket.send(exotel.connected_message())
+        await socket.send(
+            exotel.start_message(stream_sid, call_sid, to_number=TALKING, sample_rate=rate)
+        )
+        audio = MediaFormat(Encoding.PCM16, rate)
+        async with listening(socket, stream_sid, audio) as listener:
+            talk = Talk(service, redis, listener, call_sid)
+            await talk.started()
+            yield talk
+
+
+CALLS = {"twilio": twilio_call, "exotel": exotel_call}
+
+
+@pytest.fixture(params=CALLS)
+async def talk(request: pytest.FixtureRequest, service: Service) -> AsyncIterator[Talk]:
+    async with CALLS[request.param](service) as call:
+        yield call
+
+
+# ---------------------------------------------------------------------- what is heard
+
+
+async def test_a_twilio_caller_hears_a_mulaw_recording_bit_for_bit(service: Service) -> None:
+    recording = pcm16_to_mulaw(speech(1.013))  # no whole number of frames
+    async with twilio_call(service) as talk:
+        await talk.command("play", audio=recording, encoding="mulaw", id="r1")
+        [played] = await talk.told("stream.played")
+        assert talk.listener.sent == recording
+        assert played == {
+            "id": "r1",
+            "plays": 1,
+            "durationMs": 1013,
+            "playedMs": 1013,
+            "heard": True,
+        }
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 24000])
+async def test_an_exotel_caller_hears_a_pcm16_recording_bit_for_bit(
+    service: Service, rate: int
+) -> None:
+    recording = speech(1.013, rate)
+    async with exotel_call(service, rate=rate) as talk:
+        await talk.command("play", audio=recording, sampleRate=rate, id="r1")
+        await talk.told("stream.played")
+        heard = talk.listener.sent
+        assert heard[: len(recording)] == recording
+        assert not any(heard[len(recording) :])
+        assert {len(payload) for payload in talk.listener.of("media")} == {3200}
+
+
+async def test_a_recording_in_many_pieces_is_heard_as_one_and_answered_once(talk: Talk) -> None:
+    recording = speech(0.8)
+    for at in range(0, len(recording), 320):
+        await talk.command("play", audio=recording[at : at + 320])
+    [played] = await talk.told("stream.played")
+    expected = pcm16_to_mulaw(recording) if talk.listener.is_twilio else recording
+    assert talk.listener.sent[: len(expected)] == expected
+    assert (played["plays"], played["durationMs"], played["heard"]) == (40, 800, True)
+
+
+async def test_audio_is_sent_in_real_time_a_short_lead_ahead(talk: Talk) -> None:
+    await talk.command("play", audio=speech(2.0), id="r1")
+    await talk.told("stream.played")
+    times = [at for at, event, _ in talk.listener.messages if event == "media"]
+    # 2 s of audio: the last of it goes out when little more than the lead is left.
+    assert times[-1] - times[0] > 1.5
+
+
+# --------------------------------------------------------------- barge-in and marks
+
+
+async def test_a_clear_ends_what_waits_and_what_the_carrier_has(talk: Talk) -> None:
+    await talk.command("play", audio=speech(5.0), id="long", mark="end")
+    await talk.command("mark", mark="after", id="m1")
+    await talk.listener.heard(bytes(1600))
+    await talk.command("clear", id="c1")
+    [cleared] = await talk.told("stream.cleared")
+    [played] = await talk.told("stream.played")
+    marks = await talk.told("stream.mark", 2)
+    assert talk.listener.of("clear") == [None]
+    assert talk.listener.messages[-1][1] == "clear"
+    assert (cleared["id"], cleared["plays"]) == ("c1", 1)
+    assert (played["id"], played["heard"], played["durationMs"]) == ("long", False, 5000)
+    assert 0 <= played["playedMs"] < 2000
+    assert [(mark["id"], mark["name"], mark["heard"]) for mark in marks] == [
+        ("long", "end", False),
+        ("m1", "after", False),
+    ]
+
+
+async def test_a_mark_that_is_echoed_after_a_clear_does_not_count_as_heard(talk: Talk) -> None:
+    await talk.command("play", audio=speech(0.15), id="short")
+    await until(lambda: talk.listener.of("mark"))
+    await talk.command("clear", id="c1")
+    await talk.command("mark", mark="next", id="m2")
+    [mark] = await talk.told("stream.mark")
+    played = await talk.told("stream.played")
+    assert mark == {"id": "m2", "name": "next", "heard": True}
+    # The carrier has echoed the mark of the play as well by now: it is told of once.
+    assert [(one["id"], one["heard"]) for one in played] in (
+        [("short", False)],
+        [("short", True)],  # it was over before the clear was read
+    )
+
+
+async def test_what_is_played_after_a_clear_is_heard(talk: Talk) -> None:
+    await talk.command("play", audio=speech(3.0))
+    await talk.listener.heard(bytes(1600))
+    await talk.command("clear")
+    await until(lambda: talk.listener.of("clear"))
+    before = len(talk.listener.sent)
+    again = speech(0.4)
+    await talk.command("play", audio=again, id="again")
+    await until(lambda: talk.told("stream.played", 2))
+    expected = pcm16_to_mulaw(again) if talk.listener.is_twilio else again
+    assert talk.listener.sent[before:][: len(expected)] == expected
+
+
+async def test_marks_are_told_in_their_order_with_the_plays_before(talk: Talk) -> None:
+    await talk.command("play", audio=speech(0.2), mark="one")
+    entry = await talk.command("play", audio=speech(0.2))
+    await talk.command("mark", mark="two")
+    marks = await talk.told("stream.mark", 2)
+    assert [mark["name"] for mark in marks] == ["one", "two"]
+    played = await talk.told("stream.played", 2)
+    assert played[1]["id"] == entry
+
+
+# ----------------------------------------------------------------- hang-up and the end
+
+
+async def test_a_hang_up_waits_for_the_goodbye(talk: Talk) -> None:
+    goodbye = speech(0.5)
+    await talk.command("play", audio=goodbye, id="goodbye")
+    await talk.command("hangup")
+    assert await talk.listener.closed() == (1000, "hangup")
+    receipt = await receipt_of(talk.service, talk.stream_sid)
+    [played] = await talk.told("stream.played")
+    assert played["heard"] is True
+    assert receipt["end_reason"] == "hangup"
+    playback = receipt["playback"]
+    assert (playback["queued_ms"], playback["sent_ms"], playback["lost_ms"]) == (500, 500, 0)
+    assert adds_up(receipt)
+
+
+async def test_what_was_not_done_before_the_end_is_told_and_counted(service: Service) -> None:
+    async with twilio_call(service) as talk:
+        await talk.command("play", audio=speech(3.0), id="unheard")
+        await talk.listener.heard(bytes(800))
+    [error] = await talk.told("stream.error")
+    assert error == {"id": "unheard", "command": "play", "reason": "stream_ended"}
+    playback = (await receipt_of(service, talk.stream_sid))["playback"]
+    assert playback["lost_ms"] > 2000
+    assert playback["queued_ms"] == 3000 == playback["sent_ms"] + playback["lost_ms"]
+
+
+async def test_a_command_that_comes_after_the_end_is_refused(service: Service) -> None:
+    async with twilio_call(service) as talk:
+        pass
+    await talk.told("stream.stopped")
+    async with Redis.from_url(service.redis_url) as redis:
+        late: Any = {"command": "play", "audio": b"\xff" * 160, "encoding": "mulaw", "id": "late"}
+        await redis.xadd(f"control:{{{talk.stream_sid}}}", late, nomkstream=True)
+    [error] = await talk.told("stream.error")
+    assert (error["id"], error["reason"]) == ("late", "stream_ended")
+
+
+async def test_a_command_is_taken_out_when_it_was_read_and_the_key_expires(
+    service: Service,
+) -> None:
+    async with twilio_call(service) as talk:
+        key = f"control:{{{talk.stream_sid}}}"
+        assert await talk.redis.ttl(key) > 0
+        await talk.command("mark", mark="one")
+        await talk.told("stream.mark")
+
+        async def is_empty() -> bool:
+            return await talk.redis.xlen(key) == 0
+
+        await until(is_empty)
+
+
+# ------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize("command", ["play", "mark", "clear", "hangup", "transfer", "dtmf"])
+async def test_without_return_audio_nothing_is_allowed(service: Service, command: str) -> None:
+    async with twilio_call(service, "?businessId=listening") as talk:
+        await talk.command(command, audio=speech(0.1), mark="m", id="i1", to="+15005550001")
+        [error] = await talk.told("stream.error")
+        assert error == {"id": "i1", "command": command, "reason": "not_allowed"}
+        assert talk.listener.messages == []
+    assert (await receipt_of(service, talk.stream_sid))["playback"]["refused"] == 1
+
+
+async def test_a_stream_that_only_listens_is_not_spoken_into(service: Service) -> None:
+    for call in (
+        twilio_call(service, "?businessId=forwarding"),
+        twilio_call(service, tracks=("inbound", "outbound")),
+        exotel_call(service, "?applet=stream"),
+    ):
+        async with call as talk:
+            await talk.command("play", audio=speech(0.1), id="p1")
+            await talk.command("clear", id="c1")
+            errors = await talk.told("stream.error", 2)
+            assert {error["reason"] for error in errors} == {"one_way"}
+            assert talk.listener.messages == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"command": "play"}, "bad_audio"),
+        ({"command": "play", "audio": b"\x00\x01\x02"}, "bad_audio"),
+        ({"command": "play", "audio": b"\x00\x01", "encoding": "opus"}, "bad_format"),
+        ({"command": "play", "audio": b"\x00\x01", "sampleRate": 44100}, "bad_format"),
+        ({"command": "play", "audio": bytes(1024 * 1024 + 2)}, "too_large"),
+        ({"command": "mark"}, "bad_field"),
+        ({"command": "dtmf", "digits": "1"}, "not_supported"),
+        ({"command": "sing"}, "unknown_command"),
+    ],
+)
+async def test_what_cannot_be_done_is_refused_and_the_call_goes_on(
+    service: Service, fields: dict[str, Any], reason: str
+) -> None:
+    async with twilio_call(service) as talk:
+        entry = await talk.command(**fields)
+        [error] = await talk.told("stream.error")
+        assert (error["id"], error["reason"]) == (entry, reason)
+        assert talk.listener.messages == []
+        await talk.command("mark", mark="still there")
+        await talk.told("stream.mark")
+
+
+async def test_more_than_three_minutes_are_refused_whole(service: Service) -> None:
+    async with twilio_call(service) as talk:
+        minute = bytes(480_000)
+        for number in range(4):
+            await talk.command("play", audio=minute, encoding="mulaw", id=f"m{number}")
+            await asyncio.sleep(0)
+        errors = await talk.told("stream.error", 1)
+        assert [(error["id"], error["reason"]) for error in errors][-1] == ("m3", "queue_full")
+        await talk.command("clear", id="c1")
+        [cleared] = await talk.told("stream.cleared")
+        assert cleared["plays"] == 3
+
+
+# --------------------------------------------------------------- Twilio's REST API
+
+
+@asynccontextmanager
+async def signed_call(
+    tmp_path: Path, redis_url: str, settings: Mapping[str, str], *answers: Answer
+) -> AsyncIterator[tuple[Talk, Any]]:
+    given = {
+        **settings,
+        "ALLOW_UNSIGNED": "false",
+        "TWILIO_ACCOUNT_SID": ACCOUNT,
+    }
+    async with standing_in(answers or (Answer(),)) as stand_in:
+        given["TWILIO_API_URL"] = stand_in.url
+        with running_service(tmp_path, redis_url, **given) as service:
+            call = a_call(TALKING)
+            answer = await post(service, "/twilio-voice", call)
+            async with (
+                a_peer(service, call_sid=call["CallSid"]) as peer,
+                Redis.from_url(service.redis_url) as redis,
+            ):
+                await peer.start(parameters(answer.text), account_sid=ACCOUNT)
+                async with listening(peer.socket, peer.stream_sid) as listener:
+                    talk = Talk(service, redis, listener, call["CallSid"])
+                    await talk.started()
+                    yield talk, stand_in
+
+
+async def test_a_hang_up_ends_the_call_at_twilio_before_its_twiml_says_more(
+    tmp_path: Path, redis_url: str, settings: Mapping[str, str]
+) -> None:
+    async with signed_call(tmp_path, redis_url, settings) as (talk, stand_in):
+        await talk.command("hangup", id="h1")
+        assert await talk.listener.closed() == (1000, "hangup")
+        [asked] = stand_in.asked
+        assert asked.path == f"/2010-04-01/Accounts/{ACCOUNT}/Calls/{talk.call_sid}.json"
+        assert asked.form == {"Status": ["completed"]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "sent"),
+    [
+        (
+            {"to": "+15005550077"},
+            '<?xml version="1.0" encoding="UTF-8"?>'
+            "<Response><Dial><Number>+15005550077</Number></Dial></Response>",
+        ),
+        ({"twiml": "<Response><Say>Wait</Say></Response>"},) * 2,
+    ],
+)
+async def test_a_transfer_gives_the_call_to_somebody_else(
+    tmp_path: Path,
+    redis_url: str,
+    settings: Mapping[str, str],
+    fields: dict[str, str],
+    sent: str | dict[str, str],
+) -> None:
+    async with signed_call(tmp_path, redis_url, settings) as (talk, stand_in):
+        await talk.command("transfer", **fields)
+        assert await talk.listener.closed() == (1000, "transfer")
+        [asked] = stand_in.asked
+        wanted = sent if isinstance(sent, str) else sent["twiml"]
+        assert asked.form == {"Twiml": [wanted]}
+        log = talk.service.logged()
+    assert not lines_with(log, "+15005550077")
+
+
+async def test_a_transfer_that_twilio_refuses_leaves_the_call_alone(
+    tmp_path: Path, redis_url: str, settings: Mapping[str, str]
+) -> None:
+    refused = problem(400, 21212)
+    async with signed_call(tmp_path, redis_url, settings, refused) as (talk, _):
+        await talk.command("transfer", to="+15005550077", id="t1")
+        [error] = await talk.told("stream.error")
+        assert error == {"id": "t1", "command": "transfer", "reason": "carrier_refused"}
+        await talk.command("play", audio=speech(0.2), id="p1")
+        await talk.told("stream.played")
+
+
+async def test_a_call_by_hand_cannot_be_transferred(service: Service) -> None:
+    async with twilio_call(service) as talk:
+        await talk.command("transfer", to="+15005550077", id="t1")
+        [error] = await talk.told("stream.error")
+        assert error["reason"] == "no_credentials"
+
+
+async def test_an_exotel_call_cannot_be_transferred(service: Service) -> None:
+    async with exotel_call(service) as talk:
+        await talk.command("transfer", to="+15005550077", id="t1")
+        [error] = await talk.told("stream.error")
+        assert error["reason"] == "not_supported"
+
+
+# --------------------------------------------------------------------------- metrics
+
+
+async def test_what_was_played_is_counted_without_names(service: Service) -> None:
+    async with twilio_call(service) as talk:
+        await talk.command("play", audio=speech(0.2), id="secret-id")
+        await talk.told("stream.played")
+    await talk.told("stream.stopped")
+    async with http_client() as client:
+        metrics = (await client.get(f"{service.url}/metrics")).text
+    assert 'bridge_commands_total{command="play",outcome="taken"}' in metrics
+    assert 'bridge_playback_seconds_total{fate="sent"}' in metrics
+    assert "secret-id" not in metrics
+    assert "secret-id" not in service.logged()
