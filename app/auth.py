@@ -28,6 +28,10 @@ TICKET_PARAMETER = "ticket"
 # under 500 characters" (twilio.com/docs/voice/twiml/stream).
 TICKET_MAX_CHARS = 499 - len(TICKET_PARAMETER)
 
+# Said to whoever is refused: most often PUBLIC_URL is not the URL that was called. Whoever
+# calls knows it already, or one that leads there.
+_CHECKED_AGAINST = "PUBLIC_URL is"
+
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _ALGORITHM = "HS256"
 _CLAIMS = ("sub", "biz", "plan", "exp", "jti")
@@ -38,6 +42,12 @@ def constant_time_equal(a: str, b: str) -> bool:
     return hmac.compare_digest(
         a.encode("utf-8", "surrogatepass"), b.encode("utf-8", "surrogatepass")
     )
+
+
+def public_url_in(detail: str) -> str:
+    """Give the PUBLIC_URL that a SignatureInvalid names; empty where it names none."""
+    words = detail.partition(_CHECKED_AGAINST)[2].split()
+    return words[0] if words and words[0].startswith(("http://", "https://")) else ""
 
 
 class TwilioSignatures:
@@ -76,7 +86,8 @@ class TwilioSignatures:
             SignatureMissing: there is no signature.
             SignatureInvalid: it does not fit, or there are two.
         """
-        return self._check(_urls(self._http_bases, (path,), query), params, signatures)
+        urls = _urls(self._http_bases, (path,), query)
+        return self._check(urls, params, signatures, self._public_bases[0])
 
     def check_handshake(self, path: str, query: str, signatures: Sequence[str]) -> int:
         """Check a WebSocket upgrade's signature, as `check_webhook`.
@@ -85,13 +96,15 @@ class TwilioSignatures:
         appending a trailing / character to the URL": both forms are good.
         """
         paths = (path, path[:-1] if path.endswith("/") else path + "/")
-        return self._check(_urls(self._ws_bases, paths, query), (), signatures)
+        urls = _urls(self._ws_bases, paths, query)
+        return self._check(urls, (), signatures, self._public_bases[0])
 
     def _check(
         self,
         urls: Sequence[str],
         params: Sequence[tuple[str, str]],
         signatures: Sequence[str],
+        base: str,
     ) -> int:
         if not any(signatures):
             raise SignatureMissing("the request carries no X-Twilio-Signature")
@@ -106,7 +119,9 @@ class TwilioSignatures:
                     raise SignatureInvalid("the request is not valid Unicode") from error
                 if constant_time_equal(computed, signatures[0]):
                     return index
-        raise SignatureInvalid("X-Twilio-Signature does not fit the request")
+        raise SignatureInvalid(
+            f"X-Twilio-Signature does not fit the request: {_CHECKED_AGAINST} {base}"
+        )
 
 
 class _Form(dict[str, list[str]]):

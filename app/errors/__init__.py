@@ -13,8 +13,8 @@
     │   │   │   └── BrokerReplaced    it is another server than before
     │   │   └── BrokerLost            no answer came; what was written is unknown
     │   ├── ArchiveBusy               too many listen, or wait for a waveform
+    │   ├── TwilioApiError            Twilio's REST API did not do what was asked
     │   ├── StoreUnavailable          configuration and slots cannot be reached
-    │   ├── CallTakenOver             another worker of the group has the call now
     │   ├── SecretUnreadable          SECRET_KEY is not the one it was sealed with
     │   ├── PublicUrlMissing          this service does not know its own address
     │   ├── Draining                  this process takes no new calls
@@ -95,7 +95,6 @@ from app.errors.local import (
     BrokerLost,
     BrokerRefused,
     BrokerReplaced,
-    CallTakenOver,
     CaptureError,
     CommandFailed,
     ConfigurationError,
@@ -111,6 +110,7 @@ from app.errors.local import (
     TooManyFromAddress,
     TooManySockets,
     TooManyWatchers,
+    TwilioApiError,
 )
 from app.errors.remote import (
     BusinessMismatch,
@@ -153,7 +153,6 @@ __all__ = [
     "CallIsLive",
     "CallRateExceeded",
     "CallRefused",
-    "CallTakenOver",
     "CaptureError",
     "CommandFailed",
     "ConfigurationError",
@@ -199,6 +198,7 @@ __all__ = [
     "TooManyFromAddress",
     "TooManySockets",
     "TooManyWatchers",
+    "TwilioApiError",
     "UnknownBusiness",
     "UnsupportedFormat",
     "VersionMissing",

@@ -91,12 +91,6 @@ class StoreUnavailable(LocalError):
     reason = "store_unavailable"
 
 
-class CallTakenOver(LocalError):
-    """Raised when another worker of the group has taken a call over from this one."""
-
-    reason = "call_taken_over"
-
-
 class SecretUnreadable(LocalError):
     """Raised when a stored secret cannot be opened with this SECRET_KEY."""
 
@@ -164,3 +158,19 @@ class EventsBacklogged(LocalError):
     close_code = 1013
     retryable = True
     reason = "events_backlogged"
+
+
+class TwilioApiError(LocalError):
+    """Raised when Twilio's REST API did not do what was asked.
+
+    `status` is its HTTP status, `code` its own (twilio.com/docs/api/errors); 0 where
+    there is none.
+    """
+
+    http_status = 502
+    reason = "twilio_api_failed"
+
+    def __init__(self, said: str, status: int = 0, code: int = 0) -> None:
+        self.status = status
+        self.code = code
+        super().__init__(f"Twilio's REST API {said}")

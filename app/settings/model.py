@@ -49,6 +49,9 @@ class Settings:
     twilio_api_url: str = _variable(
         read_https_base, "https://api.twilio.com", "https://api.twilio.com"
     )
+    twilio_monitor_url: str = _variable(
+        read_https_base, "https://monitor.twilio.com", "https://monitor.twilio.com"
+    )
     secret_key: Secret | None = _variable(read_secret_key, None, "$(openssl rand -hex 32)")
     admin_token: tuple[Secret, ...] = _variable(read_admin_tokens, (), "$(openssl rand -hex 32)")
     allow_unsigned: Unsigned = _variable(one_of(Unsigned), Unsigned.NO, "true")

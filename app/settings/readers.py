@@ -7,8 +7,9 @@ from collections.abc import Callable
 from enum import StrEnum
 from urllib.parse import urlsplit
 
+from app.hosts import is_host, is_public
 from app.redis_url import parse_redis_url
-from app.settings.values import Network, PublicUrl, Secret, is_host, is_public
+from app.settings.values import Network, PublicUrl, Secret
 
 MIN_SECRET_CHARACTERS = 32
 _DIGEST = re.compile(r"sha256-[0-9a-f]{64}")

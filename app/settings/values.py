@@ -1,16 +1,14 @@
 """What a setting can be: small values that are not plain text or numbers."""
 
 import ipaddress
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 from urllib.parse import urlsplit
 
+from app.hosts import is_public
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-# RFC 1123, 2.1; and the underscore, which names of containers have.
-_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.IGNORECASE | re.ASCII)
 
 
 class Adapter(StrEnum):
@@ -69,23 +67,3 @@ class PublicUrl:
     def is_public(self) -> bool:
         """Tell whether strangers can reach it."""
         return is_public(urlsplit(self.http_base).hostname or "")
-
-
-def is_host(text: str) -> bool:
-    return HOST_NAME.fullmatch(text) is not None or _address(text) is not None
-
-
-def is_public(host: str) -> bool:
-    address = _address(host)
-    if address is not None:
-        return address.is_global
-    name = host.rstrip(".").lower()
-    local = (".local", ".localhost", ".test", ".internal", ".lan")
-    return "." in name and not name.endswith(local)
-
-
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(text)
-    except ValueError:
-        return None

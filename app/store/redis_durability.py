@@ -23,16 +23,16 @@ class RedisDurability(RedisReach):
             return []  # each node is configured by itself
         try:
             persistence = await self._ask("INFO", "persistence")
-            if _value_of(persistence, "aof_enabled") != "0":
+            if value_of(persistence, "aof_enabled") != "0":
                 return []
-            snapshots = _value_of(await self._ask("CONFIG", "GET", "save"), "save")
+            snapshots = value_of(await self._ask("CONFIG", "GET", "save"), "save")
         except StoreUnavailable:
             # Hosted servers forbid CONFIG.
             return []
         return [LOSES_ALL] if snapshots == "" else []
 
 
-def _value_of(answer: Any, name: str) -> str | None:
+def value_of(answer: Any, name: str) -> str | None:
     """Read one value of INFO, or of CONFIG GET, as any client gives them."""
     if isinstance(answer, str | bytes):
         answer = dict(line.partition(":")[::2] for line in text(answer).splitlines())

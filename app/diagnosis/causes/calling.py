@@ -107,7 +107,7 @@ CALLING_CAUSES = (
         "answers in its stead, and must let {path} through; with it, the line after says why.",
     ),
     Cause(
-        "socket_not_http_1_1",
+        "socket_garbled",
         "twilio_socket",
         Level.FAILED,
         "What answers the handshake is no WebSocket (RFC 6455, 4.1): its Sec-WebSocket-Accept "
