@@ -33,7 +33,8 @@ class ControlFeed(Protocol):
     async def read(self, positions: Mapping[str, str], seconds: float) -> Sequence[ControlEntry]:
         """Give what stands behind these places, by stream; wait for some, `seconds` at most.
 
-        Of each stream in order, and not all of it at once. Gives nothing when `wake`
+        `positions` stay as they are meanwhile. Of each stream in order, and not all of it
+        at once. Gives nothing when `wake`
         was called, or the time is over.
 
         Raises:

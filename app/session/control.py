@@ -60,7 +60,8 @@ class ControlDesk:
         """Read until cancelled."""
         while True:
             try:
-                entries = await self._feed.read(self._places, WAIT_SECONDS)
+                seconds = DROP_SECONDS if self._dirty or self._over else WAIT_SECONDS
+                entries = await self._feed.read(dict(self._places), seconds)
                 for number, entry in enumerate(entries, 1):
                     self._hand_over(entry.stream, entry.entry_id, entry.fields)
                     if number % AT_A_TIME == 0:

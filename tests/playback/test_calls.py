@@ -77,6 +77,7 @@ def service(
 ) -> Iterator[Service]:
     with service_alone(tmp_path_factory.mktemp("talking"), **settings) as running:
         yield running
+        assert not lines_with(running.logged(), "Traceback")
 
 
 @dataclass
