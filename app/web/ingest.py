@@ -273,6 +273,8 @@ async def _stream_url(desk: IngestDesk, request: Request) -> str:
     query = {"sample-rate": str(decided.plan.sample_rate), "ticket": decided.ticket}
     if said.get(APPLET_PARAMETER, "").lower() == ONE_WAY_APPLET:
         query[APPLET_PARAMETER] = ONE_WAY_APPLET
+    # For who is known by a pair or an address: then the ticket is not read.
+    query["businessId"] = named
     log.info("[exotel] Stream URL given - CallSid: %s, %s", call_sid, decided.business.id)
     return f"{desk.ws_base}{INGEST}?{urlencode({k: v for k, v in query.items() if v})}"
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import jwt
@@ -405,7 +406,17 @@ async def test_a_stream_url_admits_one_stream_by_its_ticket_alone(ingest: Servic
             await exotel_call(socket, sid, [b"\x00\x00" * 800])
             assert await closing(socket) == expected
     assert await owner(ingest, "url1") == "indian"
-    assert url.partition("ticket=")[2] not in ingest.logged()
+    [ticket] = parse_qs(urlsplit(url).query)["ticket"]
+    assert ticket not in ingest.logged()
+
+
+async def test_a_stream_url_keeps_its_business_for_who_shows_a_pair(ingest: Service) -> None:
+    url = (await stream_url(ingest, CallSid="call-url9", businessId="wide")).json()["url"]
+    headers = {"Authorization": f"Basic {PAIR}"}
+    async with connect(url, additional_headers=headers, compression=None) as socket:
+        await exotel_call(socket, "url9", [b"\x00\x00" * 800])
+        assert await closing(socket) == (1000, "stop")
+    assert await owner(ingest, "url9") == "wide"
 
 
 async def test_a_stream_url_without_a_call_id_serves_whichever_call_comes(
