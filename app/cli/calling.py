@@ -2,12 +2,30 @@
 
 import argparse
 import asyncio
+import math
+import random
+import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
+from urllib.parse import urlsplit
 
+import httpx
+
+from app.archive.redis import RedisArchive
 from app.cli.arguments import Commands, count, environment_of
+from app.tools.capture.receipts import ApiReceipts, ArchiveReceipts, Receipts
+from app.tools.capture.routes import Credentials
 from app.tools.demo import run_demo
-from app.tools.simulate import Callers
 from app.tools.simulate import simulate as place_calls
+from app.tools.simulate.asked import Asked, CarrierName, Fault
+from app.tools.simulate.lines import service_at
+
+RING_SECONDS = 15.0
+MAX_CALL_SECONDS = 14_400
+MAX_CALLS = 1000
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def add_to(commands: Commands) -> None:
@@ -18,13 +36,95 @@ def add_to(commands: Commands) -> None:
     simulate = commands.add_parser(
         "simulate", help="place calls on a service that runs: speech, in real time"
     )
-    simulate.add_argument("url", nargs="?", metavar="URL", help="default: PUBLIC_URL")
-    whom = simulate.add_mutually_exclusive_group(required=True)
+    simulate.add_argument(
+        *("url",),
+        nargs="?",
+        metavar="URL",
+        help="of a service, its webhook (with a path) or its socket (ws, wss); default: PUBLIC_URL",
+    )
+    whom = simulate.add_mutually_exclusive_group()
     whom.add_argument("--business", default="", metavar="ID", help="whom to call, by its id")
     whom.add_argument("--to", default="", metavar="NUMBER", help="whom to call, by its number")
-    simulate.add_argument("--calls", type=count(1000), default=1, metavar="N")
-    simulate.add_argument("--seconds", type=count(14_400), default=30, metavar="S")
+    simulate.add_argument("--carrier", choices=get_args(CarrierName), default="twilio")
+    simulate.add_argument("--calls", type=count(MAX_CALLS), default=1, metavar="N")
+    simulate.add_argument(
+        *("--seconds",),
+        type=_span,
+        default=(30.0, 30.0),
+        metavar="S[-T]",
+        help="how long each speaks, or from S to T; default: 30",
+    )
+    simulate.add_argument(
+        *("--rate",),
+        type=_number(0.01, 1000),
+        default=10.0,
+        metavar="R",
+        help="new calls a second; default: 10",
+    )
+    simulate.add_argument(
+        "--dtmf", type=_digits, default="", metavar="DIGITS", help="keys that each caller presses"
+    )
+    simulate.add_argument(
+        *("--jitter",),
+        type=_number(0, 10_000),
+        default=0.0,
+        metavar="MS",
+        help="frames late by up to so much, in bursts, in order",
+    )
+    simulate.add_argument(
+        *("--drop",),
+        type=_number(0, 1),
+        default=0.0,
+        metavar="SHARE",
+        help="share of calls (0 to 1) whose connection is cut mid-call",
+    )
+    simulate.add_argument(
+        *("--bad",),
+        type=_faults,
+        action="append",
+        default=[],
+        metavar="KIND[:N]",
+        help=f"beside them N callers (default 1) of a bad carrier: {', '.join(Fault)}",
+    )
+    simulate.add_argument(
+        "--seed", type=count(2**32), metavar="N", help="for the same callers again"
+    )
     simulate.set_defaults(run=_simulate)
+
+
+def _number(least: float, most: float) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"must be {least:g} to {most:g}, is {text!r}")
+        return number
+
+    return read
+
+
+def _span(text: str) -> tuple[float, float]:
+    shortest, _, longest = text.partition("-")
+    read = _number(0.02, MAX_CALL_SECONDS)
+    span = read(shortest), read(longest or shortest)
+    if span[0] > span[1]:
+        raise argparse.ArgumentTypeError(f"must be from the shorter to the longer, is {text!r}")
+    return span
+
+
+def _digits(text: str) -> str:
+    if not re.fullmatch(r"[0-9*#A-D]{0,100}", text):
+        raise argparse.ArgumentTypeError("must be up to 100 of the keys 0-9 * # A-D")
+    return text
+
+
+def _faults(text: str) -> tuple[Fault, ...]:
+    kind, _, many = text.partition(":")
+    if kind not in list(Fault):
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(Fault)}, is {kind!r}")
+    return (Fault(kind),) * count(MAX_CALLS)(many or "1")
 
 
 def _demo(parsed: argparse.Namespace) -> int:
@@ -32,10 +132,66 @@ def _demo(parsed: argparse.Namespace) -> int:
 
 
 def _simulate(parsed: argparse.Namespace) -> int:
+    return asyncio.run(_simulated(parsed))
+
+
+async def _simulated(parsed: argparse.Namespace) -> int:
     environment = environment_of(parsed.env_file)
     url = parsed.url or environment.get("PUBLIC_URL", "")
-    token = environment.get("TWILIO_AUTH_TOKEN", "").partition(",")[0]
     if not url:
         url = f"http://localhost:{environment.get('PORT', '8000')}"
-    callers = Callers(parsed.calls, parsed.seconds, parsed.business, parsed.to)
-    return asyncio.run(place_calls(url, token, callers, lambda line: print(line, flush=True)))
+    service = service_at(url, parsed.carrier)
+    if not is_own(service.base, environment.get("PUBLIC_URL", "")):
+        _tell(f"{service.base} is not PUBLIC_URL: no secret of this environment is shown to it")
+        environment = {}
+    asked = Asked(
+        seed=parsed.seed or random.SystemRandom().randint(1, 2**32),
+        calls=parsed.calls,
+        seconds=parsed.seconds,
+        business_id=parsed.business,
+        to_number=parsed.to,
+        carrier=parsed.carrier,
+        rate=parsed.rate,
+        digits=parsed.dtmf,
+        jitter=parsed.jitter / 1000,
+        drop=parsed.drop,
+        faults=tuple(fault for faults in parsed.bad for fault in faults),
+    )
+    limits = httpx.Limits(max_connections=MAX_CALLS)
+    async with httpx.AsyncClient(timeout=RING_SECONDS, limits=limits) as client:
+        archive = None
+        receipts: Receipts | None = None
+        admin_token = environment.get("ADMIN_TOKEN", "").partition(",")[0]
+        if admin_token and not admin_token.startswith("sha256-"):
+            receipts = ApiReceipts(client, service.base, admin_token)
+        elif redis_url := environment.get("REDIS_URL", ""):
+            archive = RedisArchive(redis_url)
+            receipts = ArchiveReceipts(archive)
+        try:
+            return await place_calls(
+                *(asked, service, _credentials(environment), client, receipts),
+                tell=_tell,
+                result=lambda line: print(line, flush=True),
+            )
+        finally:
+            if archive is not None:
+                await archive.close()
+
+
+def is_own(base: str, public_url: str) -> bool:
+    """Tell whether secrets of our environment are for this service."""
+    host = urlsplit(base).hostname
+    return not public_url or host in (*LOOPBACK, urlsplit(public_url).hostname)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _credentials(environment: dict[str, str]) -> Credentials:
+    first = {
+        name: environment.get(name, "").partition(",")[0]
+        for name in ("TWILIO_AUTH_TOKEN", "EXOTEL_API_KEY", "EXOTEL_API_TOKEN")
+    }
+    key, token = first["EXOTEL_API_KEY"], first["EXOTEL_API_TOKEN"]
+    return Credentials(first["TWILIO_AUTH_TOKEN"], f"{key}:{token}" if key and token else "")

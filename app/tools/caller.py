@@ -7,7 +7,7 @@ import asyncio
 import secrets
 import time
 import wave
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
@@ -30,11 +30,15 @@ ANSWER_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True)
 class StreamTarget:
-    """Where TwiML sends a call's audio, and the parameters it gives along."""
+    """Where TwiML sends a call's audio, and the parameters it gives along.
+
+    With `is_two_way` it is a `<Connect>` stream: of others Twilio sends no digits.
+    """
 
     url: str
     parameters: dict[str, str]
     tracks: tuple[Track, ...]
+    is_two_way: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,22 +101,38 @@ class Carrier:
         """
         of_business = f"?{urlencode({'businessId': business_id})}" if business_id else ""
         url = f"{self._public_url}/twilio-voice{of_business}"
+        answer = await self.post(client, url, call, "ringing")
+        if answer.status_code != httpx.codes.OK:
+            raise CallRefused(f"the webhook answered {answer.status_code}: {answer.text[:500]}")
+        return parse_twiml(answer.text)
+
+    async def post(
+        self,
+        client: httpx.AsyncClient,
+        url: str,
+        call: Call,
+        status: str,
+        **more: str,
+    ) -> httpx.Response:
+        """Tell a webhook or a callback of a call's status, signed, with `more` fields.
+
+        Raises:
+            httpx.HTTPError: there is no answer.
+        """
         form = {
             "AccountSid": call.account_sid,
             "ApiVersion": "2010-04-01",
             "CallSid": call.call_sid,
-            "CallStatus": "ringing",
+            "CallStatus": status,
             "CallerZip": "",
             "Direction": "inbound",
             "From": call.from_number,
             "To": call.to_number,
+            **more,
         }
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        headers |= self._signed(url, form)
-        answer = await client.post(url, content=urlencode(form), headers=headers)
-        if answer.status_code != httpx.codes.OK:
-            raise CallRefused(f"the webhook answered {answer.status_code}: {answer.text}")
-        return parse_twiml(answer.text)
+        headers |= self.signed(url, form)
+        return await client.post(url, content=urlencode(form), headers=headers)
 
     async def stream(
         self,
@@ -124,7 +144,7 @@ class Carrier:
         on_frame: Callable[[int], None] = lambda sent: None,
     ) -> None:
         """Send frames as Twilio does: `pace` 1 is real time, 0 as fast as it goes."""
-        headers = self._signed(target.url, {})
+        headers = self.signed(target.url)
         async with connect(target.url, additional_headers=headers, compression=None) as socket:
             started = time.monotonic()
             for sent, message in enumerate(_messages(call, target, frames)):
@@ -137,19 +157,23 @@ class Carrier:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await socket.wait_closed()
 
-    def _signed(self, url: str, form: dict[str, str]) -> dict[str, str]:
+    def signed(self, url: str, form: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Give the header that signs a form, or without one a handshake; none without a token."""
         if self._validator is None:
             return {}
-        return {"X-Twilio-Signature": self._validator.compute_signature(url, form)}
+        return {"X-Twilio-Signature": self._validator.compute_signature(url, dict(form or {}))}
 
 
 def parse_twiml(document: str) -> StreamTarget:
     """Find the stream in a TwiML document.
 
     Raises:
-        CallRefused: there is none.
+        CallRefused: there is none, or it is no XML.
     """
-    answer = ElementTree.fromstring(document)
+    try:
+        answer = ElementTree.fromstring(document)
+    except ElementTree.ParseError as error:
+        raise CallRefused(f"the webhook's answer is no TwiML: {error}") from error
     stream = answer.find(".//Stream")
     if stream is None:
         said = " ".join(words.text or "" for words in answer.iter("Say"))
@@ -159,6 +183,7 @@ def parse_twiml(document: str) -> StreamTarget:
         stream.get("url", ""),
         {item.get("name", ""): item.get("value", "") for item in stream.iter("Parameter")},
         tuple(Track) if both else (Track.INBOUND,),
+        is_two_way=answer.find(".//Connect/Stream") is not None,
     )
 
 
