@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from app.archive.calls import Call, CallState, CallSummary
-from app.archive.records import StoredRecord
 from app.errors import FieldsInvalid
 from app.events import Entry
+from app.pubsub.records import StoredRecord
 
 # A page is made of so many calls at most; one that a filter leaves nearly empty has more after it.
 MAX_PAGE = 200

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from app.archive.records import StoredRecord
 from app.events import LifecycleEvent
+from app.pubsub.records import StoredRecord
 
 # A call that is announced and never streams is not heard of again: nothing says that it
 # has ended, since TwiML cannot ask for a status. Its ticket lives a minute.

@@ -13,10 +13,10 @@ from app.archive.calls import Call
 from app.archive.listening import LiveAudio
 from app.archive.placing import Placing
 from app.archive.recording import Recording
-from app.archive.records import StoredRecord
 from app.archive.survey import CHUNK_ENTRIES, FIRST, Gap, Survey, survey_of
 from app.archive.timeline import resampled
 from app.errors import ArchiveBusy, NotThere
+from app.pubsub.records import StoredRecord
 
 MAX_LISTENERS: Final = 32
 MAX_WAITING: Final = 16

@@ -12,9 +12,9 @@ from typing import Final
 
 from app.archive.base import Archive
 from app.archive.placing import Placing
-from app.archive.records import StoredRecord
 from app.archive.timeline import Mixer
 from app.events import EndEntry
+from app.pubsub.records import StoredRecord
 
 # What was published so lately is played first: it hides how unevenly audio comes.
 BEHIND_SECONDS: Final = 0.25

@@ -16,11 +16,11 @@ from app.archive.base import (
     write_cursor,
 )
 from app.archive.calls import Call, CallSummary, summarize
-from app.archive.records import StoredRecord, parse_record
 from app.errors import CallIsLive, NotThere
 from app.pubsub.base import parse_entry
 from app.pubsub.call_log import index_member, parse_logged
 from app.pubsub.memory import MemoryPubSub
+from app.pubsub.records import StoredRecord, parse_record
 
 IDLE_SECONDS = 1.0
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from app.archive.records import StoredRecord
 from app.archive.timeline import SKEW_SECONDS, Mark, Timeline
 from app.audio import mulaw_to_pcm16
 from app.events import AudioEntry, Entry
 from app.media import PCM16_BYTES_PER_SAMPLE, Encoding, Track
+from app.pubsub.records import StoredRecord
 
 
 class Placing:

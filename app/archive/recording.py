@@ -11,10 +11,10 @@ from typing import Final
 
 from app.archive.base import Archive
 from app.archive.placing import Placing
-from app.archive.records import StoredRecord
 from app.archive.survey import CHUNK_ENTRIES, FIRST, Survey
 from app.archive.timeline import SAMPLE_BYTES, Mixer
 from app.errors import NotThere
+from app.pubsub.records import StoredRecord
 
 HEADER_BYTES: Final = 44
 # Sizes are 32 bits wide. All ones stand for a file whose end is not known yet.

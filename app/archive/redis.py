@@ -21,7 +21,6 @@ from app.archive.base import (
     write_cursor,
 )
 from app.archive.calls import Call, CallSummary, summarize
-from app.archive.records import StoredRecord, parse_record
 from app.archive.scripts import ERASE_STREAM, FORGET_CALL, SUMMED_LOGS, WEIGH_LOG
 from app.errors import CallIsLive, NotThere, StoreUnavailable
 from app.pubsub.base import CALLS_KEY, audio_key, control_key, parse_entry, record_key
@@ -34,6 +33,7 @@ from app.pubsub.call_log import (
     index_member,
     parse_logged,
 )
+from app.pubsub.records import StoredRecord, parse_record
 from app.redis_url import parse_redis_url
 from app.store.reach import RedisReach
 from app.topology import CONNECTION_ERRORS, close, connect

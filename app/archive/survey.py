@@ -12,9 +12,9 @@ import msgspec
 
 from app.archive.base import Archive, Extent
 from app.archive.placing import Placing
-from app.archive.records import StoredRecord
 from app.archive.timeline import Mark, Peaks
 from app.events import AudioEntry, Entry, GapEntry
+from app.pubsub.records import StoredRecord
 
 # So many entries take a millisecond or two: no more in one turn of the event loop.
 CHUNK_ENTRIES: Final = 200

@@ -15,6 +15,7 @@
     │   ├── ArchiveBusy               too many listen, or wait for a waveform
     │   ├── TwilioApiError            Twilio's REST API did not do what was asked
     │   ├── StoreUnavailable          configuration and slots cannot be reached
+    │   ├── CallTakenOver             another worker of the group has the call now
     │   ├── SecretUnreadable          SECRET_KEY is not the one it was sealed with
     │   ├── PublicUrlMissing          this service does not know its own address
     │   ├── Draining                  this process takes no new calls
@@ -95,6 +96,7 @@ from app.errors.local import (
     BrokerLost,
     BrokerRefused,
     BrokerReplaced,
+    CallTakenOver,
     CaptureError,
     CommandFailed,
     ConfigurationError,
@@ -153,6 +155,7 @@ __all__ = [
     "CallIsLive",
     "CallRateExceeded",
     "CallRefused",
+    "CallTakenOver",
     "CaptureError",
     "CommandFailed",
     "ConfigurationError",

@@ -91,6 +91,12 @@ class StoreUnavailable(LocalError):
     reason = "store_unavailable"
 
 
+class CallTakenOver(LocalError):
+    """Raised when another worker of the group has taken a call over from this one."""
+
+    reason = "call_taken_over"
+
+
 class SecretUnreadable(LocalError):
     """Raised when a stored secret cannot be opened with this SECRET_KEY."""
 

@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 import httpx
 
-from app.archive.records import StoredRecord
 from app.diagnosis.redis_checks import Configured
+from app.pubsub.records import StoredRecord
 from app.tools.doctor.asking import Asker
 
 Receipt = Mapping[str, Any]
