@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import logging
 import sys
 from collections.abc import Mapping
 
@@ -45,8 +44,6 @@ def add_to(commands: Commands) -> None:
 
 
 def _doctor(parsed: argparse.Namespace) -> int:
-    # What the parts of the service log of themselves is no part of the report.
-    logging.disable(logging.CRITICAL)
     environment = environment_of(parsed.env_file)
     url = parsed.url or environment.get("PUBLIC_URL", "")
     address, form = read_address(url, is_setting=not parsed.url)

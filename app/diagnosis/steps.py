@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.diagnosis.findings import Finding, Level, skipped
+from app.errors import BridgeError
 
 # What a person waits for; each step has less.
 WHOLE_SECONDS = 30.0
@@ -17,7 +18,7 @@ Look = Callable[[], Awaitable[Sequence[Finding]]]
 class Step:
     """One check: how to look, and the checks without which there is nothing to see.
 
-    `late` is what is found when it takes longer than `seconds`.
+    `late` is what is found when it takes longer than `seconds`, or breaks off.
     """
 
     check: str
@@ -68,3 +69,5 @@ async def _within(step: Step, seconds: float) -> Sequence[Finding]:
             return await step.look()
     except TimeoutError:
         return [step.late]
+    except BridgeError as error:
+        return [replace(step.late, found=f"It broke off: {error}.")]

@@ -33,29 +33,28 @@ class TwilioChecks:
     wall_clock: Callable[[], float]
 
     def steps(self) -> list[Step]:
-        """Give the checks in their order."""
+        """Give the checks: one step, since none makes sense without the account."""
         late = CAUSES["twilio_unreachable"].finding(
             "Twilio's REST API does not answer in time.", url=self.api_url
         )
-        on_account = ("twilio_account",)
-        return [
-            Step("twilio_account", self._alerts_and_account, late, (), SECONDS),
-            Step("twilio_numbers", self._numbers, late, on_account, SECONDS),
-        ]
+        return [Step("twilio_account", self._account, late, (), SECONDS)]
 
-    async def _alerts_and_account(self) -> Sequence[Finding]:
-        """Ask for the last day's alerts: who may read them is the account's."""
-        since = datetime.fromtimestamp(self.wall_clock(), UTC) - timedelta(days=1)
+    async def _account(self) -> Sequence[Finding]:
+        """Ask for alerts and then for numbers, and for nothing more where Twilio is away."""
         try:
-            alerts = await self.account.alerts(f"{since:%Y-%m-%d}")
+            alerts = await self._alerts()
         except TwilioApiError as error:
             return [self._refused(error)]
+        taken = well("twilio_account", "Twilio takes the account's credentials.")
+        return [taken, *await self._numbers(), *alerts]
+
+    async def _alerts(self) -> Sequence[Finding]:
+        since = datetime.fromtimestamp(self.wall_clock(), UTC) - timedelta(days=1)
+        alerts = await self.account.alerts(f"{since:%Y-%m-%d}")
         # StartDate is a day; what lies before the hour is not of the last 24.
         recent = [one for one in alerts if one.date_created >= f"{since:%Y-%m-%dT%H:%M:%SZ}"]
         findings = alert_findings(one.error_code for one in recent)
-        if not findings:
-            findings = [well("twilio_alerts", "Twilio noted no error in the last 24 hours.")]
-        return [well("twilio_account", "Twilio takes the account's credentials."), *findings]
+        return findings or [well("twilio_alerts", "Twilio noted no error in the last 24 hours.")]
 
     async def _numbers(self) -> Sequence[Finding]:
         try:

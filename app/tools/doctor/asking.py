@@ -98,7 +98,12 @@ class Asker:
 def client(verify: Any) -> httpx.AsyncClient:
     """Make the client that an `Asker` asks with; `verify` is an SSL context."""
     return httpx.AsyncClient(
-        verify=verify, timeout=REQUEST_SECONDS, follow_redirects=False, trust_env=False
+        verify=verify,
+        timeout=REQUEST_SECONDS,
+        follow_redirects=False,
+        trust_env=False,
+        # Compressed, a short answer could be a long one.
+        headers={"Accept-Encoding": "identity"},
     )
 
 

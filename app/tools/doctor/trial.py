@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urlsplit
 from xml.etree import ElementTree
 
 import httpx
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from app.diagnosis.causes import CAUSES
 from app.diagnosis.findings import Finding, skipped, well
@@ -120,7 +120,10 @@ class TrialCall:
 
     def _place(self, target: StreamTarget) -> Finding:
         """Judge where the call's audio is to go."""
-        parts = urlsplit(target.url)
+        try:
+            parts = urlsplit(target.url)
+        except ValueError:
+            return CAUSES["twiml_unreadable"].finding("The <Stream url> is not a URL.")
         where = f"{parts.scheme}://{parts.netloc}"
         if parts.query:
             said = "The <Stream url> has a query."
@@ -150,7 +153,7 @@ class TrialCall:
             return f"The stream was cut off: {closed}."
         except TimeoutError:
             return f"The stream was not closed in {CLOSE_SECONDS:g} s after its stop."
-        except (InvalidHandshake, OSError) as error:
+        except (WebSocketException, OSError) as error:
             return f"The stream did not open: {words_of(error)}."
 
     def _messages(self, target: StreamTarget) -> Sequence[str]:
