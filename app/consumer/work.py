@@ -23,7 +23,7 @@ async def work(
     redis_url: str,
     handle: Handler,
     *,
-    group: str,
+    group: str = "",
     at_once: int = 50,
     start: Start = "live",
     business_id: str = "",
