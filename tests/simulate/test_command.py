@@ -1,5 +1,6 @@
 """`media-bridge simulate` on services that run, ours and others, and what it says of them."""
 
+import asyncio
 import io
 import json
 import os
@@ -325,26 +326,30 @@ def test_an_option_that_means_nothing_is_refused(options: tuple[str, ...]) -> No
 class Stranger:
     """A service of somebody else's, at which each socket is served by `behave`."""
 
+    closes_at: str = ""
     url: str = ""
     messages: list[Any] = field(default_factory=list)
-    closes_with: int = 0
+    shown: list[str] = field(default_factory=list)
 
     async def behave(self, socket: ServerConnection) -> None:
+        assert socket.request is not None
+        self.shown += socket.request.headers.get_all("Authorization")
         async for message in socket:
             heard = json.loads(message)
             self.messages.append(heard)
-            if self.closes_with and heard["event"] == "media":
-                await socket.close(self.closes_with, "not in the mood")
+            if heard["event"] == self.closes_at:
+                await socket.close(1011, "not in the mood")
             if heard["event"] == "stop":
                 return
 
 
 @asynccontextmanager
-async def a_stranger(closes_with: int = 0) -> AsyncIterator[Stranger]:
-    stranger = Stranger(closes_with=closes_with)
-    async with serve(stranger.behave, "127.0.0.1", 0) as server:
+async def a_stranger(closes_at: str = "", host: str = "127.0.0.1") -> AsyncIterator[Stranger]:
+    """Serve sockets; with `closes_at` until the first message of that event."""
+    stranger = Stranger(closes_at)
+    async with serve(stranger.behave, host, 0) as server:
         port = next(iter(server.sockets)).getsockname()[1]
-        stranger.url = f"ws://127.0.0.1:{port}/media"
+        stranger.url = f"ws://{host}:{port}/media"
         yield stranger
 
 
@@ -374,9 +379,10 @@ async def test_a_foreign_socket_hears_the_whole_call_and_what_was_not_checked_is
     assert any("is not known: set ADMIN_TOKEN" in line for line in said)
 
 
-async def test_a_foreign_service_that_hangs_up_is_quoted() -> None:
-    async with a_stranger(closes_with=1011) as stranger:
-        status, said = await run(stranger.url, Asked(1, seconds=(5, 5)))
+@pytest.mark.parametrize(("closes_at", "seconds"), [("media", 5), ("stop", 0.2)])
+async def test_a_foreign_service_that_fails_is_quoted(closes_at: str, seconds: float) -> None:
+    async with a_stranger(closes_at) as stranger:
+        status, said = await run(stranger.url, Asked(1, seconds=(seconds, seconds)))
     assert status == 1
     assert any(line.endswith("was ended: not in the mood") for line in said)
 
@@ -448,6 +454,26 @@ def test_secrets_are_shown_to_our_own_service_alone(
     base: str, public_url: str, expected: bool
 ) -> None:
     assert is_own(base, public_url) is expected
+
+
+@pytest.mark.parametrize(
+    ("public_url", "shown"), [("https://bridge.example", 0), ("http://127.0.0.2", 1), ("", 1)]
+)
+async def test_a_pair_is_not_shown_to_a_stranger(public_url: str, shown: int) -> None:
+    # 127.0.0.2 is none of this machine's usual names.
+    async with a_stranger(host="127.0.0.2") as stranger:
+        ran = await asyncio.to_thread(
+            *(simulated, stranger.url, "--carrier", "exotel"), PUBLIC_URL=public_url, **PAIR
+        )
+    assert ran.returncode == 0, ran.stderr
+    assert len(stranger.shown) == shown
+    assert ("no secret of this environment is shown" in ran.stderr) is (not shown)
+
+
+def test_a_digest_of_a_token_reads_no_receipts(lax: Service) -> None:
+    ran = simulated(lax.url, "--business", "business-1", ADMIN_TOKEN="sha256-" + "0" * 64)
+    assert ran.returncode == 0
+    assert "is not known: set ADMIN_TOKEN" in ran.stderr
 
 
 async def test_nothing_reached_at_all_is_a_failure_of_the_command() -> None:
