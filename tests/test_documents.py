@@ -16,6 +16,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from app.administration.secret_fields import NAMES
+from app.cli import main
 from app.notices import signature as notice_signature
 from app.settings import Settings
 from tests.markdown import ROOT, blocks, read, rows, spans
@@ -50,6 +51,18 @@ def test_every_document_is_in_the_readmes_list() -> None:
     listed = {cell for row in rows("README.md", "## Where things are") for cell in row[:1]}
     for name in DOCUMENTS[1:]:
         assert f"[{name}]({name})" in listed
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_the_commands_that_a_document_names_are_there(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    told = capsys.readouterr().out
+    named = set(re.findall(r"`media-bridge ([a-z]+)|^    media-bridge ([a-z]+)", read(name), re.M))
+    commands = {one or other for one, other in named}
+    assert {one for one in commands if not re.search(rf"^    {one} ", told, re.M)} == set()
 
 
 def test_each_document_of_an_operator_names_only_settings_that_are() -> None:

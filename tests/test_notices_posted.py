@@ -122,7 +122,7 @@ async def came_of_it(service: Service, outcome: str) -> None:
 
 
 def is_signed(signature: str, body: bytes, secret: str) -> bool:
-    """Check a signature as the README tells a receiver to."""
+    """Check a signature as docs/operations.md tells a receiver to."""
     parts = dict(part.split("=", 1) for part in signature.split(","))
     signed = hmac.new(secret.encode(), parts["t"].encode() + b"." + body, hashlib.sha256)
     is_fresh = abs(time.time() - int(parts["t"])) < 300

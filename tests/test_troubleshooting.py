@@ -20,7 +20,7 @@ from app import errors
 from app.events import EndReason
 from app.settings import Settings
 from app.wire import exotel
-from tests.markdown import ANYTHING, ROOT, Block, blocks, pattern, rows, spans
+from tests.markdown import ANYTHING, ROOT, Block, blocks, pattern, read, rows, spans
 from tests.service import (
     Service,
     a_call,
@@ -273,14 +273,17 @@ def _begins(template: str, text: str) -> bool:
 
 
 def log_lines() -> dict[str, int]:
-    """Give every log line of the guide: in its blocks, and in its sentences."""
+    """Give every log line of the guide, in its blocks and its sentences, and of the README."""
     found = {
         line: block.line
         for block in BLOCKS
         if block.kind == "log"
         for line in block.text.splitlines()
     }
-    return found | {span: 0 for span in spans(GUIDE) if re.match(r"\[[A-Za-z ]+\] ", span)}
+    # The README shows what a call looks like, indented.
+    shown = re.findall(r"^    (\[[A-Za-z ]+\] .*)$", read("README.md"), re.MULTILINE)
+    said = [span for span in spans(GUIDE) if re.match(r"\[[A-Za-z ]+\] ", span)]
+    return found | dict.fromkeys([*shown, *said], 0)
 
 
 @pytest.mark.parametrize("line", log_lines())
