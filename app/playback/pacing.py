@@ -146,12 +146,12 @@ class Pacer:
                     yield Audio(self._next_message(now))
             elif self._quiet_due() <= now:
                 self._script.close(self._conversion.expected)
+            elif self._action_due() <= now:
+                action = self._queue.popleft()
+                assert isinstance(action, Action)
+                yield action
             else:
                 break
-        if self._action_due() <= now:
-            action = self._queue.popleft()
-            assert isinstance(action, Action)
-            yield action
 
     def next_due(self) -> float:
         """Tell when to ask again, if nothing else happens before; infinite: not at all."""
