@@ -14,7 +14,6 @@ from app.diagnosis.deployment import Deployment
 from app.diagnosis.findings import Finding, skipped, worst
 from app.diagnosis.settings_checks import settings_findings
 from app.errors import SettingsError
-from app.log import mask_phone
 from app.main.examined import deployment_of
 from app.settings import Settings
 from app.tools.connecting import connect_number, webhooks_of
@@ -54,7 +53,6 @@ def _doctor(parsed: argparse.Namespace) -> int:
         deployment,
         [*form, *seen],
         httpx.create_ssl_context(),
-        mask_phone,
         "" if admin_token.startswith("sha256-") else admin_token,
         parsed.business,
         not parsed.no_call,

@@ -19,7 +19,8 @@ class Finding:
     """What one check found: sentences of what there is, why it matters, and how to mend it.
 
     `cause` is an id of CAUSES. It, `why` and `fix` are empty where nothing is wrong.
-    No sentence holds a secret or a full phone number.
+    No sentence holds a secret. One may name a business's own number: findings are for
+    operators, and go into no log.
     """
 
     check: str

@@ -1,17 +1,19 @@
 """All that is looked at from inside, by connections of its own."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from app import twilio_api
+import httpx
+
 from app.diagnosis.deployment import Deployment
 from app.diagnosis.redis_checks import Configured, RedisChecks
 from app.diagnosis.steps import Step
 from app.diagnosis.twilio_checks import TwilioChecks
 from app.store.redis import RedisStore
 from app.store.redis_examination import RedisExamination
+from app.twilio_api import Credentials
 from app.twilio_api.account import TwilioAccount
 
 REDIS_SECONDS = 2.0
@@ -27,10 +29,10 @@ class Inside:
 
 
 @asynccontextmanager
-async def inside(deployment: Deployment, mask: Callable[[str], str]) -> AsyncIterator[Inside]:
-    """Make the checks that the deployment allows; `mask` hides numbers where they are not shown.
+async def inside(deployment: Deployment, client: httpx.AsyncClient) -> AsyncIterator[Inside]:
+    """Make the checks that the deployment allows; `client` is for Twilio's REST API.
 
-    Connections are closed when the block ends.
+    Connections to Redis are closed when the block ends; the client is not.
     """
     async with AsyncExitStack() as stack:
         configured: Configured | None = None
@@ -44,21 +46,12 @@ async def inside(deployment: Deployment, mask: Callable[[str], str]) -> AsyncIte
             redis = RedisChecks(examination, store, time.time).steps()
         twilio: Sequence[Step] = ()
         if deployment.account_sid and deployment.auth_token:
-            client = await stack.enter_async_context(twilio_api.client())
-            twilio = _twilio(deployment, TwilioAccount(
-                client,
-                deployment.twilio_api_url,
-                deployment.twilio_monitor_url,
-                twilio_api.Credentials(deployment.account_sid, deployment.auth_token),
-            ), configured, mask)  # fmt: skip
+            twilio = _twilio(deployment, client, configured)
         yield Inside(redis, twilio, configured)
 
 
 def _twilio(
-    deployment: Deployment,
-    account: TwilioAccount,
-    configured: Configured | None,
-    mask: Callable[[str], str],
+    deployment: Deployment, client: httpx.AsyncClient, configured: Configured | None
 ) -> Sequence[Step]:
     async def numbers() -> list[str]:
         """Name the numbers of this account: another account's are not to be seen here."""
@@ -71,7 +64,13 @@ def _twilio(
             for number in one.record.numbers
         ]
 
+    account = TwilioAccount(
+        client,
+        deployment.twilio_api_url,
+        deployment.twilio_monitor_url,
+        Credentials(deployment.account_sid, deployment.auth_token),
+    )
     checks = TwilioChecks(
-        account, deployment.twilio_api_url, deployment.public_url, numbers, mask, time.time
+        account, deployment.twilio_api_url, deployment.public_url, numbers, time.time
     )
     return checks.steps()

@@ -22,14 +22,13 @@ class TwilioChecks:
     """The checks of one account.
 
     `numbers` gives the businesses' numbers (E.164); `public_url` is where they are to
-    call; `mask` hides a number from the log and the pages; `wall_clock` gives Unix seconds.
+    call; `wall_clock` gives Unix seconds.
     """
 
     account: TwilioAccount
     api_url: str
     public_url: str
     numbers: Callable[[], Awaitable[Sequence[str]]]
-    mask: Callable[[str], str]
     wall_clock: Callable[[], float]
 
     def steps(self) -> list[Step]:
@@ -65,7 +64,7 @@ class TwilioChecks:
         try:
             for number in known[:MOST_NUMBERS]:
                 set_there = await self.account.number(number)
-                findings += number_findings(set_there, self.mask(number), self.public_url)
+                findings += number_findings(set_there, number, self.public_url)
         except TwilioApiError as error:
             findings.append(self._refused(error))
         if len(known) > MOST_NUMBERS:
@@ -80,7 +79,7 @@ class TwilioChecks:
 
 
 def number_findings(found: PhoneNumber | None, shown: str, public_url: str) -> list[Finding]:
-    """Judge what Twilio has set for a number, which is `shown` so."""
+    """Judge what Twilio has set for a number, which is shown so."""
     if found is None:
         return [CAUSES["number_unknown"].finding(f"The account has no number {shown}.")]
     if found.voice_application_sid or found.trunk_sid:

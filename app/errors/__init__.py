@@ -61,6 +61,7 @@
             ├── PlanInUse
             ├── BusinessHasCalls
             ├── CallIsLive
+            ├── CheckupRunning
             ├── VersionMissing
             └── EditedMeanwhile
 
@@ -74,6 +75,7 @@ from app.errors.admin import (
     AlreadyThere,
     BusinessHasCalls,
     CallIsLive,
+    CheckupRunning,
     EditedMeanwhile,
     FieldsInvalid,
     Forbidden,
@@ -153,6 +155,7 @@ __all__ = [
     "BusinessHasCalls",
     "BusinessMismatch",
     "CallIsLive",
+    "CheckupRunning",
     "CallRateExceeded",
     "CallRefused",
     "CallTakenOver",

@@ -95,6 +95,13 @@ class CallIsLive(AdminError):
     reason = "call_is_live"
 
 
+class CheckupRunning(AdminError):
+    """Raised to one more who would look at the deployment while that is being done."""
+
+    http_status = 409
+    reason = "checkup_running"
+
+
 class VersionMissing(AdminError):
     """Raised when an edit does not say, by If-Match, which version it is of."""
 

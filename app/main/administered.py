@@ -1,6 +1,7 @@
 """The routes of whoever administers, and their pages, with what these stand on."""
 
 import logging
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ from app.archive.library import Library
 from app.archive.memory import MemoryArchive
 from app.archive.redis import RedisArchive
 from app.credentials.sealing import Sealing
+from app.diagnosis.checkup import Checkup
 from app.lifecycle import Connected
+from app.main.examined import deployment_of
 from app.metrics import Metrics
 from app.pubsub.base import PubSub
 from app.pubsub.memory import MemoryPubSub
@@ -63,6 +66,7 @@ class Administered:
     visitors: Visitors
     http_base: str
     by_hand: bool
+    checkup: Checkup
     connected: tuple[Connected, ...]
 
 
@@ -87,6 +91,7 @@ def make_administered(
     visitors = Visitors(gate, settings.trusted_proxies, http_base)
     board = Board(configuration, metrics)
     news = News(pubsub, metrics)
+    checkup = Checkup(deployment_of(settings, os.environ), time.monotonic)
     return Administered(
         administration,
         Library(archive),
@@ -99,7 +104,8 @@ def make_administered(
         visitors,
         http_base,
         settings.waives_signatures,
-        (access, configuration, archive),
+        checkup,
+        (access, configuration, archive, checkup),
     )
 
 
@@ -130,6 +136,7 @@ def add_api(app: FastAPI, administered: Administered, conditions: Sequence[Condi
         administered.http_base,
         administered.by_hand,
         time.time,
+        administered.checkup,
     )
     app.include_router(admin_router(pages))
 

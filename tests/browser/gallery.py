@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from fastapi.responses import HTMLResponse
 
+from app.diagnosis.causes import CAUSES
+from app.diagnosis.findings import skipped, well
 from app.web.admin.pages import page
 from app.web.admin.views import (
     AuditRow,
@@ -158,10 +160,20 @@ FULL = Overview(
     0,
     "ok",
 )
+FINDINGS = (
+    well("redis", "Redis 9.1.2 answers, and takes writes."),
+    CAUSES["redis_evicts"].finding("maxmemory-policy is allkeys-lru."),
+    CAUSES["number_calls_elsewhere"].finding(HOSTILE, number="+4930555000", good=URLS[0][1]),
+    skipped("drain_window", "No platform that is known runs this process."),
+)
 STATES = (("", "All"), ("live", "Live"), ("ended", "Ended"), ("rejected", "Rejected"))
 _TAB = {"business": BUSINESS, "here": "businesses"}
 
 PAGES: dict[str, Callable[[], HTMLResponse]] = {
+    "health": lambda: page("health.html", OPERATOR, here="health", findings=(), worst=""),
+    "health-found": lambda: page(
+        "health.html", OPERATOR, here="health", findings=FINDINGS, worst="failed"
+    ),
     "sign-in": lambda: page("sign_in.html", None, next="", problem="", has_operators=True),
     "sign-in-wrong": lambda: page(
         "sign_in.html", None, next="", problem="That is no key of ours.", has_operators=False

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 from app.diagnosis.deployment import Deployment
 from app.diagnosis.findings import Finding, Level
 from app.diagnosis.steps import WHOLE_SECONDS
-from app.log import mask_phone
 from app.tools.doctor.address import read_address
 from app.tools.doctor.consult import Consultation, consult
 from tests.certificates import Holder
@@ -80,9 +79,7 @@ class Deployed:
     ) -> list[Finding]:
         """Send the doctor, with nobody at the port unless somebody else stands there."""
         address, seen = read_address(url or self.url, is_setting=True)
-        consultation = Consultation(
-            address, deployment or self.deployment, seen, self.trusting(), mask_phone
-        )
+        consultation = Consultation(address, deployment or self.deployment, seen, self.trusting())
         consultation = replace(consultation, **asked)
         return await consult(consultation, lambda finding: None, whole_seconds)
 

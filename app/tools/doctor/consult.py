@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from app import twilio_api
 from app.archive.redis import RedisArchive
 from app.diagnosis.deployment import Deployment
 from app.diagnosis.findings import Finding
@@ -22,15 +23,13 @@ class Consultation:
     """What is to be looked at.
 
     `seen` was found already, by the URL's form and the settings. `admin_token` is an
-    operator's, in plain, or empty; `business_id` may be empty; `mask` hides numbers
-    where they are not to be shown.
+    operator's, in plain, or empty; `business_id` may be empty.
     """
 
     address: Address | None
     deployment: Deployment
     seen: Sequence[Finding]
     context: ssl.SSLContext
-    mask: Callable[[str], str]
     admin_token: str = field(default="", repr=False)
     business_id: str = ""
     places_call: bool = True
@@ -43,7 +42,11 @@ async def consult(
     """Look at everything, causes before what follows from them; `tell` hears each at once."""
     for finding in asked.seen:
         tell(finding)
-    async with inside(asked.deployment, asked.mask) as within, _outside(asked, within) as without:
+    async with (
+        twilio_api.client() as twilio,
+        inside(asked.deployment, twilio) as within,
+        _outside(asked, within) as without,
+    ):
         steps = [*within.redis, *without, *within.twilio]
         found = await examine(steps, tell, time.monotonic, whole_seconds=whole_seconds)
     return [*asked.seen, *found]

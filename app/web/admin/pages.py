@@ -113,6 +113,7 @@ def _navigation(viewer: Viewer) -> Iterator[tuple[str, str, str]]:
     if viewer.is_operator:
         yield "businesses", "/admin/businesses", "Businesses"
         yield "plans", "/admin/plans", "Plans"
+        yield "health", "/admin/health", "Health"
     else:
         yield "businesses", f"/admin/businesses/{quote(viewer.business_id, safe='')}", "Business"
         yield "plans", "/admin/plans", "Plan"

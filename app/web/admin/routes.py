@@ -10,12 +10,14 @@ from app.administration import Administration
 from app.administration.live import LiveCalls
 from app.administration.principal import OPERATOR, Principal
 from app.administration.usage import UsageBook
+from app.diagnosis.checkup import Checkup
 from app.errors import NotThere
 from app.store.base import Store
 from app.web.admin.businesses import add_businesses
 from app.web.admin.calls import add_calls
 from app.web.admin.connections import add_keys, add_numbers, add_secrets
 from app.web.admin.entry import Entry, Visit
+from app.web.admin.health import add_health
 from app.web.admin.overview import add_overview
 from app.web.admin.plans import add_plans
 from app.web.admin.records import add_audit
@@ -45,6 +47,7 @@ class PageParts:
     http_base: str
     by_hand: bool
     wall_clock: Callable[[], float]
+    checkup: Checkup
 
 
 def admin_router(parts: PageParts) -> APIRouter:
@@ -69,6 +72,7 @@ def admin_router(parts: PageParts) -> APIRouter:
     add_secrets(entry, desk)
     add_keys(entry, desk)
     add_audit(entry, desk.audit)
+    add_health(entry, parts.checkup)
 
     @entry.get("/admin/{path:path}")
     async def nowhere(visit: Visit) -> Response:
