@@ -370,6 +370,22 @@ def test_what_the_receipts_say_is_explained() -> None:
     assert set(EndReason) - explained - plain == {"flooding", "peer_not_reading"}
 
 
+def twilio_codes(text: str) -> set[int]:
+    """Give the codes of Twilio's errors in a text, those of a range too."""
+    found = set[int]()
+    for first, last in re.findall(r"\b(1[12]\d{3}|31\d{3})(?:(?:–| to )(\d{5}))?\b", text):
+        found |= set(range(int(first), int(last or first) + 1))
+    return found
+
+
+def test_every_code_of_twilios_that_the_doctor_knows_is_explained() -> None:
+    told = twilio_codes(" ".join(row[0] for row in rows(GUIDE, "### What Twilio says")))
+    sources = (ROOT / "app" / "diagnosis").rglob("*.py")
+    known = twilio_codes(" ".join(path.read_text(encoding="utf-8") for path in sources))
+    assert len(known) > 10
+    assert known - told == set()
+
+
 # What others' systems call themselves, and what others' programs answer.
 FOREIGN = {"CLUSTERDOWN", "KEY", "LOADING", "MISCONF", "NOAUTH", "NOPERM", "OOM", "READONLY"}
 FOREIGN |= {"TRYAGAIN", "WRONGPASS", "POST", "HOST", "STREAM", "BUSINESS_ID", "TOKEN", "URL"}
