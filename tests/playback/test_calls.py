@@ -1,15 +1,19 @@
 """Callers who hear what workers play: whole services, simulated carriers, a real Redis."""
 
 import asyncio
+import json
 import math
 import secrets
 import struct
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 from redis.asyncio import Redis
 from websockets.asyncio.client import connect
@@ -19,6 +23,7 @@ from app.media import Encoding, MediaFormat
 from app.wire import exotel
 from tests.businesses import business, plan
 from tests.playback.listener import Listener, listening
+from tests.redis_process import RedisProcess
 from tests.service import (
     Service,
     a_call,
@@ -27,6 +32,7 @@ from tests.service import (
     events_of,
     http_client,
     lines_with,
+    logged_line,
     post,
     receipt_of,
     running_service,
@@ -496,3 +502,129 @@ async def test_what_was_played_is_counted_without_names(service: Service) -> Non
     assert 'bridge_playback_seconds_total{fate="sent"}' in metrics
     assert "secret-id" not in metrics
     assert "secret-id" not in service.logged()
+
+
+# ------------------------------------------------------------------ drains and faults
+
+
+async def test_a_drain_lets_playback_end_and_tells_of_what_it_cut(
+    tmp_path: Path, settings: Mapping[str, str]
+) -> None:
+    with service_alone(tmp_path, **settings, DRAIN_SECONDS="1") as service:
+        async with twilio_call(service) as talk:
+            await talk.command("play", audio=speech(0.5), id="short")
+            await talk.command("play", audio=speech(60.0), id="long")
+            await talk.listener.heard(b"\xff")
+            stopping = asyncio.create_task(asyncio.to_thread(service.stop))
+            await logged_line(service, "Draining")
+            # Commands are read until the calls are over.
+            await talk.command("mark", mark="late", id="m")
+            assert await talk.listener.closed() == (1001, "drain")
+            assert await stopping == 0
+            played = await talk.told("stream.played")
+            errors = await talk.told("stream.error", 2)
+        receipt = await receipt_of(service, talk.stream_sid)
+    assert [one["id"] for one in played] == ["short"]
+    assert [(one["id"], one["command"], one["reason"]) for one in errors] == [
+        ("long", "play", "stream_ended"),
+        ("m", "mark", "stream_ended"),
+    ]
+    playback = receipt["playback"]
+    assert playback["lost_ms"] > 50_000
+    assert playback["queued_ms"] == 60_500 == playback["sent_ms"] + playback["lost_ms"]
+
+
+async def test_a_caller_goes_on_hearing_while_redis_is_away(
+    tmp_path: Path, settings: Mapping[str, str]
+) -> None:
+    with (
+        RedisProcess(tmp_path / "redis") as server,
+        running_service(tmp_path, server.url, **settings) as service,
+    ):
+        async with twilio_call(service) as talk:
+            await talk.command("play", audio=speech(1.0), id="before")
+            await talk.listener.heard(b"\xff")
+            server.freeze()
+            await talk.listener.heard(bytes(8000))  # all of it
+            await until(lambda: talk.listener.of("mark"))
+            server.thaw()
+            await talk.command("play", audio=speech(0.2), id="after")
+            played = await talk.told("stream.played", 2)
+        assert [(one["id"], one["heard"]) for one in played] == [("before", True), ("after", True)]
+        assert len(talk.listener.sent) == 9600  # nothing was lost or said twice
+        assert not lines_with(service.logged(), "Traceback")
+
+
+async def test_a_second_stream_of_the_same_id_hears_nothing_of_the_first(
+    service: Service,
+) -> None:
+    async with twilio_call(service) as talk:
+        await talk.told("stream.started")
+        first = talk.stream_sid
+    await talk.told("stream.stopped")
+    async with (
+        a_peer(service, "/twilio-media?businessId=talking", headers={}) as peer,
+        Redis.from_url(service.redis_url) as redis,
+    ):
+        # A worker that has not noticed the end: this is of the call before.
+        stale: Any = {"command": "play", "audio": speech(0.5), "id": "stale"}
+        await redis.xadd(f"control:{{{first}}}", stale, nomkstream=True)
+        peer.stream_sid = first
+        await peer.start()
+        async with listening(peer.socket, first) as listener:
+            again = Talk(service, redis, listener, peer.call_sid)
+            await again.started()
+            await again.command("play", audio=speech(0.2), id="fresh")
+            await again.told("stream.played")
+            assert len(listener.sent) == 1600
+
+
+async def test_an_own_client_is_not_spoken_to(service: Service) -> None:
+    claims = {"tenant_id": "talking", "exp": int(time.time()) + 60}
+    token = jwt.encode(claims, "j" * 32, algorithm="HS256")
+    interaction = secrets.token_hex(8)
+    headers = {"Authorization": f"Bearer {token}"}
+    url = f"{service.ws_url}/v1/ingest"
+    async with connect(url, additional_headers=headers) as socket:
+        await socket.send(json.dumps({"event": "start", "interaction_id": interaction}))
+        assert json.loads(await socket.recv())["event"] == "started"
+        async with Redis.from_url(service.redis_url) as redis:
+            stream_sid = f"talking.{interaction}"
+            talk = Talk(service, redis, Listener(socket, stream_sid), interaction)
+            await talk.started()
+            await talk.command("play", audio=speech(0.2), id="p")
+            [error] = await talk.told("stream.error")
+    assert error == {"id": "p", "command": "play", "reason": "not_supported"}
+
+
+async def test_binary_audio_without_a_start_is_not_answered(service: Service) -> None:
+    call_sid = secrets.token_hex(16)
+    async with connect(f"{service.ws_url}/v1/ingest?callSid={call_sid}") as socket:
+        await socket.send(speech(0.1))
+        async with Redis.from_url(service.redis_url) as redis:
+            talk = Talk(service, redis, Listener(socket, ""), call_sid)
+            await talk.started()
+            found: Any = await redis.xrange("calls")
+            [talk.listener.stream_sid] = [
+                fields[b"streamSid"].decode()
+                for _, fields in found
+                if fields[b"callSid"] == call_sid.encode()
+            ]
+            await talk.command("play", audio=speech(0.2), id="p")
+            [error] = await talk.told("stream.error")
+    assert error["reason"] == "one_way"
+
+
+async def test_too_many_commands_are_refused_with_one_answer_a_second(service: Service) -> None:
+    async with twilio_call(service) as talk:
+        key = f"control:{{{talk.stream_sid}}}"
+        async with talk.redis.pipeline(transaction=False) as pipeline:
+            for _ in range(700):
+                pipeline.xadd(key, {"command": "sing"})
+            await pipeline.execute()
+        await talk.command("play", audio=speech(0.1))  # needs no answer of its own
+        await talk.told("stream.played")
+        errors = await talk.told("stream.error", 500)
+    reasons = Counter(error["reason"] for error in errors)
+    assert reasons["unknown_command"] >= 500
+    assert 1 <= reasons["too_many"] <= 5
