@@ -16,13 +16,15 @@ from app.events import (
 )
 from app.media import Encoding, MediaFormat, Track
 from app.tools.caller import StreamTarget, new_call
-from app.tools.simulate.asked import Asked, Caller, Fault, callers_of
+from app.tools.simulate import speech
+from app.tools.simulate.asked import Asked, Caller, CarrierName, Fault, callers_of
 from app.tools.simulate.script import (
     Cue,
     Kind,
     delayed,
     exotel_script,
     performed,
+    rehearse,
     spoilt,
     twilio_script,
 )
@@ -122,6 +124,18 @@ def test_a_voice_is_the_same_again_and_none_is_silent() -> None:
         assert level_dbfs(b"".join(frames), Encoding.MULAW) > -50
         heard.append(frames)
     assert heard[0] != heard[1] != heard[2] != heard[0]
+
+
+@pytest.mark.parametrize("carrier", ["twilio", "exotel"])
+def test_after_a_rehearsal_no_voice_is_made_in_a_call(carrier: CarrierName) -> None:
+    speech._frames.cache_clear()
+    rehearse(carrier)
+    made = speech._frames.cache_info().misses
+    if carrier == "twilio":
+        spoken(target=BOTH_TRACKS)
+    for rate in (8000, 16000, 24000) if carrier == "exotel" else ():
+        list(exotel_script(CALL, rate, a_caller(), ""))
+    assert speech._frames.cache_info().misses == made
 
 
 # ----------------------------------------------------------------- what goes wrong

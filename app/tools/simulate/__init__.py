@@ -14,6 +14,7 @@ from app.tools.simulate.lines import NOBODYS_NUMBER, Line, Service, line_of
 from app.tools.simulate.placing import Outcome, Placed, place
 from app.tools.simulate.receipts import receipts_of
 from app.tools.simulate.report import Board, lateness, rows_of, table, troubles
+from app.tools.simulate.script import rehearse
 
 SHOW_SECONDS = 0.25
 # So many calls are named before they ring.
@@ -50,6 +51,7 @@ async def simulate(
     tell(f"seed {asked.seed}: the same callers come again by --seed {asked.seed}")
     for one in placed if len(placed) <= FEW else ():
         tell(f"{one.call.call_sid} speaks for {one.caller.seconds:.0f} s")
+    rehearse(asked.carrier)
     own_lag = await _place_all(line_of(asked, service, credentials, client), asked, placed)
     for line in troubles(placed):
         tell(line)

@@ -14,11 +14,10 @@ from app.media import Track
 from app.tools.caller import Call, Carrier, StreamTarget, parse_twiml
 from app.tools.capture.routes import Credentials, words_of
 from app.tools.simulate.asked import Asked, Caller, CarrierName
-from app.tools.simulate.script import Cue, exotel_script, twilio_script
+from app.tools.simulate.script import EXOTEL_RATES, Cue, exotel_script, twilio_script
 
 # Numbers of tests, which are nobody's (twilio.com/docs/iam/test-credentials).
 NOBODYS_NUMBER: Final = "+15005550006"
-EXOTEL_RATES: Final = ("8000", "16000", "24000")
 _OWN_PATH: Final = {"twilio": "/twilio-voice", "exotel": "/exotel-stream-url"}
 
 
@@ -177,7 +176,7 @@ class ExotelLine:
     def script(self, call: Call, place: Place, caller: Caller) -> Iterator[Cue]:
         """Give what Exotel sends, at the rate that the URL asks for."""
         said = parse_qs(urlsplit(place.url).query).get("sample-rate", [""])[0]
-        rate = int(said) if said in EXOTEL_RATES else 8000
+        rate = next((rate for rate in EXOTEL_RATES if str(rate) == said), EXOTEL_RATES[0])
         return exotel_script(call, rate, caller, self._asked.digits)
 
     async def hang_up(self, call: Call, seconds: float) -> bool | None:

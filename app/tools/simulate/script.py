@@ -8,13 +8,14 @@ from typing import Final, NamedTuple
 
 from app.media import Encoding, MediaFormat
 from app.tools.caller import Call, StreamTarget
-from app.tools.simulate.asked import Caller, Fault
+from app.tools.simulate.asked import VOICES, Caller, CarrierName, Fault
 from app.tools.simulate.speech import voice
 from app.wire import exotel, twilio
 
 TWILIO_FRAME_MS: Final = 20
 # "Inbound ≈ every 100 ms" (developer.exotel.com/docs/agentstream/websocket-protocol).
 EXOTEL_FRAME_MS: Final = 100
+EXOTEL_RATES: Final = (8000, 16000, 24000)
 EVERY: Final = 10
 # More than the longest message that is taken.
 HUGE_BYTES: Final = 70_000
@@ -110,6 +111,16 @@ def exotel_script(call: Call, sample_rate: int, caller: Caller, digits: str) -> 
         call.stream_sid, call.call_sid, seq=next(numbers), account_sid=call.account_sid
     )
     yield Cue(caller.seconds, Kind.STOP, stop)
+
+
+def rehearse(carrier: CarrierName) -> None:
+    """Make every voice that a carrier may need: done in a call, it would hold up the others."""
+    forms = [(MediaFormat(Encoding.MULAW, 8000), TWILIO_FRAME_MS)]
+    if carrier == "exotel":
+        forms = [(MediaFormat(Encoding.PCM16, rate), EXOTEL_FRAME_MS) for rate in EXOTEL_RATES]
+    for form, frame_ms in forms:
+        for number in range(VOICES):
+            next(voice(number, form, frame_ms, begins_at=0))
 
 
 def performed(script: Iterable[Cue], caller: Caller, jitter: float) -> Iterator[Cue]:
