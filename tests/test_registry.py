@@ -16,7 +16,8 @@ from app.errors import (
 )
 from app.events import CallIdentity, EndReason, HeldStream
 from app.metrics import Metrics
-from app.registry import RESERVED_SECONDS, Registry
+from app.registry import Registry
+from app.registry.slots import RESERVED_SECONDS
 from app.store.base import LIVE_SECONDS, SlotAnswer
 from app.store.memory import MemoryStore
 from app.store.usage import Counting

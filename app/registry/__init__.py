@@ -1,18 +1,14 @@
 """The calls of this process: how many there may be, which are live, and their slots."""
 
 import asyncio
-import logging
 import math
 import time
-from collections import Counter, OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from app.errors import (
-    CallRateExceeded,
     Draining,
-    MonthlyLimitReached,
-    PlanLimitReached,
     ProcessFull,
     StoreUnavailable,
     StreamAlreadyLive,
@@ -20,15 +16,11 @@ from app.errors import (
 from app.events import CallIdentity, EndReason, HeldStream
 from app.metrics import Metrics
 from app.registry.metering import Metering, OnCrossed
-from app.store.base import LIVE_SECONDS, SlotAnswer, Store
-from app.store.pace import Pace, RecentCalls
+from app.registry.slots import CallSlots
+from app.store.base import LIVE_SECONDS, Store
 from app.store.usage import Counting, Crossing, MonthOfUse
 from app.store.watching import StreamFigures
 
-log = logging.getLogger(__name__)
-
-# DESIGN: the slot's lease is 60 s before `start`.
-RESERVED_SECONDS = 60.0
 # A lease of LIVE_SECONDS outlasts two renewals that fail.
 RENEW_SECONDS = 6.0
 RETRY_SECONDS = 1.0
@@ -75,19 +67,15 @@ class Registry:
         self._store = store
         self._metrics = metrics
         self._max_calls = max_calls
-        self._clock = clock
         self._claimed: dict[str, LiveStream | None] = {}
         # A stream is held until it is disclaimed: nobody else may end it while
         # the last of its audio waits here for the broker.
         self._held: dict[str, HeldStream] = {}
         self._ended: deque[HeldStream] = deque(maxlen=MAX_ENDED)
-        # Calls on their way, the oldest first, and when their reservation ends.
-        self._reserved: OrderedDict[tuple[str, str], float] = OrderedDict()
-        self._live: Counter[tuple[str, str]] = Counter()
-        self._recent = RecentCalls(clock)
         self._metering = Metering(
             store, metrics, clock=clock, wall_clock=wall_clock, on_crossed=on_crossed
         )
+        self._slots = CallSlots(store, metrics, self._metering, clock)
         self._none_left = asyncio.Event()
         self._none_left.set()
         self.draining = False
@@ -98,8 +86,7 @@ class Registry:
         """Raise Draining or ProcessFull when this process takes no new call."""
         if self.draining:
             raise Draining("this process finishes its last calls")
-        self._forget_stale()
-        if len(self._claimed) + len(self._reserved) >= self._max_calls:
+        if len(self._claimed) + self._slots.count_reserved() >= self._max_calls:
             raise ProcessFull(f"this process holds {self._max_calls} calls")
 
     async def reserve(
@@ -119,69 +106,11 @@ class Registry:
             CallRateExceeded: `per_second` others were taken a moment ago.
             MonthlyLimitReached: the month has no calls or minutes left.
         """
-        pace = Pace.of(per_second)
-        try:
-            answer = await self._store.take_slot(
-                business_id, call_sid, limit, RESERVED_SECONDS, per_second, counting
-            )
-            if answer and counting is not None:
-                self._metering.counted(business_id, counting)
-        except StoreUnavailable:
-            self._metrics.store_errors.inc()
-            self._metrics.local_decisions.labels("slot").inc()
-            answer = self._answer_here(business_id, call_sid, limit, pace, counting)
-        if answer is SlotAnswer.MONTH_USED_UP:
-            raise MonthlyLimitReached("the month's calls or minutes are used up")
-        if answer is SlotAnswer.ALL_TAKEN:
-            raise PlanLimitReached(f"all {limit} slots are taken")
-        if answer is SlotAnswer.TOO_FAST:
-            raise CallRateExceeded(f"more than {per_second:g} calls a second")
-        if not self._knows(business_id, call_sid):
-            self._recent.add(business_id, pace)
-        if (business_id, call_sid) not in self._live:
-            self._reserved[business_id, call_sid] = self._clock() + RESERVED_SECONDS
-            self._reserved.move_to_end((business_id, call_sid))
+        await self._slots.reserve(business_id, call_sid, limit, per_second, counting)
 
     async def release(self, business_id: str, call_sid: str) -> None:
         """Let go of a call's slot, unless a stream of it is live here."""
-        if (business_id, call_sid) in self._live:
-            return
-        self._reserved.pop((business_id, call_sid), None)
-        try:
-            await self._store.free_slot(business_id, call_sid)
-        except StoreUnavailable:
-            self._metrics.store_errors.inc()  # its lease runs out by itself
-
-    def _answer_here(
-        self,
-        business_id: str,
-        call_sid: str,
-        limit: int,
-        pace: Pace | None,
-        counting: Counting | None,
-    ) -> SlotAnswer:
-        self._forget_stale()
-        is_known = self._knows(business_id, call_sid)
-        if not is_known:
-            if counting and not self._metering.allows(business_id, call_sid, counting):
-                return SlotAnswer.MONTH_USED_UP
-            known = self._reserved.keys() | self._live.keys()
-            if sum(owner == business_id for owner, _ in known) >= limit:
-                return SlotAnswer.ALL_TAKEN
-            if not self._recent.has_room(business_id, pace):
-                return SlotAnswer.TOO_FAST
-        if counting:
-            self._metering.count_later(business_id, call_sid, counting)
-        return SlotAnswer.TAKEN
-
-    def _knows(self, business_id: str, call_sid: str) -> bool:
-        return (business_id, call_sid) in self._reserved or (business_id, call_sid) in self._live
-
-    def _forget_stale(self) -> None:
-        # All are equally long, so the first to be made is the first to end.
-        now = self._clock()
-        while self._reserved and next(iter(self._reserved.values())) <= now:
-            self._reserved.popitem(last=False)
+        await self._slots.release(business_id, call_sid)
 
     # -------------------------------------------------------------- live streams
 
@@ -224,8 +153,7 @@ class Registry:
         self._claimed[call.stream_sid] = LiveStream(held, end, draw_up)
         self._metering.begin(held)
         self._held[call.stream_sid] = held
-        self._live[call.business_id, call.call_sid] += 1
-        self._reserved.pop((call.business_id, call.call_sid), None)
+        self._slots.begin(call)
         try:
             await self._store.hold_streams([held], LIVE_SECONDS)
             await self._store.mark_live(
@@ -242,9 +170,7 @@ class Registry:
         """
         self._claimed[call.stream_sid] = None
         self._metering.finish(call.business_id, call.stream_sid)
-        self._live[call.business_id, call.call_sid] -= 1
-        if self._live[call.business_id, call.call_sid] <= 0:
-            del self._live[call.business_id, call.call_sid]
+        self._slots.finish(call)
         try:
             await self._store.unmark_live(call.business_id, call.call_sid, call.stream_sid)
         except StoreUnavailable:
@@ -257,7 +183,8 @@ class Registry:
             try:
                 await self._store.hold_streams(list(self._held.values()), LIVE_SECONDS)
                 await self.let_go_of_ended()
-                await self._renew_slots()
+                streams = self._claimed.values()
+                await self._slots.renew(stream.held.call for stream in streams if stream)
                 await self._metering.note()
                 await asyncio.sleep(RENEW_SECONDS)
             except StoreUnavailable:
@@ -282,22 +209,6 @@ class Registry:
             StoreUnavailable: it is told another time.
         """
         await self._metering.note()
-
-    async def _renew_slots(self) -> None:
-        by_business: dict[str, list[CallIdentity]] = {}
-        for stream in self._claimed.values():
-            if stream:
-                call = stream.held.call
-                by_business.setdefault(call.business_id, []).append(call)
-        for business_id, calls in by_business.items():
-            sids = [call.call_sid for call in calls]
-            lost = await self._store.renew_slots(business_id, sids, LIVE_SECONDS)
-            if lost:
-                log.warning("%d slots of %s had run out; held again", len(lost), business_id)
-            for call in calls:
-                await self._store.mark_live(
-                    business_id, call.call_sid, call.stream_sid, LIVE_SECONDS
-                )
 
     # ------------------------------------------------------------------- watchers
 

@@ -1,0 +1,159 @@
+"""The slots of this process's calls: the store's, or while it is away counted here."""
+
+import logging
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+
+from app.errors import (
+    CallRateExceeded,
+    MonthlyLimitReached,
+    PlanLimitReached,
+    StoreUnavailable,
+)
+from app.events import CallIdentity
+from app.metrics import Metrics
+from app.registry.metering import Metering
+from app.store.base import LIVE_SECONDS, SlotAnswer, Store
+from app.store.pace import Pace, RecentCalls
+from app.store.usage import Counting
+
+log = logging.getLogger(__name__)
+
+# DESIGN: the slot's lease is 60 s before `start`.
+RESERVED_SECONDS = 60.0
+
+
+class CallSlots:
+    """Hold businesses' calls to their plans; `clock` gives monotonic seconds.
+
+    A call is reserved until a stream of it is live, or its reservation ends.
+    """
+
+    def __init__(
+        self, store: Store, metrics: Metrics, metering: Metering, clock: Callable[[], float]
+    ) -> None:
+        self._store = store
+        self._metrics = metrics
+        self._metering = metering
+        self._clock = clock
+        # Calls on their way, the oldest first, and when their reservation ends.
+        self._reserved: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._live: Counter[tuple[str, str]] = Counter()
+        self._recent = RecentCalls(clock)
+
+    def count_reserved(self) -> int:
+        """Count the calls that are on their way."""
+        self._forget_stale()
+        return len(self._reserved)
+
+    async def reserve(
+        self,
+        business_id: str,
+        call_sid: str,
+        limit: int,
+        per_second: float = math.inf,
+        counting: Counting | None = None,
+    ) -> None:
+        """Hold one of the plan's slots for a call; the same call may ask again.
+
+        With `counting` the call counts in its month, once.
+
+        Raises:
+            PlanLimitReached: all `limit` slots are taken by other calls.
+            CallRateExceeded: `per_second` others were taken a moment ago.
+            MonthlyLimitReached: the month has no calls or minutes left.
+        """
+        pace = Pace.of(per_second)
+        try:
+            answer = await self._store.take_slot(
+                business_id, call_sid, limit, RESERVED_SECONDS, per_second, counting
+            )
+            if answer and counting is not None:
+                self._metering.counted(business_id, counting)
+        except StoreUnavailable:
+            self._metrics.store_errors.inc()
+            self._metrics.local_decisions.labels("slot").inc()
+            answer = self._answer_here(business_id, call_sid, limit, pace, counting)
+        if answer is SlotAnswer.MONTH_USED_UP:
+            raise MonthlyLimitReached("the month's calls or minutes are used up")
+        if answer is SlotAnswer.ALL_TAKEN:
+            raise PlanLimitReached(f"all {limit} slots are taken")
+        if answer is SlotAnswer.TOO_FAST:
+            raise CallRateExceeded(f"more than {per_second:g} calls a second")
+        if not self._knows(business_id, call_sid):
+            self._recent.add(business_id, pace)
+        if (business_id, call_sid) not in self._live:
+            self._reserved[business_id, call_sid] = self._clock() + RESERVED_SECONDS
+            self._reserved.move_to_end((business_id, call_sid))
+
+    async def release(self, business_id: str, call_sid: str) -> None:
+        """Let go of a call's slot, unless a stream of it is live here."""
+        if (business_id, call_sid) in self._live:
+            return
+        self._reserved.pop((business_id, call_sid), None)
+        try:
+            await self._store.free_slot(business_id, call_sid)
+        except StoreUnavailable:
+            self._metrics.store_errors.inc()  # its lease runs out by itself
+
+    def _answer_here(
+        self,
+        business_id: str,
+        call_sid: str,
+        limit: int,
+        pace: Pace | None,
+        counting: Counting | None,
+    ) -> SlotAnswer:
+        self._forget_stale()
+        is_known = self._knows(business_id, call_sid)
+        if not is_known:
+            if counting and not self._metering.allows(business_id, call_sid, counting):
+                return SlotAnswer.MONTH_USED_UP
+            known = self._reserved.keys() | self._live.keys()
+            if sum(owner == business_id for owner, _ in known) >= limit:
+                return SlotAnswer.ALL_TAKEN
+            if not self._recent.has_room(business_id, pace):
+                return SlotAnswer.TOO_FAST
+        if counting:
+            self._metering.count_later(business_id, call_sid, counting)
+        return SlotAnswer.TAKEN
+
+    def _knows(self, business_id: str, call_sid: str) -> bool:
+        return (business_id, call_sid) in self._reserved or (business_id, call_sid) in self._live
+
+    def _forget_stale(self) -> None:
+        # All are equally long, so the first to be made is the first to end.
+        now = self._clock()
+        while self._reserved and next(iter(self._reserved.values())) <= now:
+            self._reserved.popitem(last=False)
+
+    def begin(self, call: CallIdentity) -> None:
+        """Note that a stream of a call is live."""
+        self._live[call.business_id, call.call_sid] += 1
+        self._reserved.pop((call.business_id, call.call_sid), None)
+
+    def finish(self, call: CallIdentity) -> None:
+        """Note that a stream of a call has ended; its slot is held until `release`."""
+        self._live[call.business_id, call.call_sid] -= 1
+        if self._live[call.business_id, call.call_sid] <= 0:
+            del self._live[call.business_id, call.call_sid]
+
+    async def renew(self, live: Iterable[CallIdentity]) -> None:
+        """Renew the leases of live calls' slots.
+
+        Raises:
+            StoreUnavailable: it is to be tried again.
+        """
+        by_business: dict[str, list[CallIdentity]] = {}
+        for call in live:
+            by_business.setdefault(call.business_id, []).append(call)
+        for business_id, calls in by_business.items():
+            sids = [call.call_sid for call in calls]
+            lost = await self._store.renew_slots(business_id, sids, LIVE_SECONDS)
+            if lost:
+                log.warning("%d slots of %s had run out; held again", len(lost), business_id)
+            for call in calls:
+                await self._store.mark_live(
+                    business_id, call.call_sid, call.stream_sid, LIVE_SECONDS
+                )
