@@ -4,9 +4,8 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
-from app.auth import TICKET_LIFE_SECONDS, Ticket, TicketOffice
+from app.auth import Ticket, TicketOffice
 from app.errors import (
     BridgeError,
     BusinessMismatch,
@@ -15,20 +14,19 @@ from app.errors import (
     MonthlyLimitReached,
     PlanLimitReached,
     StoreUnavailable,
-    TicketSpent,
     UnknownBusiness,
 )
 from app.events import CallIdentity, StreamStarted
 from app.metrics import Metrics
 from app.plans import Business, Plan
 from app.session.herald import Herald
+from app.session.slots import Slots
+from app.session.tickets import TicketCheck
 from app.store.base import Store
 from app.store.usage import Counting, limits_of
 
 log = logging.getLogger(__name__)
 
-# The beginning of a call's id that is ours, where a carrier has not told its own yet.
-MADE_UP_CALL = "url-"
 EXOTEL = "exotel"
 # Twilio retries a webhook within 15 s; a `<Redirect>` may return much later.
 CALL_MEMORY_SECONDS = 14_400
@@ -102,36 +100,6 @@ class Admitted:
     own_account: bool = False
 
 
-class Slots(Protocol):
-    """Hold calls to their limits; `Registry` does."""
-
-    def check_room(self) -> None:
-        """Raise Draining or ProcessFull when this process takes no new call."""
-
-    async def reserve(
-        self,
-        business_id: str,
-        call_sid: str,
-        limit: int,
-        per_second: float = math.inf,
-        counting: Counting | None = None,
-    ) -> None:
-        """Hold a slot of a plan for a call, which counts in its month.
-
-        Raises:
-            PlanLimitReached, CallRateExceeded, MonthlyLimitReached: it may not.
-        """
-
-    async def release(self, business_id: str, call_sid: str) -> None:
-        """Let go of a call's slot."""
-
-    def claim(self, stream_sid: str) -> None:
-        """Make a stream this process's own, or raise StreamAlreadyLive or ProcessFull."""
-
-    def disclaim(self, stream_sid: str) -> None:
-        """Give a claim back."""
-
-
 class Reception:
     """Decide who is let in, and announce who comes and who is turned away.
 
@@ -155,14 +123,13 @@ class Reception:
     ) -> None:
         self._store = store
         self._slots = slots
-        self._tickets = tickets
+        self._tickets = TicketCheck(tickets, store, metrics, wall_clock)
         self._herald = herald
         self._metrics = metrics
         self._takes_events = takes_events
         self._waive_tickets = waive_tickets
         self._default_business = default_business
         self._wall_clock = wall_clock
-        self._spent_here: dict[str, float] = {}
 
     # --------------------------------------------------------------- the webhook
 
@@ -267,7 +234,7 @@ class Reception:
         self._slots.claim(start.stream_sid)
         try:
             if ticket is not None:
-                await self._spend(ticket)
+                await self._tickets.spend(ticket)
             business, plan = await self._owner_of_stream(call, start, handshake, ticket)
             takes_over = ""
             if ticket is not None and ticket.call_sid != start.call_sid:
@@ -302,37 +269,14 @@ class Reception:
 
     def ticket_holds(self, query: Mapping[str, str]) -> bool | None:
         """Tell whether a URL's ticket is ours and in time; None when it has none."""
-        text = query.get("ticket", "")
-        if not text:
-            return None
-        try:
-            self._tickets.read(text)
-        except BridgeError:
-            return False
-        return True
+        return self._tickets.holds(query.get("ticket", ""))
 
     def _ticket_of(self, start: StreamStarted, handshake: Handshake) -> Ticket | None:
         # DESIGN: ALLOW_UNSIGNED ignores tickets, since a pasted capture carries an old one.
         if self._waive_tickets or handshake.has_credentials:
             return None
         text = start.params.get("ticket") or handshake.query.get("ticket", "")
-        ticket = self._tickets.read(text)
-        if ticket.call_sid.startswith(MADE_UP_CALL):
-            return ticket
-        return self._tickets.check(text, start.call_sid)
-
-    async def _spend(self, ticket: Ticket) -> None:
-        now = self._wall_clock()
-        self._spent_here = {nonce: end for nonce, end in self._spent_here.items() if end > now}
-        fresh = ticket.nonce not in self._spent_here
-        self._spent_here[ticket.nonce] = now + TICKET_LIFE_SECONDS
-        try:
-            fresh = await self._store.spend_ticket(ticket.nonce, TICKET_LIFE_SECONDS) and fresh
-        except StoreUnavailable:
-            self._metrics.store_errors.inc()
-            self._metrics.local_decisions.labels("ticket").inc()
-        if not fresh:
-            raise TicketSpent("this ticket has admitted a stream before")
+        return self._tickets.read(text, start.call_sid)
 
     async def _owner_of_stream(
         self,

@@ -45,12 +45,12 @@ from app.metrics import Metrics
 from app.session.call import CallSession
 from app.session.reception import (
     EXOTEL,
-    MADE_UP_CALL,
     Handshake,
     IncomingCall,
     Reception,
     Refusal,
 )
+from app.session.tickets import MADE_UP_CALL
 from app.session.way_back import APPLET_PARAMETER, ONE_WAY_APPLET
 from app.store.base import Store
 from app.web import documented

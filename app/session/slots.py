@@ -1,0 +1,36 @@
+"""The port by which calls are held to their limits."""
+
+import math
+from typing import Protocol
+
+from app.store.usage import Counting
+
+
+class Slots(Protocol):
+    """Hold calls to their limits; `Registry` does."""
+
+    def check_room(self) -> None:
+        """Raise Draining or ProcessFull when this process takes no new call."""
+
+    async def reserve(
+        self,
+        business_id: str,
+        call_sid: str,
+        limit: int,
+        per_second: float = math.inf,
+        counting: Counting | None = None,
+    ) -> None:
+        """Hold a slot of a plan for a call, which counts in its month.
+
+        Raises:
+            PlanLimitReached, CallRateExceeded, MonthlyLimitReached: it may not.
+        """
+
+    async def release(self, business_id: str, call_sid: str) -> None:
+        """Let go of a call's slot."""
+
+    def claim(self, stream_sid: str) -> None:
+        """Make a stream this process's own, or raise StreamAlreadyLive or ProcessFull."""
+
+    def disclaim(self, stream_sid: str) -> None:
+        """Give a claim back."""
