@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 HOST = "127.0.0.1"
+Way = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,15 @@ class Rules:
     """What the proxy does: it may answer a request itself, or change what passes.
 
     `is_silent`: it takes connections and says nothing. `holds`: what
-    comes after an upgrade of that path it keeps to itself.
+    comes after an upgrade of that path it keeps to itself. `passes`: what it makes of what
+    a WebSocket's client sends; None cuts the connection.
     """
 
     request: Callable[[Message], Message] = lambda message: message
     response: Callable[[Message, str], Message] = lambda message, path: message
     is_silent: bool = False
     holds: str = ""
+    passes: Callable[[bytes], bytes | None] = lambda data: data
 
 
 @asynccontextmanager
@@ -106,7 +109,7 @@ async def _serve(
         if is_upgrade and request.path == rules.holds:
             await reader.read()
         elif is_upgrade:
-            await _both_ways((reader, to_service), (from_service, writer))
+            await _both_ways((reader, to_service), (from_service, writer), rules.passes)
     finally:
         to_service.close()
 
@@ -123,14 +126,21 @@ async def _read(reader: asyncio.StreamReader, *, whole: bool = True) -> Message:
     return replace(message, body=body)
 
 
-async def _both_ways(*ways: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _both_ways(up: Way, down: Way, passes: Callable[[bytes], bytes | None]) -> None:
+    async def pump(way: Way, change: Callable[[bytes], bytes | None]) -> None:
+        reader, writer = way
         with suppress(ConnectionError, ssl.SSLError):
             while data := await reader.read(65536):
-                writer.write(data)
+                passed = change(data)
+                if passed is None:
+                    return
+                writer.write(passed)
                 await writer.drain()
 
-    tasks = [asyncio.create_task(pump(*way)) for way in ways]
+    tasks = [
+        asyncio.create_task(pump(up, passes)),
+        asyncio.create_task(pump(down, lambda data: data)),
+    ]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -209,8 +209,8 @@ CALLING_CAUSES = (
         "test_call",
         Level.FAILED,
         "Not all that was sent has been published: workers would hear gaps.",
-        "The receipt names the reason; buffer_full and broker_lost are Redis' (its host, its "
-        "load, its memory), bad_payload is of something that changes messages on the way.",
+        "The receipt names the reason: overflow and broker_lost are Redis' (its host, its load, "
+        "its memory), bad_media is of something that changes messages on the way.",
     ),
     Cause(
         "receipt_missing",
