@@ -40,6 +40,7 @@ KEY = re.compile(
     r"|:metered:[A-Za-z0-9_.-]{1,128}@\d+:\d{4}-\d\d|:usage:\d{4}-\d\d"
     r"|:(recent|facts|reached|calls))?)?"
     r"|seen:\{[A-Za-z0-9_.-]{1,128}:[A-Za-z0-9_.-]{1,128}\}"
+    r"|held:\{control\}:[0-9a-f]{16}"
 )
 
 
