@@ -6,7 +6,7 @@ import hmac
 import json
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,29 +65,6 @@ async def receiving(tls: Path) -> AsyncIterator[Receiver]:
         server.close()
 
 
-@dataclass(frozen=True)
-class House:
-    """An instance that trusts our authorities; a certificate of `localhost`, one of another."""
-
-    service: Service
-    own_name: Path
-    other_name: Path
-
-
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    directory = tmp_path_factory.mktemp("notices")
-    own, other = (
-        certificates(directory / name, name) for name in ("localhost", "elsewhere.example")
-    )
-    trusted = directory / "trusted.crt"
-    trusted.write_bytes((own / "ca.crt").read_bytes() + (other / "ca.crt").read_bytes())
-    with administered(
-        directory, ALLOW_PRIVATE_WEBHOOKS="true", SSL_CERT_FILE=str(trusted)
-    ) as service:
-        yield House(service, own, other)
-
-
 def limited(service: Service, name: str, url: str) -> None:
     """Let a business be told, signed, of its first call of a month."""
     operator = Caller(service)
@@ -138,46 +115,85 @@ def test_the_check_of_a_receiver_tells_a_forgery() -> None:
     assert not is_signed(f"t={at},v1={signed}", b"{}", SECRET + "x")
 
 
-async def test_a_business_is_told_once_of_a_limit_and_knows_by_whom(house: House) -> None:
-    service = house.service
-    async with receiving(house.own_name) as receiver, receiving(house.own_name) as another:
-        limited(service, WIDE[0], receiver.url)
-        limited(service, SLOW[0], another.url)
-        await call(service, WIDE[1])
-        await until(lambda: receiver.came, service.logged)
+@dataclass(frozen=True)
+class Told:
+    """What came of the calls below: where what was told to whom, and what is logged of it."""
+
+    wide: Receiver
+    slow: Receiver
+    of_another_name: Receiver
+    inside: Receiver
+    log: str
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
+    """Ring three businesses of an instance, and one of an instance that tells nobody inside.
+
+    All at once: what is used is noted every six seconds.
+    """
+    directory = tmp_path_factory.mktemp("notices")
+    own, other = (
+        certificates(directory / name, name) for name in ("localhost", "elsewhere.example")
+    )
+    trusted = directory / "trusted.crt"
+    trusted.write_bytes((own / "ca.crt").read_bytes() + (other / "ca.crt").read_bytes())
+    with (
+        administered(
+            _made(directory / "open"), ALLOW_PRIVATE_WEBHOOKS="true", SSL_CERT_FILE=str(trusted)
+        ) as service,
+        administered(_made(directory / "careful"), SSL_CERT_FILE=str(trusted)) as careful,
+    ):
+        return asyncio.run(ring_all(service, careful, own, other))
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir()
+    return directory
+
+
+async def ring_all(service: Service, careful: Service, own: Path, other: Path) -> Told:
+    """Have each business reach its limit, one of them twice."""
+    async with (
+        receiving(own) as wide,
+        receiving(own) as slow,
+        receiving(other) as of_another_name,
+        receiving(own) as inside,
+    ):
+        limited(service, WIDE[0], wide.url)
+        limited(service, SLOW[0], slow.url)
+        limited(service, SHORT[0], of_another_name.url)
+        limited(careful, WIDE[0], inside.url)
+        for where, number in ((service, WIDE[1]), (service, SHORT[1]), (careful, WIDE[1])):
+            await call(where, number)
+        await until(lambda: wide.came, service.logged)
         # What is noted of the second call is noted before what another business has used.
         await call(service, WIDE[1])
         await call(service, SLOW[1])
-        await until(lambda: another.came, service.logged)
-        [(headers, body)] = receiver.came
-        assert headers["host"] == receiver.url.split("/")[2]
-        assert headers["content-type"] == "application/json"
-        assert is_signed(headers["x-media-bridge-signature"], body, SECRET)
-        notice = json.loads(body)
-        assert notice["event"] == "usage.soft_limit_reached"
-        assert notice["id"] == f"wide:{notice['month']}:calls_per_month_soft:1"
-        assert (notice["business_id"], notice["limit"]) == ("wide", "calls_per_month_soft")
-        assert (notice["allowed"], notice["used"]) == (1, 1)
-        assert len(lines_with(service.logged(), "Business wide has reached")) == 1
-        assert SECRET not in service.logged()
+        await until(lambda: slow.came, service.logged)
+        await came_of_it(service, "untrusted")
+        await came_of_it(careful, "forbidden_address")
+        return Told(wide, slow, of_another_name, inside, service.logged())
 
 
-async def test_whoever_has_no_certificate_of_the_name_is_told_nothing(house: House) -> None:
-    async with receiving(house.other_name) as receiver:
-        limited(house.service, SHORT[0], receiver.url)
-        await call(house.service, SHORT[1])
-        await came_of_it(house.service, "untrusted")
-        assert receiver.came == []
-    assert lines_with(house.service.logged(), "short could not be told of", "untrusted")
+def test_a_business_is_told_once_of_a_limit_and_knows_by_whom(told: Told) -> None:
+    [(headers, body)] = told.wide.came
+    assert headers["host"] == told.wide.url.split("/")[2]
+    assert headers["content-type"] == "application/json"
+    assert is_signed(headers["x-media-bridge-signature"], body, SECRET)
+    notice = json.loads(body)
+    assert notice["event"] == "usage.soft_limit_reached"
+    assert notice["id"] == f"wide:{notice['month']}:calls_per_month_soft:1"
+    assert (notice["business_id"], notice["limit"]) == ("wide", "calls_per_month_soft")
+    assert (notice["allowed"], notice["used"]) == (1, 1)
+    assert len(lines_with(told.log, "Business wide has reached")) == 1
+    assert SECRET not in told.log
 
 
-async def test_unless_it_is_allowed_nobody_on_this_machine_is_connected_to(
-    tmp_path: Path, house: House
-) -> None:
-    trusted = str(house.own_name / "ca.crt")
-    async with receiving(house.own_name) as receiver:
-        with administered(tmp_path, SSL_CERT_FILE=trusted) as service:
-            limited(service, WIDE[0], receiver.url)
-            await call(service, WIDE[1])
-            await came_of_it(service, "forbidden_address")
-        assert receiver.connections == 0
+def test_whoever_has_no_certificate_of_the_name_is_told_nothing(told: Told) -> None:
+    assert told.of_another_name.came == []
+    assert lines_with(told.log, "short could not be told of", "untrusted")
+
+
+def test_unless_it_is_allowed_nobody_on_this_machine_is_connected_to(told: Told) -> None:
+    assert told.inside.connections == 0
