@@ -72,6 +72,9 @@ class Metrics:
         self.rejected = self._counter("frames_rejected", "Media messages rejected.", "reason")
         self.duplicates = self._counter("frames_duplicate", "Media messages sent twice.")
         self.carrier_gaps = self._counter("frames_missing", "Messages the carrier never sent.")
+        self.captured = self._counter(
+            "capture_messages", "Messages of calls that are recorded at the wire.", "done"
+        )
         self.format_mismatches = self._counter(
             "format_mismatches", "Streams whose audio is not what they declared."
         )

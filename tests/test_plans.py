@@ -64,6 +64,7 @@ def test_a_whole_file_is_read() -> None:
         not_answered = "Nobody is here."
         usage_webhook_url = "https://example.com/usage?of=business-1"
         twilio_account_sid = "AC0123456789abcdef0123456789abcdef"
+        capture_calls = true
         """,
         "businesses.toml",
     )
@@ -88,6 +89,7 @@ def test_a_whole_file_is_read() -> None:
             not_answered="Nobody is here.",
             usage_webhook_url="https://example.com/usage?of=business-1",
             twilio_account_sid="AC0123456789abcdef0123456789abcdef",
+            capture_calls=True,
         ),
     )
 
@@ -227,6 +229,8 @@ def test_a_bad_plan_field_is_named_with_its_problem(field: str, bad: str, proble
         ("usage_webhook_url", r'"https://example.com/\nx"', "must be an https URL"),
         ("usage_webhook_url", '"https://[::1/"', "must be an https URL"),
         ("usage_webhook_url", f'"https://e.com/{"x" * 500}"', "must be at most 500 characters"),
+        ("capture_calls", '"yes"', "must be true or false"),
+        ("capture_calls", "1", "must be true or false"),
         ("twilio_account_sid", '"AC123"', "must be AC and 32 of 0-9 a-f"),
         ("twilio_account_sid", f'"SK{"0" * 32}"', "must be AC and 32 of 0-9 a-f"),
         ("country", '"in"', "must be two capital letters of a country"),
@@ -325,6 +329,7 @@ businesses = st.builds(
     not_answered=texts,
     usage_webhook_url=st.sampled_from(["", "https://example.com:8443/a?b=c", "https://[::1]/"]),
     twilio_account_sid=st.just("") | st.from_regex(r"AC[0-9a-f]{32}", fullmatch=True),
+    capture_calls=st.booleans(),
     exotel_pairs=st.lists(
         st.from_regex(r"[0-9a-f]{64}", fullmatch=True), unique=True, max_size=3
     ).map(tuple),

@@ -26,12 +26,13 @@ OF_ITS_ADMIN: Final = frozenset(
         "after_stream",
         "usage_webhook_url",
         "twilio_account_sid",
+        "capture_calls",
     }
 )
 # Written by `Secrets`, and shown to nobody.
 SECRET: Final = frozenset({"exotel_pairs"})
 # What may stand in the audit log as it is.
-_SHOWN: Final = ("plan", "country", "twilio_account_sid")
+_SHOWN: Final = ("plan", "country", "twilio_account_sid", "capture_calls")
 
 
 class Businesses:

@@ -13,6 +13,7 @@ from app.archive.calls import Call, CallState, CallSummary
 from app.errors import FieldsInvalid
 from app.events import Entry
 from app.pubsub.records import StoredRecord
+from app.store.captures import capture_keys
 
 # A page is made of so many calls at most; one that a filter leaves nearly empty has more after it.
 MAX_PAGE = 200
@@ -165,5 +166,5 @@ def read_cursor(cursor: str) -> tuple[int, str]:
 
 
 def captures_of(stream_sid: str) -> tuple[str, ...]:
-    """Name the keys that hold captures of a stream; none are taken yet."""
-    return ()
+    """Name the keys that hold captures of a stream."""
+    return capture_keys(stream_sid)

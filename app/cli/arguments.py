@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -33,3 +34,8 @@ def count(most: int) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+def tell(line: str) -> None:
+    """Say something that is no result."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,163 +1,170 @@
-"""`replay` and `wscat`: captured calls, placed again."""
+"""`record` and `export`: calls as files, from the wire and from Redis."""
 
 import argparse
 import asyncio
+import signal
 import sys
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
-from typing import get_args
 
-import httpx
-
+from app.archive.library import Library
 from app.archive.redis import RedisArchive
-from app.cli.arguments import Commands, count, environment_of
-from app.errors import CommandFailed
-from app.tools.capture import replay as replaying
-from app.tools.capture.fresh import fresh_call
-from app.tools.capture.load import Capture, load_capture
-from app.tools.capture.receipts import ApiReceipts, ArchiveReceipts, Receipts
-from app.tools.capture.routes import Credentials, Router, Whom, service_at
-from app.tools.capture.wscat import wscat_command
-from app.tools.progress import ProgressBar
-from app.wire.capture import CarrierName
+from app.cli.arguments import Commands, count, environment_of, tell
+from app.errors import CommandFailed, NotThere, SettingsError, StoreUnavailable
+from app.log import phone_mask
+from app.settings import Settings
+from app.store.captures import ANY, Asked
+from app.store.redis import RedisStore
+from app.store.redis_captures import RedisCaptures
+from app.tools.capture.export import Kept, facts_of, find_kept, rebuilt
+from app.tools.capture.files import CaptureFile
+from app.tools.capture.record import Recorder
+from app.tools.new_file import NewFile
+from app.wire.capture import CaptureFacts, capture_line
 
-HTTP_SECONDS = 15.0
-UNKNOWN = (
-    "Whether every frame arrived is not known: set ADMIN_TOKEN, or the service's REDIS_URL, "
-    "and the receipts are read."
-)
+REDIS_SECONDS = 5.0
+EXIT_INTERRUPTED = 130
 
 
 def add_to(commands: Commands) -> None:
-    """Add `replay` and `wscat`."""
-    replay = commands.add_parser("replay", help="place a captured call on a service that runs")
-    _add_call(replay)
-    how_fast = replay.add_mutually_exclusive_group()
-    how_fast.add_argument("--speed", type=_speed, default=1.0, metavar="N", help="default: 1")
-    how_fast.add_argument("--burst", action="store_true", help="as fast as it goes")
-    replay.add_argument(
-        "--calls", type=count(10_000), default=1, metavar="N", help="so many at once; default: 1"
-    )
-    replay.set_defaults(run=_replay)
-    wscat = commands.add_parser("wscat", help="print the wscat command that places a captured call")
-    _add_call(wscat)
-    wscat.add_argument("--burst", action="store_true", help="not in real time: all lines at once")
-    wscat.add_argument(
-        "--lead",
-        type=count(60),
-        default=3,
-        metavar="S",
-        help="seconds for npx to start and to connect; what wscat reads sooner is lost; default: 3",
-    )
-    wscat.set_defaults(run=_wscat)
+    """Add `record` and `export`."""
+    _add_record(commands)
+    _add_export(commands)
 
 
-def _add_call(command: argparse.ArgumentParser) -> None:
-    command.add_argument("file", type=Path, metavar="FILE", help="a capture, NAME.jsonl")
-    command.add_argument(
-        "url", nargs="?", default="", metavar="URL", help="the service; default: PUBLIC_URL"
+def _add_record(commands: Commands) -> None:
+    record = commands.add_parser(
+        "record", help="capture live calls at the wire, of businesses that allow it"
     )
-    whom = command.add_mutually_exclusive_group()
-    whom.add_argument("--business", default="", metavar="ID", help="whom to call, by its id")
-    whom.add_argument("--to", default="", metavar="NUMBER", help="whom to call, by its number")
-    command.add_argument(
-        "--carrier", choices=get_args(CarrierName), help="whose capture it is, where it is not told"
+    whom = record.add_mutually_exclusive_group(required=True)
+    whom.add_argument("call", nargs="?", metavar="CALL", help="a live call's CallSid")
+    whom.add_argument("--all", action="store_true", help="every call, until Ctrl-C")
+    record.add_argument("--business", default=ANY, metavar="ID", help="of this business only")
+    record.add_argument(
+        "--calls", type=count(100_000), metavar="N", help="with --all: end after so many"
     )
-    command.add_argument(
-        "--damaged", action="store_true", help="send lines that are no JSON as they stand"
-    )
+    record.add_argument("-o", "--output", type=Path, required=True, metavar="DIRECTORY")
+    record.add_argument("--force", action="store_true", help="write over files that are there")
+    record.set_defaults(run=_record)
 
 
-def _speed(text: str) -> float:
+def _add_export(commands: Commands) -> None:
+    export = commands.add_parser(
+        "export", help="rebuild a call from what Redis retains: as a capture, or as WAV"
+    )
+    export.add_argument("call", metavar="CALL", help="its CallSid")
+    export.add_argument("--format", choices=("jsonl", "wav"), required=True)
+    export.add_argument("--business", default="", metavar="ID", help="whose call it is")
+    export.add_argument("--stream", default="", metavar="ID", help="default: the latest kept")
+    export.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="default: standard output"
+    )
+    export.add_argument("--force", action="store_true", help="write over a file that is there")
+    export.set_defaults(run=_export)
+
+
+def _redis_url_of(environment: dict[str, str]) -> str:
+    settings = Settings.load(
+        {"REDIS_URL": environment.get("REDIS_URL", ""), "ALLOW_UNSIGNED": "public"}
+    )
+    if settings.redis_url is None:
+        raise SettingsError("REDIS_URL", "is not set", "redis://localhost:6379/0")
+    return settings.redis_url.reveal()
+
+
+def _record(parsed: argparse.Namespace) -> int:
+    return asyncio.run(_recorded(parsed, _redis_url_of(environment_of(parsed.env_file))))
+
+
+async def _recorded(parsed: argparse.Namespace, redis_url: str) -> int:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for one in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(one, stop.set)
+    captures = RedisCaptures.from_url(redis_url, REDIS_SECONDS)
+    store = RedisStore.from_url(redis_url, REDIS_SECONDS)
+    asked = Asked(parsed.business, ANY if parsed.all else parsed.call)
+    recorder = Recorder(
+        *(captures, store, asked, parsed.output, tell),
+        calls=parsed.calls,
+        force=parsed.force,
+    )
     try:
-        speed = float(text)
-    except ValueError:
-        speed = 0.0
-    if not 0.01 <= speed <= 1000:
-        raise argparse.ArgumentTypeError(f"must be 0.01 to 1000, is {text!r}")
-    return speed
+        _make_directory(parsed.output)
+        is_whole = await recorder.run(stop)
+    except StoreUnavailable as error:
+        raise CommandFailed(f"REDIS_URL: {error}") from error
+    finally:
+        await captures.close()
+        await store.close()
+    if stop.is_set():
+        return EXIT_INTERRUPTED
+    return 0 if is_whole else 1
 
 
-def _replay(parsed: argparse.Namespace) -> int:
-    return asyncio.run(_replayed(parsed, _loaded(parsed)))
+def _make_directory(path: Path) -> None:
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise CommandFailed(f"{path} cannot be written to: {error.strerror}") from error
 
 
-async def _replayed(parsed: argparse.Namespace, capture: Capture) -> int:
+def _export(parsed: argparse.Namespace) -> int:
     environment = environment_of(parsed.env_file)
-    pace = replaying.BURST if parsed.burst else replaying.Pace(parsed.speed)
-    bar = ProgressBar(parsed.calls * len(capture.messages), "replay")
-    redis_url = environment.get("REDIS_URL", "")
-    admin_token = environment.get("ADMIN_TOKEN", "").partition(",")[0]
-    archive: RedisArchive | None = None
-    async with httpx.AsyncClient(timeout=HTTP_SECONDS) as client:
-        router = _router(parsed, environment, capture, client)
-        receipts: Receipts | None = None
-        if admin_token and not admin_token.startswith("sha256-"):
-            receipts = ApiReceipts(client, router.base, admin_token)
-        elif redis_url:
-            archive = RedisArchive(redis_url)
-            receipts = ArchiveReceipts(archive)
-        else:
-            print(UNKNOWN, file=sys.stderr)
-        try:
-            outcomes = await replaying.replay(
-                *(capture, router, receipts),
-                calls=parsed.calls,
-                pace=pace,
-                on_sent=bar.advance,
-            )
-        finally:
-            bar.finish()
-            if archive is not None:
-                await archive.close()
-    return replaying.report(capture, outcomes, print, _tell)
+    redis_url = _redis_url_of(environment)
+    mask = phone_mask(environment.get("LOG_PHONE_NUMBERS", "masked"))
+    if parsed.format == "wav" and parsed.output is None and sys.stdout.isatty():
+        raise CommandFailed("a WAV is no text: name a file by -o, or lead it into a program")
+    return asyncio.run(_exported(parsed, redis_url, mask))
 
 
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr)
-
-
-def _wscat(parsed: argparse.Namespace) -> int:
-    return asyncio.run(_printed(parsed, _loaded(parsed)))
-
-
-async def _printed(parsed: argparse.Namespace, capture: Capture) -> int:
-    if capture.carrier == "client":
-        raise CommandFailed(
-            f"{parsed.file} is of a client of your own, whose audio is binary: wscat cannot send "
-            "it; media-bridge replay can"
+async def _exported(parsed: argparse.Namespace, redis_url: str, mask: Callable[[str], str]) -> int:
+    archive = RedisArchive(redis_url)
+    try:
+        kept = await find_kept(
+            archive, parsed.call, business_id=parsed.business, stream_sid=parsed.stream
         )
-    environment = environment_of(parsed.env_file)
-    async with httpx.AsyncClient(timeout=HTTP_SECONDS) as client:
-        router = _router(parsed, environment, capture, client)
-        route = await router.route(router.new_call(fresh_call(capture)))
-    print(wscat_command(capture, route, lead_seconds=parsed.lead, in_real_time=not parsed.burst))
-    if route.signature or "ticket=" in route.url:
-        print("Its ticket is good for one stream that begins within a minute.", file=sys.stderr)
+        if parsed.format == "wav":
+            await _write_wav(parsed, archive, kept)
+        else:
+            await _write_capture(parsed, rebuilt(archive, kept, mask), facts_of(kept))
+    except NotThere as error:
+        raise CommandFailed(str(error)) from error
+    except StoreUnavailable as error:
+        raise CommandFailed(f"REDIS_URL: {error}") from error
+    finally:
+        await archive.close()
+    if kept.is_trimmed:
+        tell("Its beginning is not kept any more.")
+    if kept.is_live:
+        tell("The call is live: this is what there was by now.")
     return 0
 
 
-def _loaded(parsed: argparse.Namespace) -> Capture:
-    return load_capture(parsed.file, carrier=parsed.carrier, take_damaged=parsed.damaged)
+async def _write_wav(parsed: argparse.Namespace, archive: RedisArchive, kept: Kept) -> None:
+    library = Library(archive)
+    recording = await library.recording(kept.business_id, parsed.call, stream_sid=kept.stream_sid)
+    if parsed.output is None:
+        async for piece in recording.read():
+            sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+        return
+    with NewFile(parsed.output, force=parsed.force) as file:
+        async for piece in recording.read():
+            file.write(piece)
+        file.keep()
 
 
-def _router(
-    parsed: argparse.Namespace,
-    environment: dict[str, str],
-    capture: Capture,
-    client: httpx.AsyncClient,
-) -> Router:
-    url = parsed.url or environment.get("PUBLIC_URL", "")
-    if not url:
-        url = f"http://localhost:{environment.get('PORT', '8000')}"
-    first = {
-        name: environment.get(name, "").partition(",")[0]
-        for name in ("TWILIO_AUTH_TOKEN", "EXOTEL_API_KEY", "EXOTEL_API_TOKEN")
-    }
-    pair = f"{first['EXOTEL_API_KEY']}:{first['EXOTEL_API_TOKEN']}"
-    credentials = Credentials(
-        first["TWILIO_AUTH_TOKEN"],
-        pair if all(pair.partition(":")[::2]) else "",
-        environment.get("INGEST_TOKEN", ""),
-    )
-    whom = Whom(parsed.business, parsed.to)
-    return Router(client, service_at(url, capture), capture, whom, credentials)
+async def _write_capture(
+    parsed: argparse.Namespace, messages: AsyncGenerator[str | bytes, None], facts: CaptureFacts
+) -> None:
+    if parsed.output is None:
+        async for message in messages:
+            print(capture_line(message))
+        return
+    file = CaptureFile(parsed.output, force=parsed.force)
+    try:
+        async for message in messages:
+            file.add(message)
+        file.keep(facts)
+    finally:
+        file.discard()

@@ -18,11 +18,13 @@ from app.main.parts import (
     VERSION,
     directory_of,
     make_bridge,
+    make_captures,
     make_control,
     make_hangups,
     make_pubsub,
     make_sealing,
     make_store,
+    make_taps,
 )
 from app.main.routes import add_routes
 from app.metrics import Metrics
@@ -117,7 +119,9 @@ def compose(
     administered = make_administered(settings, store, pubsub, sealing, metrics)
     feed = make_control(settings, pubsub)
     control = ControlDesk(feed, metrics, time.monotonic)
-    bridge = make_bridge(settings, store, registry, outbox, metrics, control)
+    captures = make_captures(settings)
+    taps = make_taps(settings, captures, metrics)
+    bridge = make_bridge(settings, store, registry, outbox, metrics, control, taps)
     accounts = OwnAccounts(store, sealing)
     hangups = make_hangups(settings, accounts, metrics)
     lifecycle = Lifecycle(
@@ -130,7 +134,7 @@ def compose(
         metrics,
         drain_seconds=settings.drain_seconds,
         hangups=hangups,
-        connected=(*administered.connected, feed, notices),
+        connected=(*administered.connected, feed, notices, captures),
         # A slow answer must not make the calls' own store rest.
         warnings=administered.store.durability_warnings,
         beside={
@@ -139,6 +143,7 @@ def compose(
             "notices": notices.run,
             "news": administered.news.run,
             "commands": control.run,
+            "taps": taps.run,
         },
         on_drain=(administered.library.close, administered.watchers.end_all),
     )

@@ -7,6 +7,7 @@ import time
 import uuid
 from pathlib import Path
 
+from app import log as logs
 from app import twilio_api
 from app.auth import TicketOffice
 from app.credentials.sealing import Sealing
@@ -30,14 +31,20 @@ from app.session.control import ControlDesk
 from app.session.hangups import Hangups
 from app.session.herald import Herald
 from app.session.reception import Reception
+from app.session.taps import Taps
 from app.settings import Settings
 from app.store.base import Store
+from app.store.captures import Captures
 from app.store.memory import MemoryStore
+from app.store.memory_captures import MemoryCaptures
 from app.store.redis import RedisStore
+from app.store.redis_captures import RedisCaptures
 
 log = logging.getLogger(__name__)
 
 VERSION = "0.1.0"
+# Whoever records waits longer than a call may.
+CAPTURE_TIMEOUT_SECONDS = 2.0
 
 
 def make_hangups(settings: Settings, accounts: OwnAccounts, metrics: Metrics) -> Hangups:
@@ -126,6 +133,19 @@ def secret_key_of(settings: Settings) -> str:
     return secrets.token_urlsafe(32)
 
 
+def make_captures(settings: Settings) -> Captures:
+    """Make what brings those who record calls and us together, by connections of its own."""
+    if settings.redis_url is None:
+        return MemoryCaptures(time.monotonic)
+    return RedisCaptures.from_url(settings.redis_url.reveal(), CAPTURE_TIMEOUT_SECONDS)
+
+
+def make_taps(settings: Settings, captures: Captures, metrics: Metrics) -> Taps:
+    """Make what takes calls' messages for those who record them."""
+    mask = logs.phone_mask(settings.log_phone_numbers)
+    return Taps(captures, metrics, clock=time.monotonic, mask_phone=mask)
+
+
 def make_bridge(
     settings: Settings,
     store: Store,
@@ -133,6 +153,7 @@ def make_bridge(
     outbox: Outbox,
     metrics: Metrics,
     control: ControlDesk,
+    taps: Taps,
 ) -> Bridge:
     """Make what all sessions share."""
     herald = Herald(outbox.announce, time.time, lambda: uuid.uuid4().hex)
@@ -158,4 +179,5 @@ def make_bridge(
         start_timeout_seconds=settings.stream_start_timeout_seconds,
         control=control,
         playback_lead_seconds=settings.playback_lead_ms / 1000,
+        taps=taps,
     )

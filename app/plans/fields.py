@@ -145,6 +145,12 @@ BUSINESS_FIELDS: Mapping[str, Field] = {
         "empty: the service's.",
         checks.account_sid,
     ),
+    "capture_calls": Field(
+        "Operators may capture its calls as they come, audio and all, to place them again "
+        "when something is to be tried or mended.",
+        checks.flag,
+        lambda text: {"true": True, "false": False}.get(text, text),
+    ),
     "exotel_pairs": Field(
         "The business's own Exotel credentials, KEY:TOKEN; only their digests are kept.",
         checks.pairs,

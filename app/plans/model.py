@@ -97,6 +97,7 @@ class Business(_Record):
     left out of the call. `consent_notice` is said before the stream begins,
     `after_stream` when the stream ends first, and `not_answered` when the call to
     `forward_to` is not answered. `twilio_account_sid` is its own account's.
+    `capture_calls` allows `media-bridge record`.
     `country` (ISO 3166-1, two letters) is where its numbers are also dialled in
     national form. `exotel_pairs` are SHA-256 digests of its own `KEY:TOKEN`
     pairs, in hexadecimal: the pairs themselves are kept nowhere.
@@ -116,6 +117,7 @@ class Business(_Record):
     not_answered: str = NOT_ANSWERED
     usage_webhook_url: str = ""
     twilio_account_sid: str = ""
+    capture_calls: bool = False
 
     @property
     def dialled_forms(self) -> tuple[str, ...]:

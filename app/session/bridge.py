@@ -14,9 +14,10 @@ from app.session.control import ControlDesk
 from app.session.herald import Herald
 from app.session.ledger import Ledger
 from app.session.playback import Playback
-from app.session.reception import Admitted, Reception
+from app.session.reception import Admitted, Handshake, Reception
 from app.session.record import described, record_of
 from app.session.stream import MediaStream
+from app.session.taps import Beginning, Tap, Tapped, Taps
 from app.session.way_back import WayBack
 from app.store.watching import StreamFigures
 
@@ -45,7 +46,8 @@ class Calls(Protocol):
 class Bridge:
     """What every session of a process shares.
 
-    `clock` gives monotonic seconds, `wall_clock` Unix seconds.
+    `clock` gives monotonic seconds, `wall_clock` Unix seconds. Without `taps` nothing is
+    recorded at the wire.
     """
 
     reception: Reception
@@ -59,6 +61,7 @@ class Bridge:
     control: ControlDesk | None = None
     playback_lead_seconds: float = 0.16
     playback_room: Room = field(default_factory=Room)
+    taps: Taps | None = None
 
     def open_stream(
         self,
@@ -119,6 +122,29 @@ class Bridge:
             self.control.listen(admitted.call.stream_sid, playback.take)
             if playback.is_closed:
                 self.control.end(admitted.call.stream_sid, playback.take)
+
+    def open_tap(
+        self,
+        admitted: Admitted,
+        handshake: Handshake,
+        beginning: Beginning,
+        *,
+        started: float,
+        started_ms: int,
+    ) -> Tap | None:
+        """Let what a stream's peer sends be recorded, where its business allows it.
+
+        What it sent before is in `beginning`, which is empty then.
+        """
+        tap = None
+        if self.taps is not None and admitted.may_be_captured:
+            call, heard = admitted.call, beginning.messages
+            whose = call.stream_sid, call.call_sid, call.business_id, call.carrier
+            before = started - heard[0][1] if heard else 0.0
+            began_at = started_ms - round(before * 1000)
+            tap = self.taps.open(Tapped(*whose, handshake.query), beginning, began_at)
+        beginning.clear()
+        return tap
 
     async def finish_stream(
         self,

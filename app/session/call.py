@@ -35,6 +35,7 @@ from app.session.socket import (
     Socket,
 )
 from app.session.stream import MediaStream
+from app.session.taps import Beginning, Tap
 from app.session.watch import Deadline, SilenceWatch
 from app.session.way_back import Calls, way_back
 from app.store.watching import StreamFigures
@@ -91,6 +92,8 @@ class CallSession:
         self._narration = Narration(handshake.carrier)
         self._ledger = Ledger(bridge.metrics)
         self._early: list[tuple[WireEvent, float]] = []
+        self._beginning = Beginning()
+        self._tap: Tap | None = None
         self._patience = Patience(bridge.clock)
         self._over: EndReason | None = None
         self._is_deaf = False
@@ -106,6 +109,8 @@ class CallSession:
     async def run(self, socket: Socket) -> None:
         """Serve the socket until its stream has ended and is published."""
         outcome = await self._serve(socket)
+        if self._tap is not None:
+            self._tap.close()
         if self._stream is None or self._admitted is None:
             await self._refuse(socket, outcome)
             return
@@ -189,6 +194,8 @@ class CallSession:
             if implied is not None:
                 self._begin_admission(socket, implied, tasks, implied=True)
         event = self._wire.receive(message)
+        opens = isinstance(event, StreamStarted | Connected)
+        self._beginning.note(message, self._clock(), opens=opens)
         if isinstance(event, StreamStarted):
             self._begin_admission(socket, event, tasks)
         elif not isinstance(event, Connected):
@@ -198,6 +205,8 @@ class CallSession:
     def _hear(self, message: str | bytes, stream: MediaStream) -> None:
         """Take one message of an admitted stream."""
         self._watch.heard = True
+        if self._tap is not None and self._tap.on:
+            self._tap.take(message, self._clock())
         event = self._wire.receive(message)
         if isinstance(event, MediaReceived) and len(event.payload) >= MIN_FRAME_BYTES:
             # As nearly every message is.
@@ -259,6 +268,8 @@ class CallSession:
             refused = Unreadable(_REFUSED[closed.code])
             if self._stream is not None:
                 self._stream.take(refused, self._clock())
+                if self._tap is not None:
+                    self._tap.miss()
             else:
                 self._early.append((refused, self._clock()))
         too_big = closed.code == MESSAGE_TOO_BIG
@@ -314,6 +325,9 @@ class CallSession:
         for event, received_at in self._early:
             stream.take(event, received_at)
         self._early.clear()
+        self._tap = bridge.open_tap(
+            admitted, self._handshake, self._beginning, started=started, started_ms=started_ms
+        )
         self._stream = stream
         self._listen(socket, stream, tasks)
         greeting = self._wire.started_reply()

@@ -88,7 +88,8 @@ class Admitted:
 
     `account_sid` is the carrier account that the call belongs to, empty where not
     known, and `own_account` that it is the business's own; `forwarded` tells that the
-    caller talks to somebody else beside it.
+    caller talks to somebody else beside it. `may_be_captured`: its business allows that
+    what its peer sends is recorded.
     """
 
     call: CallIdentity
@@ -98,6 +99,7 @@ class Admitted:
     account_sid: str = ""
     forwarded: bool = False
     own_account: bool = False
+    may_be_captured: bool = False
 
 
 class Reception:
@@ -259,6 +261,7 @@ class Reception:
             account_sid=start.account_sid,
             forwarded=bool(business.forward_to),
             own_account=handshake.own_account,
+            may_be_captured=business.capture_calls,
         )
 
     async def _reserve(

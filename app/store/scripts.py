@@ -207,6 +207,30 @@ redis.call('ZADD', KEYS[1], now + ARGV[1], ARGV[3])
 redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -ARGV[2] - 1)
 """
 
+# KEYS: held:{captures}; ARGV: for how long, in ms, how many at once, and what is asked for.
+ASK_TO_CAPTURE = ASK_TO_END
+
+# KEYS: held:{captures}. Returns what is asked for.
+ASKED_TO_CAPTURE = f"""{_NOW}
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+return redis.call('ZRANGE', KEYS[1], 0, -1)
+"""
+
+# KEYS: capture:{STREAM}, capture:{STREAM}:opening; ARGV: for how long, in ms, the opening.
+BEGIN_CAPTURE = """
+redis.call('UNLINK', KEYS[1])
+redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[1])
+"""
+
+# KEYS: the same; ARGV: for how long, in ms, how many batches, the batch. Returns whether the
+# opening was there: without it, it was erased, and nothing may bring it back.
+PUT_CAPTURED = """
+if redis.call('PEXPIRE', KEYS[2], ARGV[1]) == 0 then return 0 end
+redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[2], '*', 'batch', ARGV[3])
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+return 1
+"""
+
 # Refusals of the scripts that edit what is configured.
 _AS_EXPECTED = """
 local stands = redis.call('HGET', KEYS[1], 'version') or '0'

@@ -47,10 +47,10 @@ class CaptureMessage:
     message: str | bytes
 
 
-class CaptureFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class CaptureFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What stands beside a capture: whose call it is, and when each message came.
 
-    `path` and `query` are of the URL; `began_at` is Unix ms. `arrivals_ms` has for each
+    `query` is of the URL; `began_at` is Unix ms. `arrivals_ms` has for each
     message how long after `began_at` it came, None where that is not known. `bad_lines`
     came as they are, though they are no JSON. A capture that `begins_midway` has the
     `start` of its call, and then what came later. `left_out` messages were not taken
@@ -62,7 +62,6 @@ class CaptureFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     business_id: str = ""
     call_sid: str = ""
     stream_sid: str = ""
-    path: str = ""
     query: dict[str, str] = {}
     began_at: int = 0
     arrivals_ms: list[int] | None = None

@@ -74,6 +74,7 @@ BUSINESS_LOOKS: Mapping[str, Look] = {
     "after_stream": Look("After the stream", _HEARD, "long"),
     "twilio_account_sid": Look("Twilio account SID", _CARRIER),
     "usage_webhook_url": Look("Usage webhook URL", _CARRIER),
+    "capture_calls": Look("Calls may be captured", _CARRIER, "flag"),
 }
 PLAN_NAME_EFFECT = (
     "Businesses name their plan by it. 1 to 64 letters, digits, dots, dashes or underscores."

@@ -1,0 +1,75 @@
+"""What peers send in live calls, in Redis, for a minute.
+
+held:{captures}           zset    `BUSINESS CALLSID`, each or `*` → until when asked, Unix ms
+capture:{STREAM}:opening  string  whose stream it is, and how it began (msgpack)
+capture:{STREAM}          stream  field `batch`: messages in order (msgpack)
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+import msgspec
+
+from app.store.captures import (
+    ASK_SECONDS,
+    KEEP_SECONDS,
+    MAX_ASKED,
+    MAX_BATCHES,
+    Asked,
+    Batch,
+    Opening,
+    capture_keys,
+)
+from app.store.reach import RedisReach, in_ms, text
+from app.store.scripts import ASK_TO_CAPTURE, ASKED_TO_CAPTURE, BEGIN_CAPTURE, PUT_CAPTURED
+
+_ASKED: Final = "held:{captures}"
+_encode = msgspec.msgpack.Encoder().encode
+_decode_opening = msgspec.msgpack.Decoder(Opening).decode
+_decode_batch = msgspec.msgpack.Decoder(Batch).decode
+
+
+class RedisCaptures(RedisReach):
+    """Bring recorders and holders together in Redis."""
+
+    async def ask(self, asked: Asked) -> None:
+        """Ask for calls' messages for a while more."""
+        member = f"{asked.business_id} {asked.call_sid}"
+        lasting = in_ms(ASK_SECONDS)
+        await self._ask("EVAL", ASK_TO_CAPTURE, 1, _ASKED, lasting, MAX_ASKED, member)
+
+    async def asked(self) -> Collection[Asked]:
+        """Tell a holder what is asked for."""
+        found = await self._ask("EVAL", ASKED_TO_CAPTURE, 1, _ASKED)
+        pairs = (text(one).partition(" ") for one in found)
+        return [Asked(business_id, call_sid) for business_id, _, call_sid in pairs]
+
+    async def begin(self, opening: Opening) -> None:
+        """Begin to put a stream's messages there."""
+        keys = capture_keys(opening.stream_sid)
+        await self._ask(
+            *("EVAL", BEGIN_CAPTURE, len(keys), *keys, in_ms(KEEP_SECONDS), _encode(opening))
+        )
+
+    async def put(self, stream_sid: str, batch: Batch) -> bool:
+        """Put messages of a stream there, unless they are gone."""
+        keys = capture_keys(stream_sid)
+        kept = in_ms(KEEP_SECONDS), MAX_BATCHES
+        done = await self._ask("EVAL", PUT_CAPTURED, len(keys), *keys, *kept, _encode(batch))
+        return bool(done)
+
+    async def opening(self, stream_sid: str) -> Opening | None:
+        """Tell how a stream's capture began."""
+        found = await self._ask("GET", capture_keys(stream_sid)[1])
+        try:
+            return None if found is None else _decode_opening(found)
+        except msgspec.MsgspecError:
+            return None  # of another version: its holder is about to be replaced
+
+    async def batches(self, stream_sid: str, after: str, count: int) -> Sequence[tuple[str, Batch]]:
+        """Give batches that follow an id."""
+        ms, _, number = after.partition("-")
+        since = f"{ms}-{int(number) + 1}" if after else "-"
+        key = capture_keys(stream_sid)[0]
+        found = await self._ask("XRANGE", key, since, "+", "COUNT", count)
+        return [(text(one), _decode_batch(fields[b"batch"])) for one, fields in found]
