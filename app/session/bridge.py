@@ -142,7 +142,7 @@ class Bridge:
             whose = call.stream_sid, call.call_sid, call.business_id, call.carrier
             before = started - heard[0][1] if heard else 0.0
             began_at = started_ms - round(before * 1000)
-            tap = self.taps.open(Tapped(*whose, handshake.query), beginning, began_at)
+            tap = self.taps.open(Tapped(*whose, handshake.query, started_ms), beginning, began_at)
         beginning.clear()
         return tap
 

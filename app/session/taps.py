@@ -52,6 +52,7 @@ class Tapped:
     business_id: str
     carrier: str
     query: Mapping[str, str]
+    started_at: int
 
 
 class Beginning:
@@ -317,6 +318,7 @@ class Taps:
             tapped.business_id,
             tapped.carrier,
             {name: tapped.query[name] for name in _SHOWN_QUERY if name in tapped.query},
+            tapped.started_at,
             putting.began_at,
             [self._shown(message, at, tap.began) for message, at, _ in tap.opening],
             putting.from_first,

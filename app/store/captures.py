@@ -20,6 +20,8 @@ KEEP_SECONDS: Final = 60.0
 MAX_BATCHES: Final = 200
 # Recorders that ask at once; the latest count.
 MAX_ASKED: Final = 100
+# Streams that began within KEEP_SECONDS; beyond that the oldest are forgotten.
+MAX_BEGUN: Final = 10_000
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -49,9 +51,9 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
 class Opening(msgspec.Struct, frozen=True):
     """A stream whose messages are put there from now on: whose it is, and how it began.
 
-    `began_at` is Unix ms. `messages` are those that opened it, its `start` the last. With
-    `from_first` message number 0 is the first that its peer ever sent, and `messages` come
-    again among them.
+    `started_at` is its START_MS, `began_at` (Unix ms) when its first message came.
+    `messages` are those that opened it, its `start` the last. With `from_first` message
+    number 0 is the first that its peer ever sent, and `messages` come again among them.
     """
 
     stream_sid: str
@@ -59,6 +61,7 @@ class Opening(msgspec.Struct, frozen=True):
     business_id: str
     carrier: str
     query: dict[str, str]
+    started_at: int
     began_at: int
     messages: list[Message]
     from_first: bool
@@ -100,6 +103,12 @@ class Captures(Protocol):
 
     async def put(self, stream_sid: str, batch: Batch) -> bool:
         """Put messages of a stream there; False where none have begun, or they are gone."""
+
+    async def begun(self, after: int | None) -> tuple[int, list[str]]:
+        """Give the store's time, Unix ms, and the streams that have begun after such a time.
+
+        After None, none have. A stream may be named that has begun again since.
+        """
 
     async def opening(self, stream_sid: str) -> Opening | None:
         """Tell how a stream's capture began; None where none is there."""

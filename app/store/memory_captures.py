@@ -20,6 +20,7 @@ from app.store.captures import (
 class _Kept:
     opening: Opening
     until: float
+    begun: int
     batches: dict[int, Batch] = field(default_factory=dict)
 
 
@@ -54,7 +55,9 @@ class MemoryCaptures:
     async def begin(self, opening: Opening) -> None:
         """Begin to put a stream's messages there."""
         self._forget()
-        self._kept[opening.stream_sid] = _Kept(opening, self._now() + KEEP_SECONDS)
+        now = self._now()
+        kept = _Kept(opening, now + KEEP_SECONDS, round(now * 1000))
+        self._kept[opening.stream_sid] = kept
 
     async def put(self, stream_sid: str, batch: Batch) -> bool:
         """Put messages of a stream there, unless they are gone."""
@@ -67,6 +70,14 @@ class MemoryCaptures:
         if len(kept.batches) > MAX_BATCHES:
             del kept.batches[next(iter(kept.batches))]
         return True
+
+    async def begun(self, after: int | None) -> tuple[int, list[str]]:
+        """Give the time, and the streams that have begun after such a time."""
+        self._forget()
+        found = [
+            sid for sid, kept in self._kept.items() if after is not None and kept.begun > after
+        ]
+        return round(self._now() * 1000), found
 
     async def opening(self, stream_sid: str) -> Opening | None:
         """Tell how a stream's capture began."""

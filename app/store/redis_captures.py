@@ -1,8 +1,11 @@
 """What peers send in live calls, in Redis, for a minute.
 
-held:{captures}           zset    `BUSINESS CALLSID`, each or `*` → until when asked, Unix ms
-capture:{STREAM}:opening  string  whose stream it is, and how it began (msgpack)
-capture:{STREAM}          stream  field `batch`: messages in order (msgpack)
+What is a stream's lies in its slot:
+
+    held:{captures}           zset    `BUSINESS CALLSID`, each or `*` → until when asked, Unix ms
+    held:{captures}:begun     zset    STREAM → when it began, Unix ms
+    capture:{STREAM}:opening  string  whose stream it is, and how it began (msgpack)
+    capture:{STREAM}          stream  field `batch`: messages in order (msgpack)
 """
 
 from collections.abc import Collection, Sequence
@@ -15,15 +18,24 @@ from app.store.captures import (
     KEEP_SECONDS,
     MAX_ASKED,
     MAX_BATCHES,
+    MAX_BEGUN,
     Asked,
     Batch,
     Opening,
     capture_keys,
 )
 from app.store.reach import RedisReach, in_ms, text
-from app.store.scripts import ASK_TO_CAPTURE, ASKED_TO_CAPTURE, BEGIN_CAPTURE, PUT_CAPTURED
+from app.store.scripts import (
+    ASK_TO_CAPTURE,
+    ASKED_TO_CAPTURE,
+    BEGIN_CAPTURE,
+    BEGUN_AFTER,
+    NOTE_BEGUN,
+    PUT_CAPTURED,
+)
 
 _ASKED: Final = "held:{captures}"
+_BEGUN: Final = "held:{captures}:begun"
 _encode = msgspec.msgpack.Encoder().encode
 _decode_opening = msgspec.msgpack.Decoder(Opening).decode
 _decode_batch = msgspec.msgpack.Decoder(Batch).decode
@@ -50,6 +62,8 @@ class RedisCaptures(RedisReach):
         await self._ask(
             *("EVAL", BEGIN_CAPTURE, len(keys), *keys, in_ms(KEEP_SECONDS), _encode(opening))
         )
+        kept = in_ms(KEEP_SECONDS), MAX_BEGUN, opening.stream_sid
+        await self._ask("EVAL", NOTE_BEGUN, 1, _BEGUN, *kept)
 
     async def put(self, stream_sid: str, batch: Batch) -> bool:
         """Put messages of a stream there, unless they are gone."""
@@ -57,6 +71,12 @@ class RedisCaptures(RedisReach):
         kept = in_ms(KEEP_SECONDS), MAX_BATCHES
         done = await self._ask("EVAL", PUT_CAPTURED, len(keys), *keys, *kept, _encode(batch))
         return bool(done)
+
+    async def begun(self, after: int | None) -> tuple[int, list[str]]:
+        """Give Redis' time, and the streams that have begun after such a time."""
+        since = "+inf" if after is None else str(after)
+        now, found = await self._ask("EVAL", BEGUN_AFTER, 1, _BEGUN, since)
+        return int(now), [text(one) for one in found]
 
     async def opening(self, stream_sid: str) -> Opening | None:
         """Tell how a stream's capture began."""

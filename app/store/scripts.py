@@ -222,8 +222,22 @@ redis.call('UNLINK', KEYS[1])
 redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[1])
 """
 
-# KEYS: the same; ARGV: for how long, in ms, how many batches, the batch. Returns whether the
-# opening was there: without it, it was erased, and nothing may bring it back.
+# KEYS: held:{captures}:begun; ARGV: for how long, in ms, how many at once, the stream.
+NOTE_BEGUN = f"""{_NOW}
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[1])
+redis.call('ZADD', KEYS[1], now, ARGV[3])
+redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -ARGV[2] - 1)
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+"""
+
+# KEYS: the same; ARGV: after when, in ms. Returns the time, and the streams.
+BEGUN_AFTER = f"""{_NOW}
+return {{now, redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '+inf')}}
+"""
+
+# KEYS: capture:{STREAM}, capture:{STREAM}:opening; ARGV: for how long, in ms, how many
+# batches, the batch. Returns whether the opening was there: without it, it was erased, and
+# nothing may bring it back.
 PUT_CAPTURED = """
 if redis.call('PEXPIRE', KEYS[2], ARGV[1]) == 0 then return 0 end
 redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[2], '*', 'batch', ARGV[3])

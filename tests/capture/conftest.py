@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import pytest
 
 from app.cli import main
@@ -29,10 +30,22 @@ def enforcing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture(scope="package")
 def waiving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Give a running instance with ALLOW_UNSIGNED."""
+    """Give a running instance with ALLOW_UNSIGNED; two businesses allow captures."""
     directory = tmp_path_factory.mktemp("waiving")
     with service_alone(directory, ALLOW_UNSIGNED="true", **OF_EACH) as running:
+        for business_id in ("business-1", "indian"):
+            _allow_captures(running, business_id)
         yield running
+
+
+def _allow_captures(service: Service, business_id: str) -> None:
+    """Let a business's calls be recorded, as its admin does."""
+    answer = httpx.patch(
+        f"{service.url}/api/v1/businesses/{business_id}",
+        json={"capture_calls": True},
+        headers={"Authorization": f"Bearer {ADMIN_TOKEN}", "If-Match": "*"},
+    )
+    assert answer.json()["capture_calls"] is True
 
 
 @dataclass

@@ -16,7 +16,9 @@ from app.store.memory_captures import MemoryCaptures
 from app.wire import twilio
 from tests.waiting import until
 
-SHOP = Tapped("MZ1", "CA1", "shop", "twilio", {"businessId": "shop", "ticket": "s3cr3t"})
+SHOP = Tapped(
+    "MZ1", "CA1", "shop", "twilio", {"businessId": "shop", "ticket": "s3cr3t"}, 1_700_000_000_000
+)
 CONNECTED = twilio.connected_message()
 START = twilio.start_message("MZ1", "CA1", params={"ticket": "s3cr3t", "from": "+12763659195"})
 

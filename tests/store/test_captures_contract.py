@@ -1,5 +1,6 @@
 """What every store promises to those who record calls: memory, a real Redis, a cluster."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 
@@ -36,7 +37,8 @@ async def captures(request: pytest.FixtureRequest, redis_url: str) -> AsyncItera
 def opening(stream_sid: str = "MZ1", *, from_first: bool = True) -> Opening:
     start = Message(0, '{"event":"start"}')
     whose = stream_sid, "CA1", "shop", "twilio"
-    return Opening(*whose, {"businessId": "shop"}, 1_700_000_000_000, [start], from_first)
+    began = 1_700_000_000_000
+    return Opening(*whose, {"businessId": "shop"}, began, began, [start], from_first)
 
 
 def batch(first: int, *messages: str | bytes, ended: bool = False) -> Batch:
@@ -136,6 +138,19 @@ async def test_a_capture_that_begins_anew_has_nothing_of_the_one_before(captures
     await captures.put("MZ1", batch(0, "new"))
     assert await found(captures) == [batch(0, "new")]
     assert await captures.opening("MZ1") == opening(from_first=False)
+
+
+async def test_streams_that_begin_are_named_to_those_who_wait(captures: Captures) -> None:
+    await captures.begin(opening("MZ0"))
+    await asyncio.sleep(0.005)  # what began in the same millisecond is not after it
+    now, found = await captures.begun(None)
+    assert found == []
+    await asyncio.sleep(0.005)
+    await captures.begin(opening("MZ1"))
+    await captures.begin(opening("MZ2"))
+    later, found = await captures.begun(now)
+    assert sorted(found) == ["MZ1", "MZ2"]
+    assert later >= now
 
 
 async def test_streams_are_apart(captures: Captures) -> None:

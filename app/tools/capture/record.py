@@ -143,6 +143,7 @@ class Recorder:
         self._kept = 0
         self._is_whole = True
         self._was_reached = False
+        self._begun_after: int | None = None
 
     async def run(self, stop: asyncio.Event) -> bool:
         """Record; tell whether each call was recorded, and none of its messages left out.
@@ -158,6 +159,8 @@ class Recorder:
                 try:
                     if now - looked >= LOOK_SECONDS:
                         looked = now
+                        if not self._was_reached:  # before anything begins for our asking
+                            self._begun_after, _ = await self._captures.begun(None)
                         await self._captures.ask(self._asked)
                         self._was_reached = True
                         await self._look(now)
@@ -188,25 +191,39 @@ class Recorder:
 
     async def _look(self, now: float) -> None:
         """Find the streams that are live, and begin to take those that are put there."""
+        self._begun_after, begun = await self._captures.begun(self._begun_after)
+        for stream_sid in begun:
+            await self._find(stream_sid, now)
         found = 0
         for held in await self._streams.held_streams():
             call, name = held.call, (held.call.stream_sid, held.started_at)
             if not self._asked.takes(call.business_id, call.call_sid):
                 continue
             found += 1
-            has_room = self._calls is None or len(self._takes) + self._kept < self._calls
-            if name in self._takes or name in self._over or not has_room:
+            if name in self._takes or name in self._over or not self._has_room:
                 continue
             since = self._first_seen.setdefault(name, now)
-            opening = await self._captures.opening(call.stream_sid)
-            if opening is not None and opening.call_sid == call.call_sid:
-                self._begin(name, opening, now)
-            elif now - since > PATIENCE_SECONDS:
+            is_found = await self._find(call.stream_sid, now)
+            if not is_found and now - since > PATIENCE_SECONDS:
                 await self._pass_over(name, call)
         if self._is_of_one and not found and not self._takes:
             since = self._first_seen.setdefault(("", 0), now)
             if now - since > PATIENCE_SECONDS:
                 raise CommandFailed(f"there is no live call {self._asked.call_sid}")
+
+    @property
+    def _has_room(self) -> bool:
+        return self._calls is None or len(self._takes) + self._kept < self._calls
+
+    async def _find(self, stream_sid: str, now: float) -> bool:
+        """Begin to take a stream's messages if they are put there and asked for."""
+        opening = await self._captures.opening(stream_sid)
+        if opening is None or not self._asked.takes(opening.business_id, opening.call_sid):
+            return False
+        name = stream_sid, opening.started_at
+        if name not in self._takes and name not in self._over and self._has_room:
+            self._begin(name, opening, now)
+        return True
 
     def _begin(self, name: _Name, opening: Opening, now: float) -> None:
         self._numbers[opening.call_sid] += 1
