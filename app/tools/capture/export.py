@@ -14,12 +14,12 @@ import msgspec
 
 from app.archive.base import Archive
 from app.archive.calls import Call
-from app.pubsub.records import StoredRecord
 from app.archive.survey import CHUNK_ENTRIES, FIRST
 from app.audio import mulaw_to_pcm16, pcm16_to_mulaw
 from app.errors import CommandFailed
 from app.events import AudioEntry, Entry, GapEntry, StreamRecord
 from app.media import Encoding, MediaFormat, Track
+from app.pubsub.records import StoredRecord
 from app.tools.capture.record import CARRIERS
 from app.wire import exotel, twilio
 from app.wire.capture import CaptureFacts
