@@ -8,7 +8,7 @@ def plan(name: str, **settings: str | float) -> str:
     return _table("plans", name, settings)
 
 
-def business(name: str, plan: str, *numbers: str, **settings: str | list[str]) -> str:
+def business(name: str, plan: str, *numbers: str, **settings: str | bool | list[str]) -> str:
     """Write a business under its id, which is its name too."""
     return _table("businesses", name, {"name": name, "plan": plan, "numbers": numbers, **settings})
 

@@ -15,7 +15,9 @@ from websockets.asyncio.client import connect
 
 from app.administration.access_keys import digest_of
 from app.store.access import Session
+from app.store.captures import Asked
 from app.store.redis_access import RedisAccess
+from app.store.redis_captures import RedisCaptures
 from app.wire import exotel
 from tests.businesses import BUSINESSES, business, plan
 from tests.markdown import ROOT, rows
@@ -89,7 +91,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         BUSINESSES
         + plan("talking", return_audio=True, calls_per_month_soft=1)
         + plan("paced", max_calls_per_second=5)
-        + business("talking", "talking", TALKING)
+        + business("talking", "talking", TALKING, capture_calls=True)
         + business("paced", "paced", PACED, country="US"),
         encoding="utf-8",
     )
@@ -172,6 +174,10 @@ async def test_every_key_of_a_busy_service_stands_in_the_contract_with_its_type(
         await asyncio.gather(over(busy, PACED), by_exotel(busy))
         heard, erased = await over(busy, TALKING), await over(busy, TALKING)
         await administer(busy, heard, erased)
+        captures = RedisCaptures.from_url(busy.redis_url, WAIT_SECONDS)
+        await captures.ask(Asked("talking"))
+        await captures.close()
+        await look()
         async with (
             a_call_in_progress(busy, TALKING) as peer,
             events(busy, {"Authorization": f"Bearer {TOKEN}"}) as watched,
