@@ -172,6 +172,7 @@ async def test_both_parties_speak_where_twiml_asks_for_them(lax: Service) -> Non
     entries = await entries_of(lax, STREAM.findall(ended)[0])
     tracks = [entry[b"track".decode()] for entry in entries if "track" in entry]
     assert tracks.count(b"inbound") == tracks.count(b"outbound") == 25
+    assert "1 calls pressed no keys: of a one-way stream Twilio tells none" in ran.stderr
 
 
 async def test_a_callers_digits_and_a_calls_end_are_told(lax: Service) -> None:
@@ -183,6 +184,7 @@ async def test_a_callers_digits_and_a_calls_end_are_told(lax: Service) -> None:
     assert status["status"] == "completed"
     assert status["duration"].isdecimal()
     assert "4711" not in ran.stdout + ran.stderr
+    assert "pressed no keys" not in ran.stderr
 
 
 async def test_calls_that_are_cut_have_no_stop(lax: Service) -> None:

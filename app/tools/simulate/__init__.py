@@ -55,7 +55,7 @@ async def simulate(
     own_lag = await _place_all(line_of(asked, service, credentials, client), asked, placed)
     for line in troubles(placed):
         tell(line)
-    _tell_of_ends(placed, asked, service, tell)
+    _tell_of_what_was_left_out(placed, asked, service, tell)
     if late := lateness(placed, own_lag):
         tell(late)
     if all(one.outcome is Outcome.UNREACHED for one in placed):
@@ -86,7 +86,12 @@ async def _place_all(line: Line, asked: Asked, placed: list[Placed]) -> float:
     return own_lag
 
 
-def _tell_of_ends(placed: list[Placed], asked: Asked, service: Service, tell: Say) -> None:
+def _tell_of_what_was_left_out(
+    placed: list[Placed], asked: Asked, service: Service, tell: Say
+) -> None:
+    one_way = sum(one.is_one_way for one in placed)
+    if asked.digits and one_way:
+        tell(f"{one_way} calls pressed no keys: of a one-way stream Twilio tells none")
     refused = sum(one.end_was_told is False for one in placed)
     if refused:
         tell(f"{refused} status callbacks were not taken at {service.status_url}")

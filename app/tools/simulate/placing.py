@@ -47,7 +47,8 @@ class Placed:
     """A call that was placed: what came of it, and why where it was not heard.
 
     `sent` counts frames, `late` is the most (seconds) that one went after its time.
-    `end_was_told` is None where nobody was to be told.
+    `is_one_way` tells that its stream is, `end_was_told` is None where nobody was to
+    be told.
     """
 
     caller: Caller
@@ -56,6 +57,7 @@ class Placed:
     why: str = ""
     sent: int = 0
     late: float = 0.0
+    is_one_way: bool = False
     end_was_told: bool | None = None
 
     @property
@@ -83,6 +85,7 @@ async def place(
     except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
         placed.why = str(error) or type(error).__name__
         return
+    placed.is_one_way = not where.target.is_two_way
     began = asyncio.get_running_loop().time()
     try:
         await _stream(line, where, placed, jitter, on_change)
