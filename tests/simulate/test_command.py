@@ -142,14 +142,17 @@ def test_signed_calls_by_a_number_are_received_as_they_were_sent(
 ) -> None:
     where = {"REDIS_URL": strict.redis_url} if kept_by == "redis" else {"ADMIN_TOKEN": ADMIN_TOKEN}
     ran = simulated(
-        *(strict.url, "--to", NUMBER, "--carrier", carrier, "--calls", "2"), **secrets, **where
+        *(strict.url, "--to", NUMBER, "--carrier", carrier, "--calls", "2", "--seed", "7"),
+        **secrets,
+        **where,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     good = table_of(ran)["good"]
     assert [good[name] for name in ("frames sent", "received", "published")] == [frames] * 3
     assert "sent and received are the same" in ran.stdout
+    said = CALL.sub("", ran.stdout + ran.stderr)
     for secret in (*secrets.values(), *where.values()):
-        assert secret not in ran.stdout + ran.stderr or secret == strict.redis_url
+        assert secret not in said
 
 
 def test_a_socket_is_called_at_once_where_it_is_the_url(strict: Service, lax: Service) -> None:
@@ -176,14 +179,14 @@ async def test_both_parties_speak_where_twiml_asks_for_them(lax: Service) -> Non
 
 
 async def test_a_callers_digits_and_a_calls_end_are_told(lax: Service) -> None:
-    ran = simulated(lax.url, "--business", "business-1", "--dtmf", "4711")
+    ran = simulated(lax.url, "--business", "business-1", "--dtmf", "47#*")
     [call_sid] = CALL.findall(ran.stderr)
     events = await events_of(lax, call_sid, at_least=8)
-    assert [data["digit"] for name, data in events if name == "stream.dtmf"] == list("4711")
+    assert [data["digit"] for name, data in events if name == "stream.dtmf"] == list("47#*")
     [status] = [data for name, data in events if name == "call.status"]
     assert status["status"] == "completed"
     assert status["duration"].isdecimal()
-    assert "4711" not in ran.stdout + ran.stderr
+    assert "47#*" not in ran.stdout + ran.stderr
     assert "pressed no keys" not in ran.stderr
 
 
