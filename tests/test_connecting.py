@@ -12,7 +12,7 @@ from tests.twilio_account import TwilioAccount, a_number, an_account
 
 NUMBER = "+15005550006"
 URL = "https://bridge.example.com"
-COMMON = {"PUBLIC_URL": URL, "REDIS_URL": "redis://127.0.0.1:1/0"}
+COMMON = {"PUBLIC_URL": URL}
 HERE = {"voice_url": f"{URL}/twilio-voice", "status_callback": f"{URL}/twilio-status"}
 
 
@@ -76,7 +76,9 @@ async def test_nothing_is_changed_without_a_yes(operator: Operator, typed: str) 
         ({"status": 401}, {}, 2, "answered 401"),
         ({}, {"TWILIO_API_URL": "http://127.0.0.1:1"}, 2, "cannot be reached"),
         ({}, {"TWILIO_ACCOUNT_SID": ""}, 2, "TWILIO_ACCOUNT_SID is not set"),
-        ({}, {"PUBLIC_URL": ""}, 2, "PUBLIC_URL is not set"),
+        ({}, {"PUBLIC_URL": ""}, 2, "PUBLIC_URL is not a public https:// URL"),
+        ({}, {"PUBLIC_URL": "http://localhost:8000"}, 2, "PUBLIC_URL is not a public https://"),
+        ({}, {"PUBLIC_URL": f"{URL}/"}, 2, "PUBLIC_URL must not end with a slash"),
         ({"numbers": [a_number(NUMBER)], "forgets": True}, {}, 1, "does not have it"),
     ],
 )

@@ -24,6 +24,13 @@ from app.twilio_api.account import TwilioAccount
 
 # Whoever has one of these runs the service here, or looks with its environment.
 _OF_SERVICE = ("PUBLIC_URL", "REDIS_URL")
+_OF_TWILIO = (
+    "PUBLIC_URL",
+    "TWILIO_ACCOUNT_SID",
+    "TWILIO_AUTH_TOKEN",
+    "TWILIO_API_URL",
+    "TWILIO_MONITOR_URL",
+)
 
 
 def add_to(commands: Commands) -> None:
@@ -44,7 +51,7 @@ def add_to(commands: Commands) -> None:
 
 def _doctor(parsed: argparse.Namespace) -> int:
     environment = environment_of(parsed.env_file)
-    url = parsed.url or environment.get("PUBLIC_URL", "")
+    url = parsed.url or environment.get("PUBLIC_URL", "") or _local(environment)
     address, form = read_address(url, is_setting=not parsed.url)
     deployment, seen = _deployment(environment, address, parsed)
     admin_token = environment.get("ADMIN_TOKEN", "").partition(",")[0].strip()
@@ -68,6 +75,12 @@ def _doctor(parsed: argparse.Namespace) -> int:
     return STATUS[worst(findings)]
 
 
+def _local(environment: Mapping[str, str]) -> str:
+    """Give where `make run` serves; nothing where no local use is meant."""
+    port = environment.get("PORT", "8000")
+    return f"http://localhost:{port}" if environment.get("ALLOW_UNSIGNED") else ""
+
+
 def _deployment(
     environment: Mapping[str, str], address: Address | None, parsed: argparse.Namespace
 ) -> tuple[Deployment, list[Finding]]:
@@ -76,7 +89,7 @@ def _deployment(
         public_url=address.origin if address else "",
         auth_token=environment.get("TWILIO_AUTH_TOKEN", "").partition(",")[0].strip(),
     )
-    if parsed.url and not any(environment.get(name) for name in _OF_SERVICE):
+    if not any(environment.get(name) for name in _OF_SERVICE):
         said = "Neither PUBLIC_URL nor REDIS_URL is set: this is not the service's environment."
         return alone, [skipped("settings", said)]
     filled = dict(environment)
@@ -98,9 +111,13 @@ def _deployment(
 
 
 def _twilio(parsed: argparse.Namespace) -> int:
-    settings = Settings.load(environment_of(parsed.env_file))
-    if settings.public_url is None:
-        raise SettingsError("PUBLIC_URL", "is not set", "https://bridge.example.com")
+    environment = environment_of(parsed.env_file)
+    # No call is taken here: of all settings, these are needed.
+    needed = {name: environment.get(name, "") for name in _OF_TWILIO}
+    settings = Settings.load({**needed, "ALLOW_UNSIGNED": "public", "PUBSUB_ADAPTER": "memory"})
+    if settings.public_url is None or not settings.public_url.is_public:
+        problem = "is not a public https:// URL, and Twilio reaches no other"
+        raise SettingsError("PUBLIC_URL", problem, "https://bridge.example.com")
     if missing := settings.twilio_api_lacks:
         raise SettingsError(missing, "is not set", "see Twilio's console")
     credentials = twilio_api.Credentials(

@@ -82,7 +82,8 @@ async def test_wrong_credentials_are_told_from_a_twilio_that_is_away() -> None:
     assert causes(await examined(token="another")) == ["twilio_credentials"]
     assert causes(await examined(url="http://127.0.0.1:1")) == ["twilio_unreachable"]
     assert causes(await examined(status=503)) == ["twilio_unreachable"]
-    for garbage in (b"<html>", b'{"alerts": 7}', b"[" * 100_000, b"x" * (2**20 + 1)):
+    endless = b'{"alerts": [], "incoming_phone_numbers": []%b}' % (b" " * 2**20)
+    for garbage in (b"<html>", b'{"alerts": 7}', b"[" * 100_000, endless):
         assert causes(await examined(garbage=garbage)) == ["twilio_unreachable"]
 
 

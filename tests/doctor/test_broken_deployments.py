@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from app.diagnosis.findings import Level, worst
+from app.tools.doctor.report import lines_of
 from tests.certificates import DAY, Holder
 from tests.doctor.deployed import Deployed, deployed, first_cause
 from tests.proxy import Message, Rules, answer
@@ -115,8 +116,11 @@ def unready(**checks: str) -> Callable[[Message], Message]:
 
 
 def damaged(data: bytes) -> bytes:
-    """Change one byte of what is as long as a frame of audio; `start` is longer."""
-    if not 300 < len(data) < 420:
+    """Change one byte in about half of what is as long as a frame; `start` is longer.
+
+    Which half, the mask tells, which is random (RFC 6455, 5.3).
+    """
+    if not 300 < len(data) < 420 or data[4] & 1:
         return data
     return data[:200] + bytes([data[200] ^ 1]) + data[201:]
 
@@ -172,8 +176,50 @@ async def test_forwarded_scheme_and_host_do_not_matter_to_what_is_signed(place: 
         changed = request.having("Host", "inner:8000").having("X-Forwarded-Proto", "http")
         return changed.having("X-Forwarded-Host", "another.example")
 
-    findings = await place.examined(Rules(forwarding))
+    findings = await place.examined(Rules(forwarding), places_call=False)
     assert first_cause(findings) == "", findings
+
+
+ESCAPE = "\x1b]0;owned\x07\x1b[2J"
+BOMB = """<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">
+<!ENTITY c "&b;&b;&b;&b;">]><Response><Say>&c;</Say></Response>"""
+STRANGERS = {
+    "a list for an object": Rules(always(answer(200, "[" * 60_000))),
+    "wrong types": Rules(
+        at("/health/ready", always(answer(200, '{"checks": {"broker": {"a": [1]}}}')))
+    ),
+    "checks that are none": Rules(at("/health/ready", always(answer(200, '{"checks": 7}')))),
+    "a Location that is no URL": Rules(always(answer(302, Location="http://[::1"))),
+    "a Location of another scheme": Rules(always(answer(302, Location="javascript:alert(1)"))),
+    "a Date that is none": Rules(response=on("/health", lambda m: m.having("Date", "noon"))),
+    "a Date of another age": Rules(
+        response=on("/health", lambda m: m.having("Date", "Sat, 99 Nov 99999 12:00:00 GMT"))
+    ),
+    "entities": Rules(
+        response=on("/twilio-voice", rewritten("<?xml", BOMB)),
+    ),
+    "a stream that is no URL": Rules(
+        response=on("/twilio-voice", rewritten("wss://127", "wss://["))
+    ),
+    "an endless body": Rules(always(answer(200, "x" * 10_000_000))),
+    "words that move the cursor": Rules(
+        at("/twilio-voice", always(answer(403, json.dumps({"error": "x", "detail": ESCAPE}))))
+    ),
+    "a socket's words": Rules(
+        at("/twilio-media", always(answer(403, json.dumps({"error": "x", "detail": ESCAPE}))))
+    ),
+}
+
+
+IN_A_CALL = ("entities", "a stream that is no URL")
+
+
+@pytest.mark.parametrize("answered", STRANGERS)
+async def test_whatever_a_stranger_answers_ends_in_findings(place: Deployed, answered: str) -> None:
+    findings = await place.examined(STRANGERS[answered], places_call=answered in IN_A_CALL)
+    assert {finding.check for finding in findings} >= {"health", "twilio_socket", "ingest_socket"}
+    shown = "".join(line for finding in findings for line in lines_of(finding))
+    assert "\x1b" not in shown
 
 
 # ------------------------------------------------------------------ the certificate
@@ -375,3 +421,9 @@ async def test_a_test_call_takes_one_slot_and_gives_it_back(place: Deployed) -> 
     for _ in range(2):  # business-2 has one slot
         findings = await place.examined(business_id="business-2")
         assert first_cause(findings) == "", findings
+
+
+async def test_a_test_call_that_never_streams_gives_its_slot_back_too(place: Deployed) -> None:
+    for _ in range(2):
+        findings = await place.examined(PROXIES["twiml_content_type"], business_id="business-2")
+        assert first_cause(findings) == "twiml_content_type", findings

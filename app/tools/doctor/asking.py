@@ -83,13 +83,16 @@ class Asker:
         return await self._send("POST", path, headers=headers, content=urlencode(form))
 
     async def _send(self, method: str, path: str, **sent: Any) -> Answer:
-        url = self._origin + path
-        async with self._client.stream(method, url, **sent) as response:
-            body = bytearray()
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > MAX_ANSWER_BYTES:
-                    break
+        body = bytearray()
+        try:
+            async with self._client.stream(method, self._origin + path, **sent) as response:
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    if len(body) > MAX_ANSWER_BYTES:
+                        break
+        except httpx.InvalidURL as error:
+            # httpx reads a redirect's Location, though it does not follow it.
+            raise httpx.RemoteProtocolError(f"a Location that is no URL ({error})") from error
         text = bytes(body[:MAX_ANSWER_BYTES]).decode("utf-8", "replace")
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Answer(response.status_code, headers, text)

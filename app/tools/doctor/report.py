@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from app.diagnosis.findings import Finding, Level, worst
+from app.log import safe
 
 # The status of the command, by the worst that was found.
 STATUS = {Level.OK: 0, Level.WARNING: 1, Level.FAILED: 2}
@@ -19,9 +20,11 @@ _INDENT = " " * 28
 
 def lines_of(finding: Finding) -> list[str]:
     """Write a finding as lines: what there is, why it matters, how to mend it."""
-    lines = [f"{_MARK[finding.level]}  {finding.check:<15}  {finding.found}"]
+    # A stranger's words are in it: they may not move the cursor, nor make up a line.
+    found, why, fix = safe(finding.found), safe(finding.why), safe(finding.fix)
+    lines = [f"{_MARK[finding.level]}  {finding.check:<15}  {found}"]
     if finding.cause:
-        lines += [f"{_INDENT}{finding.why}", f"{_INDENT}→ {finding.fix}  [{finding.cause}]"]
+        lines += [f"{_INDENT}{why}", f"{_INDENT}→ {fix}  [{finding.cause}]"]
     return lines
 
 

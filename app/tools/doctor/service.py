@@ -26,14 +26,15 @@ class ServiceChecks:
     asker: Asker
     wall_clock: Callable[[], float]
     _health: Answer | None = field(default=None, init=False)
+    _why: str = field(default="", init=False)
 
     async def redirect(self) -> Sequence[Finding]:
         """Ask for `/health`, and see whether it is there or elsewhere."""
         try:
             self._health = await self.asker.get("/health")
         except httpx.HTTPError as error:
-            self._health = None
-            return [skipped("redirect", f"No answer: {words_of(error)}.")]
+            self._why = words_of(error)
+            return [skipped("redirect", "There is no answer that could lead elsewhere.")]
         if not 300 <= self._health.status < 400:
             return [well("redirect", "Requests are answered where they are sent.")]
         return [_redirected(self.address, self._health)]
@@ -42,7 +43,7 @@ class ServiceChecks:
         """See whether it is this service."""
         answer = self._health
         if answer is None:
-            said = "A connection is taken, and no HTTP answer comes to GET /health."
+            said = f"A connection is taken, and GET /health has no good answer: {self._why}."
             return [CAUSES["no_http_answer"].finding(said)]
         if answer.status == 200 and answer.body().get("status") == "healthy":
             version = str(answer.body().get("version", ""))[:20]
