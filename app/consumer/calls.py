@@ -19,7 +19,7 @@ from app.consumer.reader import Entries, Inbox, Reader
 from app.consumer.redis import RedisSharing
 from app.consumer.sharing import LEASE_SECONDS, Claim, Sharing, StreamName
 from app.errors import StoreUnavailable
-from app.events import LifecycleEvent
+from app.events import CallIdentity, LifecycleEvent
 from app.pubsub.base import CALLS_KEY, parse_lifecycle
 from app.redis_url import parse_redis_url
 
@@ -47,17 +47,19 @@ class Choice:
     auto_ack: bool = True
     lease_seconds: float = LEASE_SECONDS
     lost_seconds: float = LOST_SECONDS
+    call_id: str = ""
 
-    def wants(self, business_id: str) -> bool:
-        """Tell whether a business's calls are wanted."""
-        return self.business_id in ("", business_id)
+    def wants(self, call: CallIdentity) -> bool:
+        """Tell whether a call is wanted; `call_id` is its CallSid, or its stream's id."""
+        ids = ("", call.call_sid, call.stream_sid)
+        return self.business_id in ("", call.business_id) and self.call_id in ids
 
 
 class Calls:
     """Give a worker its calls, as an async context manager.
 
-    `on_event` is told each lifecycle event that is read, of every business; with a
-    group, what another worker of it has read first is left out.
+    `on_event` is told each lifecycle event that is read of the calls that are wanted; with
+    a group, what another worker of it has read first is left out.
     """
 
     def __init__(
@@ -153,7 +155,7 @@ class Calls:
             return await self._sharing.begin(BEGINNING, ())
         newest = await self._kept.newest_event()
         live = await self._kept.live_streams() if self._choice.start == "live" else []
-        names = [StreamName.of(held) for held in live if self._choice.wants(held.call.business_id)]
+        names = [StreamName.of(held) for held in live if self._choice.wants(held.call)]
         return await self._sharing.begin(newest, names)
 
     async def _take(self, claim: Claim) -> Call | None:
@@ -196,11 +198,11 @@ class Calls:
                 # Another worker has read on, or the broker has forgotten: go on from there.
                 return stands
             cursor = stands
-            for event in events:
+            for event in filter(lambda event: self._choice.wants(event.call), events):
                 self._on_event(event)
 
     async def _enlist(self, after: str, upto: str, events: Sequence[LifecycleEvent]) -> str:
-        ours = [event for event in events if self._choice.wants(event.call.business_id)]
+        ours = [event for event in events if self._choice.wants(event.call)]
         names = [
             StreamName(event.call.stream_sid, started_at)
             for event in ours

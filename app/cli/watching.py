@@ -1,0 +1,135 @@
+"""`tail` and `calls`: what happens, and what has happened, as Redis has it."""
+
+import argparse
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+
+from app.archive.redis import RedisArchive
+from app.cli.arguments import EXIT_UNUSABLE, Commands, count, environment_of
+from app.errors import CommandFailed, SettingsError, StoreUnavailable
+from app.log import phone_mask, without_password
+from app.settings import Settings
+from app.tools import tail
+from app.tools.call_list import Which, as_data, listed, table
+from app.tools.tail.display import Display, JsonLines, Lines, Screen
+from app.tools.tail.sound import Player, Sound, WavFile
+
+MOST_CALLS = 10_000
+
+
+def add_to(commands: Commands) -> None:
+    """Add `tail` and `calls`."""
+    watch = commands.add_parser("tail", help="show live calls: events, levels, and their audio")
+    watch.add_argument(
+        "call", nargs="?", default="", metavar="CALL", help="one call, by its CallSid or stream id"
+    )
+    watch.add_argument("--business", default="", metavar="ID", help="only this business's calls")
+    watch.add_argument("--json", action="store_true", help="one JSON object a line")
+    watch.add_argument("--wav", type=Path, metavar="FILE", help="write its audio as it comes")
+    watch.add_argument("--force", action="store_true", help="--wav: replace a file that is there")
+    watch.add_argument("--play", action="store_true", help="play its audio as it comes")
+    watch.set_defaults(run=_tail)
+    calls = commands.add_parser("calls", help="list live calls and past ones, the latest first")
+    calls.add_argument("--business", default="", metavar="ID", help="only this business's")
+    which = calls.add_mutually_exclusive_group()
+    which.add_argument("--live", dest="which", action="store_const", const="live")
+    which.add_argument("--ended", dest="which", action="store_const", const="ended")
+    calls.add_argument("--limit", type=count(MOST_CALLS), default=20, metavar="N")
+    calls.add_argument("--json", action="store_true", help="one JSON object a line")
+    calls.set_defaults(run=_calls, which="all")
+
+
+def _tail(parsed: argparse.Namespace) -> int:
+    if (parsed.wav or parsed.play) and not parsed.call:
+        raise CommandFailed("--wav and --play need a CALL; `media-bridge calls --live` lists them")
+    settings = _settings(parsed)
+    sounds: list[Sound] = []
+    if parsed.wav:
+        wav = WavFile(parsed.wav, may_replace=parsed.force)
+        wav.check()
+        sounds.append(wav)
+    if parsed.play:
+        player = Player()
+        player.check()
+        sounds.append(player)
+    display, every = _display(parsed, settings)
+    tailing = tail.Tail(display, every, parsed.call, parsed.business, sounds)
+
+    async def run(redis_url: str, archive: RedisArchive) -> int:
+        if parsed.call:
+            await tail.check_call(archive, parsed.call, parsed.business)
+        await tailing.run(redis_url)
+        return 0
+
+    return _with_redis(settings, run)
+
+
+def _display(parsed: argparse.Namespace, settings: Settings) -> tuple[Display, float]:
+    mask = phone_mask(settings.log_phone_numbers)
+    if parsed.json:
+        return JsonLines(sys.stdout, mask), tail.LINES_SECONDS
+    if sys.stdout.isatty():
+        return Screen(sys.stdout, mask), tail.DRAWN_SECONDS
+    return Lines(sys.stdout, mask), tail.LINES_SECONDS
+
+
+def _calls(parsed: argparse.Namespace) -> int:
+    settings = _settings(parsed)
+    mask = phone_mask(settings.log_phone_numbers)
+    which: Which = parsed.which
+
+    async def run(redis_url: str, archive: RedisArchive) -> int:
+        now_ms = int(time.time() * 1000)
+        found = await listed(archive, parsed.business, which, parsed.limit, now_ms)
+        if parsed.json:
+            for call in found:
+                print(msgspec.json.encode(as_data(call, mask)).decode())
+        elif found:
+            print("\n".join(table(found, mask, now_ms)))
+        else:
+            print("there are no such calls", file=sys.stderr)
+        sys.stdout.flush()
+        return 0
+
+    return _with_redis(settings, run)
+
+
+def _settings(parsed: argparse.Namespace) -> Settings:
+    """Read what these commands need; no call is taken here."""
+    environment = environment_of(parsed.env_file)
+    names = ("REDIS_URL", "LOG_PHONE_NUMBERS")
+    needed = {name: environment[name] for name in names if environment.get(name)}
+    settings = Settings.load({**needed, "PUBSUB_ADAPTER": "memory", "ALLOW_UNSIGNED": "public"})
+    if settings.redis_url is None:
+        raise SettingsError("REDIS_URL", "is not set", "redis://localhost:6379/0")
+    return settings
+
+
+def _with_redis(settings: Settings, run: Callable[[str, RedisArchive], Awaitable[int]]) -> int:
+    """Run with an archive; say where Redis is when it cannot be reached."""
+    assert settings.redis_url is not None
+    redis_url = settings.redis_url.reveal()
+
+    async def with_archive() -> int:
+        archive = RedisArchive(redis_url)
+        try:
+            return await run(redis_url, archive)
+        finally:
+            await archive.close()
+
+    try:
+        return asyncio.run(with_archive())
+    except StoreUnavailable as error:
+        where = without_password(redis_url)
+        print(f"Redis at {where} cannot be used: {error}", file=sys.stderr)
+        return EXIT_UNUSABLE
+    except BrokenPipeError:
+        # Whoever reads us has enough. What is left in the buffer would fail at our end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
