@@ -13,10 +13,12 @@ from benchmarks.contenders import contenders
 from benchmarks.contest import contest
 from benchmarks.host import Cores, part_cores, private_service
 from benchmarks.pages import load_pages, page_lines
+from benchmarks.playback import load_playback, playback_lines
 from benchmarks.table import comparison_lines, machine_lines, webhook_lines
 from benchmarks.webhook import load_webhook
 
 ADMIN_CALLS = 50
+PLAYBACK_CALLS = 50
 WEBHOOK_WARM_UP_SECONDS = 2
 # All entries of a load are compared at its end, and only a minute's are kept.
 MOST_SECONDS = 40
@@ -47,7 +49,9 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--only", choices=list(PARTS), help="measure this alone")
     parser.add_argument("--quick", action="store_true", help="a short look: 100 calls, one round")
     parser.add_argument("--calls", type=_positive, nargs="+", help="live calls (100 300)")
-    parser.add_argument("--seconds", type=_positive, help="length of each load (6; admin 15)")
+    parser.add_argument(
+        "--seconds", type=_positive, help="length of each load (6; admin, playback 15)"
+    )
     parser.add_argument("--rounds", type=_positive, help="turns that each contender has (2)")
     parser.add_argument(
         "--contenders", nargs="+", choices=list(contenders(2)), help="measure these (all)"
@@ -59,6 +63,7 @@ def _asked() -> argparse.Namespace:
     asked = parser.parse_args()
     asked.calls = asked.calls or ([100] if asked.quick else [100, 300])
     asked.admin_seconds = asked.seconds or (5 if asked.quick else 15)
+    asked.playback_seconds = asked.seconds or (4 if asked.quick else 15)
     asked.seconds = asked.seconds or (4 if asked.quick else 6)
     asked.rounds = asked.rounds or (1 if asked.quick else 2)
     if asked.only != "webhook" and asked.seconds > MOST_SECONDS:
@@ -99,10 +104,19 @@ def _admin(asked: argparse.Namespace, cores: Cores) -> list[str]:
     return [*api_lines(api, cores), "", *page_lines(turns, cores)]
 
 
+def _playback(asked: argparse.Namespace, cores: Cores) -> list[str]:
+    seconds = asked.playback_seconds
+    with private_service(cores) as service:
+        _say(f"playback: audio back into {PLAYBACK_CALLS} live calls, {seconds} s each way ...")
+        load = uvloop.run(load_playback(service, calls=PLAYBACK_CALLS, seconds=seconds))
+    return list(playback_lines(load))
+
+
 PARTS: dict[str, Callable[[argparse.Namespace, Cores], list[str]]] = {
     "frames": _frames,
     "webhook": _webhook,
     "admin": _admin,
+    "playback": _playback,
 }
 
 

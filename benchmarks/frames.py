@@ -163,7 +163,7 @@ async def load_frames(
         marks = [begin + warm_up, begin + warm_up + quiet * seconds, begin + warm_up + seconds]
         try:
             _, seen = await asyncio.gather(
-                _speak(lines, speeches, timing), _watch(service, marks, reading, publishes)
+                speak(lines, speeches, timing), _watch(service, marks, reading, publishes)
             )
         finally:
             if collecting:
@@ -206,7 +206,7 @@ async def load_frames(
 # ---------------------------------------------------------------------- the calls
 
 
-async def _speak(lines: Sequence[Line], speeches: Sequence[Speech], timing: Timing) -> None:
+async def speak(lines: Sequence[Line], speeches: Sequence[Speech], timing: Timing) -> None:
     """Write every frame at its time.
 
     A look at the clock every millisecond: what has become due since is written then.

@@ -21,6 +21,8 @@ from app.tools.embedded import HOST, EmbeddedRedis, free_port
 from benchmarks.processes import cpu_seconds, queued_seconds
 
 NUMBER = "+15005550006"
+# Its calls may be spoken into.
+TALKING_NUMBER = "+15005550007"
 PLAN = "large"
 START_SECONDS = 20.0
 STOP_SECONDS = 15.0
@@ -37,6 +39,16 @@ retention_seconds = 60
 name = "Measured"
 plan = "{PLAN}"
 numbers = ["{NUMBER}"]
+
+[plans.talking]
+max_concurrent_calls = {MAX_CALLS}
+retention_seconds = 60
+return_audio = true
+
+[businesses.talking]
+name = "Talking"
+plan = "talking"
+numbers = ["{TALKING_NUMBER}"]
 """
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from typing import cast
 
 from app.errors import LocalError
@@ -28,10 +29,11 @@ def client_frame(opcode: int, payload: bytes, key: bytes | None = None) -> bytes
 
 
 class Line(asyncio.Protocol):
-    """A WebSocket on which frames go out that were made before; what comes is thrown away.
+    """A WebSocket on which frames go out that were made before.
 
-    Pings are answered, and a close too. `was_cut` tells that the peer ended it otherwise
-    than by a close that says 1000 or nothing (RFC 6455, 7.4.1 and 7.1.5).
+    What comes goes to `on_text`, or is thrown away without one. Pings are answered, and a
+    close too. `was_cut` tells that the peer ended it otherwise than by a close that says
+    1000 or nothing (RFC 6455, 7.4.1 and 7.1.5).
     """
 
     def __init__(self) -> None:
@@ -42,6 +44,7 @@ class Line(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._closing = False
         self.was_cut = False
+        self.on_text: Callable[[bytes], None] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -93,7 +96,10 @@ class Line(asyncio.Protocol):
             self.opened.set_result(None)
         while (frame := take_frame(self._received)) is not None:
             opcode, payload = frame
-            if opcode == PING:
+            if opcode == TEXT:
+                if self.on_text is not None:
+                    self.on_text(payload)
+            elif opcode == PING:
                 self.write(client_frame(PONG, payload))
             elif opcode == CLOSE:
                 self.was_cut |= int.from_bytes(payload[:2] or NORMAL.to_bytes(2)) != NORMAL

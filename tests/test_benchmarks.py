@@ -14,15 +14,18 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from app.audio import mulaw_to_pcm16
 from app.errors import LocalError
+from app.wire.back import TwilioReturn
 from benchmarks.administration import EDIT, ApiLoad, Operator, api_lines, asked, load_api
 from benchmarks.comparison import Comparison, Measured, order
 from benchmarks.contenders import NODE, contenders
 from benchmarks.exact import FIRST_SEQ, Found, Tally, compare, compare_all
 from benchmarks.frames import FramesLoad, Stretch, Timing, latencies, load_frames
+from benchmarks.hearing import Ear, drift_of, first_after, round_trips
 from benchmarks.host import Cores, Service, Usage, private_service
 from benchmarks.latency import Latencies
 from benchmarks.line import TEXT, client_frame, connect, take_frame
 from benchmarks.pages import Difference, Turn, page_lines, watching
+from benchmarks.playback import load_playback, playback_lines
 from benchmarks.speech import speeches_to
 from benchmarks.table import comparison_lines, markdown, spread
 from benchmarks.webhook import Answer
@@ -494,3 +497,56 @@ async def test_without_a_browser_plain_clients_follow_the_calls() -> None:
         assert watchers.end() == [2, 2, 2]
     assert "no Chromium" in watchers.who
     assert found.lost == 0
+
+
+# ------------------------------------------------------------------------- playback
+
+
+@pytest.mark.parametrize(("slower", "drift"), [(1.0, 0.0), (1.0001, 6.0), (0.9995, -30.0)])
+def test_the_drift_of_messages_is_told_in_ms_a_minute(slower: float, drift: float) -> None:
+    heard = [(1000.0, b"\xff" * 160)] * 8
+    for number in range(8, 3000):
+        late = 0.005 if number % 3 else 0.0  # the receiver's own
+        heard.append((1000.0 + (number - 8) * 0.02 * slower + late, b"\xff" * 160))
+    assert drift_of(heard) == pytest.approx(drift, abs=0.05)
+
+
+def test_of_too_few_messages_no_drift_can_be_told() -> None:
+    assert math.isnan(drift_of([]))
+    assert math.isnan(drift_of([(1.0, b"\xff" * 160)] * 3))
+
+
+def test_a_round_trip_is_that_of_the_frame_that_was_heard_again() -> None:
+    speech = [b"a", b"b", b"b", b"c\x7f"]
+    written = [10.0 + n for n in range(8)]  # frames: b b c a b b c a
+    heard = [(12.5, b"c\xff"), (13.25, b"b"), (17.125, b"a"), (17.5, b"unknown")]
+    assert list(round_trips(speech, 1, written, heard)) == [0.5, 0.125]
+
+
+def test_an_ear_hears_audio_and_clears_and_echoes_marks() -> None:
+    written: list[bytes] = []
+
+    class Wire:
+        def write(self, frame: bytes) -> None:
+            written.append(frame)
+
+    ear = Ear(Wire(), "MZ1")  # type: ignore[arg-type]
+    back = TwilioReturn("MZ1")
+    for message in (back.media(b"\x01\x02"), back.mark("m"), back.clear()):
+        ear.take(message.encode())
+    assert [payload for _, payload in ear.heard] == [b"\x01\x02"]
+    assert len(ear.cleared) == len(written) == 1
+    assert first_after(ear.cleared, ear.cleared[0]) is None
+    assert first_after(ear.cleared, 0.0) == ear.cleared[0]
+
+
+async def test_calls_that_are_spoken_into_are_measured() -> None:
+    with private_service(CORES) as service:
+        load = await load_playback(service, calls=3, seconds=1)
+    assert len(load.first_bytes) == len(load.silences) == 3
+    assert (load.missed, load.after_clear) == (0, 0)
+    assert len(load.drifts) == 3
+    assert load.echoes
+    lines = "\n".join(playback_lines(load))
+    assert "3 live calls" in lines
+    assert "nan" not in lines

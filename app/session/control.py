@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Final
 
 from app.errors import BrokerError
@@ -40,7 +41,6 @@ class ControlDesk:
         self._places: dict[str, str] = {}
         self._over: dict[str, float] = {}
         self._dirty: set[str] = set()
-        self._dropped_at = clock()
         self._is_failing = False
 
     def listen(self, stream: str, take: TakeEntry) -> None:
@@ -58,17 +58,20 @@ class ControlDesk:
 
     async def run(self) -> None:
         """Read until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._read_all())
+            tasks.create_task(self._drop_all())
+
+    async def _read_all(self) -> None:
         while True:
             try:
-                seconds = DROP_SECONDS if self._dirty or self._over else WAIT_SECONDS
-                entries = await self._feed.read(dict(self._places), seconds)
+                entries = await self._feed.read(dict(self._places), WAIT_SECONDS)
                 for number, entry in enumerate(entries, 1):
                     self._hand_over(entry.stream, entry.entry_id, entry.fields)
                     if number % AT_A_TIME == 0:
                         await asyncio.sleep(0)
                 self._is_failing = False
                 self._let_go_of_ended()
-                await self._drop()
             except BrokerError as error:
                 self._note_failure(error)
                 await asyncio.sleep(RETRY_SECONDS)
@@ -91,14 +94,14 @@ class ControlDesk:
                 kept.pop(stream, None)
             self._dirty.discard(stream)
 
-    async def _drop(self) -> None:
-        """Take out what was read; audio in Redis is of no more use then."""
-        if self._clock() - self._dropped_at < DROP_SECONDS:
-            return
-        self._dropped_at = self._clock()
-        while self._dirty:
-            stream = self._dirty.pop()
-            await self._feed.drop(stream, self._places[stream])
+    async def _drop_all(self) -> None:
+        """Take out what was read, beside the reading: audio in Redis is of no more use then."""
+        while True:
+            await asyncio.sleep(DROP_SECONDS)
+            while self._dirty:
+                stream = self._dirty.pop()
+                with suppress(BrokerError):  # the reader tells of it, and the key expires
+                    await self._feed.drop(stream, self._places[stream])
 
     def _note_failure(self, error: BrokerError) -> None:
         self._metrics.broker_errors.labels(error.kind).inc()

@@ -38,7 +38,7 @@ from tests.service import (
     running_service,
     service_alone,
 )
-from tests.twilio_stand_in import Answer, problem, standing_in
+from tests.twilio_stand_in import Answer, StandIn, problem, standing_in
 from tests.waiting import until
 from tests.web.test_voice import parameters
 
@@ -399,79 +399,68 @@ async def test_more_than_three_minutes_are_refused_whole(service: Service) -> No
 
 
 @asynccontextmanager
-async def signed_call(
+async def signing(
     tmp_path: Path, redis_url: str, settings: Mapping[str, str], *answers: Answer
-) -> AsyncIterator[tuple[Talk, Any]]:
-    given = {
-        **settings,
-        "ALLOW_UNSIGNED": "false",
-        "TWILIO_ACCOUNT_SID": ACCOUNT,
-    }
-    async with standing_in(answers or (Answer(),)) as stand_in:
+) -> AsyncIterator[tuple[Service, StandIn]]:
+    """Run a service that enforces signatures, and asks a stand-in of Twilio's."""
+    async with standing_in(answers) as stand_in:
+        given = {**settings, "ALLOW_UNSIGNED": "false", "TWILIO_ACCOUNT_SID": ACCOUNT}
         given["TWILIO_API_URL"] = stand_in.url
         with running_service(tmp_path, redis_url, **given) as service:
-            call = a_call(TALKING)
-            answer = await post(service, "/twilio-voice", call)
-            async with (
-                a_peer(service, call_sid=call["CallSid"]) as peer,
-                Redis.from_url(service.redis_url) as redis,
-            ):
-                await peer.start(parameters(answer.text), account_sid=ACCOUNT)
-                async with listening(peer.socket, peer.stream_sid) as listener:
-                    talk = Talk(service, redis, listener, call["CallSid"])
-                    await talk.started()
-                    yield talk, stand_in
+            yield service, stand_in
 
 
-async def test_a_hang_up_ends_the_call_at_twilio_before_its_twiml_says_more(
+@asynccontextmanager
+async def signed_call(service: Service) -> AsyncIterator[Talk]:
+    call = a_call(TALKING)
+    answer = await post(service, "/twilio-voice", call)
+    async with (
+        a_peer(service, call_sid=call["CallSid"]) as peer,
+        Redis.from_url(service.redis_url) as redis,
+    ):
+        await peer.start(parameters(answer.text), account_sid=ACCOUNT)
+        async with listening(peer.socket, peer.stream_sid) as listener:
+            talk = Talk(service, redis, listener, call["CallSid"])
+            await talk.started()
+            yield talk
+
+
+async def test_a_call_is_transferred_or_ended_at_twilio_and_one_it_refuses_goes_on(
     tmp_path: Path, redis_url: str, settings: Mapping[str, str]
 ) -> None:
-    async with signed_call(tmp_path, redis_url, settings) as (talk, stand_in):
-        await talk.command("hangup", id="h1")
-        assert await talk.listener.closed() == (1000, "hangup")
-        [asked] = stand_in.asked
-        assert asked.path == f"/2010-04-01/Accounts/{ACCOUNT}/Calls/{talk.call_sid}.json"
-        assert asked.form == {"Status": ["completed"]}
-
-
-@pytest.mark.parametrize(
-    ("fields", "sent"),
-    [
-        (
-            {"to": "+15005550077"},
-            '<?xml version="1.0" encoding="UTF-8"?>'
-            "<Response><Dial><Number>+15005550077</Number></Dial></Response>",
-        ),
-        ({"twiml": "<Response><Say>Wait</Say></Response>"},) * 2,
-    ],
-)
-async def test_a_transfer_gives_the_call_to_somebody_else(
-    tmp_path: Path,
-    redis_url: str,
-    settings: Mapping[str, str],
-    fields: dict[str, str],
-    sent: str | dict[str, str],
-) -> None:
-    async with signed_call(tmp_path, redis_url, settings) as (talk, stand_in):
-        await talk.command("transfer", **fields)
-        assert await talk.listener.closed() == (1000, "transfer")
-        [asked] = stand_in.asked
-        wanted = sent if isinstance(sent, str) else sent["twiml"]
-        assert asked.form == {"Twiml": [wanted]}
-        log = talk.service.logged()
-    assert not lines_with(log, "+15005550077")
-
-
-async def test_a_transfer_that_twilio_refuses_leaves_the_call_alone(
-    tmp_path: Path, redis_url: str, settings: Mapping[str, str]
-) -> None:
-    refused = problem(400, 21212)
-    async with signed_call(tmp_path, redis_url, settings, refused) as (talk, _):
-        await talk.command("transfer", to="+15005550077", id="t1")
-        [error] = await talk.told("stream.error")
-        assert error == {"id": "t1", "command": "transfer", "reason": "carrier_refused"}
-        await talk.command("play", audio=speech(0.2), id="p1")
-        await talk.told("stream.played")
+    answers = (problem(400, 21212), Answer())
+    async with signing(tmp_path, redis_url, settings, *answers) as (service, stand_in):
+        async with signed_call(service) as talk:
+            await talk.command("transfer", to="+15005550077", id="t1")
+            [error] = await talk.told("stream.error")
+            assert error == {"id": "t1", "command": "transfer", "reason": "carrier_refused"}
+            await talk.command("play", audio=speech(0.2), id="p1")
+            await talk.told("stream.played")
+            await talk.command("transfer", to="+15005550077")
+            assert await talk.listener.closed() == (1000, "transfer")
+        own_words = "<Response><Say>Wait</Say></Response>"
+        async with signed_call(service) as talk:
+            await talk.command("transfer", twiml=own_words)
+            assert await talk.listener.closed() == (1000, "transfer")
+        # At once: its TwiML would say that we are sorry.
+        async with signed_call(service) as talk:
+            await talk.command("hangup", id="h1")
+            assert await talk.listener.closed() == (1000, "hangup")
+        refused, *asked = stand_in.asked
+        log = service.logged()
+    dialled = (
+        '<?xml version="1.0" encoding="UTF-8"?>'
+        "<Response><Dial><Number>+15005550077</Number></Dial></Response>"
+    )
+    assert refused.form == {"Twiml": [dialled]}
+    assert [one.form for one in asked] == [
+        {"Twiml": [dialled]},
+        {"Twiml": [own_words]},
+        {"Status": ["completed"]},
+    ]
+    path = f"/2010-04-01/Accounts/{ACCOUNT}/Calls/{talk.call_sid}.json"
+    assert asked[-1].path == path
+    assert not lines_with(log, "5550077")
 
 
 async def test_a_call_by_hand_cannot_be_transferred(service: Service) -> None:
