@@ -83,7 +83,7 @@ PLAN_FIELDS: Mapping[str, Field] = {
         int,
     ),
     "return_audio": Field(
-        "Whether workers may speak into the call.",
+        "Whether workers may speak into the call, end it and transfer it.",
         checks.flag,
         lambda text: {"true": True, "false": False}.get(text, text),
     ),

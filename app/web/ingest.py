@@ -73,6 +73,7 @@ STREAM_URL_FORM = {
     "CallSid": "The call's id.",
     "CallFrom": "The caller; `From` too.",
     "CallTo": "The dialled number; `To` too.",
+    "applet": "`stream` for a Stream applet, which cannot hear; a Voicebot's otherwise.",
 }
 REFUSALS = refusals(
     InvalidIdentifier,

@@ -419,6 +419,16 @@ async def test_a_stream_url_keeps_its_business_for_who_shows_a_pair(ingest: Serv
     assert await owner(ingest, "url9") == "wide"
 
 
+@pytest.mark.parametrize(
+    ("applet", "is_kept"), [("stream", True), ("Stream", True), ("voicebot", False), ("", False)]
+)
+async def test_a_stream_url_says_that_its_applet_cannot_hear(
+    ingest: Service, applet: str, is_kept: bool
+) -> None:
+    answer = await stream_url(ingest, CallTo="+15005550006", applet=applet)
+    assert ("applet=stream" in answer.json()["url"]) is is_kept
+
+
 async def test_a_stream_url_without_a_call_id_serves_whichever_call_comes(
     ingest: Service,
 ) -> None:
