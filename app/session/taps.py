@@ -278,7 +278,7 @@ class Taps:
         except StoreUnavailable:
             self._counted.labels("left_out").inc(len(batch.messages))
             raise
-        if not is_there and not batch.ended:
+        if not is_there:
             putting.begun = putting.from_first = False  # it was erased, or Redis began anew
         self._counted.labels("put" if is_there else "left_out").inc(len(batch.messages))
 

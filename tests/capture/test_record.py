@@ -185,6 +185,20 @@ async def test_a_business_that_does_not_allow_it_is_not_recorded(
     assert names_in(tmp_path) == set()
 
 
+async def test_a_message_that_is_too_big_is_counted_as_left_out(
+    waiving: Service, tmp_path: Path
+) -> None:
+    async with recording(waiving, tmp_path, "--all", "--calls", "1") as process:
+        async with a_peer(waiving, QUERY, headers={}) as peer:
+            await peer.start()
+            await peer.media(5)
+            await started(waiving, peer.stream_sid)
+            await peer.socket.send("a" * 70_000)
+            assert (await peer.closed())[0] == 1009
+        status, words = await ended(process)
+    assert (status, "7 messages, 1 left out" in words) == (1, True)
+
+
 async def test_erasing_a_call_erases_what_was_recorded_of_it(
     waiving: Service, tmp_path: Path
 ) -> None:

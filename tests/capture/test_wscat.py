@@ -1,6 +1,7 @@
 """The printed command line, run by a real wscat: every frame arrives."""
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from app.tools.capture.load import load_capture
+from app.tools.capture.routes import Route
+from app.tools.capture.wscat import wscat_command
 from tests.capture.conftest import PAIR, SIGNED, Run
 from tests.captures.make_captures import DIRECTORY
 from tests.service import Service, receipt_of
@@ -62,7 +66,7 @@ def stream_of(command: str) -> str:
 def printed(run: Run, *arguments: object, environ: Mapping[str, str] | None = None) -> str:
     """Give the line that `wscat` prints; it has time enough to begin, however busy we are."""
     with ThreadPoolExecutor() as threads:  # the command has an event loop of its own
-        ran = threads.submit(run, "wscat", *arguments, "--lead", 6, environ=environ).result()
+        ran = threads.submit(run, "wscat", *arguments, "--lead", 5, environ=environ).result()
     assert ran.status == 0, ran.words
     line = ran.out.strip()
     assert "\n" not in line
@@ -92,6 +96,21 @@ async def test_what_is_printed_places_the_call_with_every_frame(
     assert [one["published"] for one in found] == [454, 454, 50, 91]
     assert [one["end_reason"] for one in found] == ["stop", "stop", "closed", "stop"]
     assert found[2]["wall_ms"] >= 49 * 20
+
+
+@pytest.mark.parametrize("text", ["a & b", "a|b", "back\\slash \\n", "it's", "$HOME `id` %s !"])
+def test_whatever_a_start_holds_passes_the_shell_as_it_is(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "call.jsonl"
+    path.write_text("".join(SPEECH.read_text().splitlines(keepends=True)[:4]))
+    route = Route("ws://127.0.0.1:1/", json.dumps({"event": "start", "said": text}))
+    line = wscat_command(load_capture(path), route, lead_seconds=0, in_real_time=False)
+    lines, _, _ = line.removeprefix("(sleep 0; ").partition("; sleep 2) | npx")
+    ran = subprocess.run(["sh", "-c", lines], capture_output=True, text=True, check=True)
+    found = ran.stdout.splitlines()
+    assert json.loads(found[1])["said"] == text
+    assert [found[0], *found[2:]] == [
+        one for at, one in enumerate(path.read_text().splitlines()) if at != 1
+    ]
 
 
 # ------------------------------------------------------------------------ bad input

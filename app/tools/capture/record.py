@@ -23,7 +23,7 @@ READ_SECONDS: Final = 0.1
 LOOK_SECONDS: Final = 0.5
 BATCHES: Final = 50
 # A holder looks twice a second, and says at least every 20 s that it is there.
-PATIENCE_SECONDS: Final = 5.0
+PATIENCE_SECONDS: Final = 3.0
 SILENCE_SECONDS: Final = 45.0
 CARRIERS: Final[dict[str, CarrierName]] = {
     "twilio": "twilio",
