@@ -40,6 +40,7 @@ class Holder:
         builder = _certificate(
             _name(names[-1]), self.certificate.subject, key.public_key(), begins, ends
         ).add_extension(x509.SubjectAlternativeName(list(map(_alternative, names))), critical=False)
+        builder = builder.add_extension(self._mark, critical=False)
         return Holder(builder.sign(self.key, hashes.SHA256()), key)
 
     def authority(self) -> "Holder":
@@ -47,6 +48,7 @@ class Holder:
         key = ec.generate_private_key(ec.SECP256R1())
         constraints = x509.BasicConstraints(ca=True, path_length=None)
         builder = self.sign("authority below", key).add_extension(constraints, critical=True)
+        builder = _of_authority(builder, key).add_extension(self._mark, critical=False)
         return Holder(builder.sign(self.key, hashes.SHA256()), key)
 
     @classmethod
@@ -56,8 +58,13 @@ class Holder:
         name = _name(called)
         constraints = x509.BasicConstraints(ca=True, path_length=None)
         builder = _certificate(name, name, key.public_key(), ends=90 * DAY)
-        signed = builder.add_extension(constraints, critical=True).sign(key, hashes.SHA256())
-        return cls(signed, key)
+        builder = _of_authority(builder.add_extension(constraints, critical=True), key)
+        return cls(builder.sign(key, hashes.SHA256()), key)
+
+    @property
+    def _mark(self) -> x509.AuthorityKeyIdentifier:
+        """Name this key in what it signs: from 3.13, Python demands it (RFC 5280, 4.2.1.1)."""
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
 
     @property
     def pem(self) -> bytes:
@@ -92,6 +99,17 @@ def certificates(directory: Path, name: str = "localhost") -> Path:
     (directory / "server.crt").write_bytes(server.pem)
     (directory / "server.key").write_bytes(server.key_pem)
     return directory
+
+
+def _of_authority(
+    builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey
+) -> x509.CertificateBuilder:
+    """Say what an authority's key is for, and its name (RFC 5280, 4.2.1.2 and 4.2.1.3)."""
+    names = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
+             "key_agreement", "encipher_only", "decipher_only")  # fmt: skip
+    usage = x509.KeyUsage(key_cert_sign=True, crl_sign=True, **dict.fromkeys(names, False))
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    return builder.add_extension(usage, critical=True).add_extension(identifier, critical=False)
 
 
 def _alternative(name: str) -> x509.GeneralName:

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -106,6 +107,46 @@ PROXIES = {
     "twiml_content_type": Rules(response=on("/twilio-voice", typed("text/html"))),
     "twiml_not_wss": Rules(response=on("/twilio-voice", rewritten("wss://", "ws://"))),
 }
+
+
+# What the three guides name as causes, and the pages of Twilio's errors: in their words, and
+# by what the doctor calls each. What is wrong in a guide has the cause that is right.
+NAMED = (
+    ("WebSocket not connecting", "Railway edge/proxy not forwarding upgrades", "upgrade_stripped"),
+    ("WebSocket not connecting", "HTTP/2 vs HTTP/1.1 issues", "upgrade_stripped"),
+    ("WebSocket not connecting", "The Stream URL might be malformed", "public_url_path"),
+    ("WebSocket not connecting", "starts with wss:// (not ws://)", "twiml_not_wss"),
+    ("WebSocket not connecting", "Railway might be rewriting it", "twiml_elsewhere"),
+    ("WebSocket not connecting", "has all query parameters", "twiml_query"),
+    ("WebSocket not connecting", "edge layer might be blocking", "socket_refused"),
+    ("WebSocket not connecting", "the route might not be registered", "socket_wrong_path"),
+    ("WebSocket not connecting", "connection timeouts", "tcp_no_answer"),
+    ("WebSocket not connecting", "500/502/503 errors", "service_down"),
+    ("WebSocket not connecting", "PUBLIC_URL: no trailing slash", "public_url_slash"),
+    ("WebSocket not connecting", "PUBLIC_URL: must be https://", "public_url_http"),
+    ("Exotel debugging", "typos (http vs https, wrong path)", "redirects"),
+    ("Exotel debugging", "SUPPORT_EXOTEL not set: 401", "ingest_exotel_off"),
+    ("Exotel debugging", "REDIS_URL is configured", "redis_unreachable"),
+    ("Exotel debugging", "firewall, connection timeout", "tcp_no_answer"),
+    ("Exotel debugging", "verify service is running", "tcp_refused"),
+    ("Fix Exotel", "401 Unauthorized", "ingest_credentials"),
+    ("Fix Exotel", "Connection refused", "tcp_refused"),
+    ("Fix Exotel", "WebSocket upgrade failed", "ingest_upgrade_failed"),
+    ("31901", "no reply", "no_http_answer"),
+    ("31902", "connection refused", "tcp_refused"),
+    ("31903", "server restart, proxy idle time-out mid-stream", "call_cut"),
+    ("31910", "not TLS", "tls_not_spoken"),
+    ("31910", "bad certificate", "certificate_chain_incomplete"),
+    ("31920", "server rejected", "public_url_differs"),
+    ("31920", "a redirect", "socket_redirects"),
+    ("31922", "not wss", "public_url_http"),
+)
+
+
+@pytest.mark.parametrize(("guide", "words", "cause"), NAMED)
+def test_what_a_guide_names_is_staged_here(guide: str, words: str, cause: str) -> None:
+    staged = Path(__file__).read_text(encoding="utf-8").partition("NAMED = (")
+    assert f'"{cause}"' in staged[0] + staged[2].partition("\n)\n")[2], (guide, words)
 
 
 def unready(**checks: str) -> Callable[[Message], Message]:
