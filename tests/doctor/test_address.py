@@ -49,6 +49,13 @@ def test_a_slash_is_a_copy_from_a_browser_unless_it_is_the_setting() -> None:
     assert "PUBLIC_URL=https://bridge.example.com," in setting[0].fix
 
 
+def test_a_fix_keeps_http_where_it_is_local() -> None:
+    _, [slash, *_] = read_address("http://localhost:8000/", is_setting=True)
+    assert "PUBLIC_URL=http://localhost:8000," in slash.fix
+    _, [http, *_] = read_address("http://bridge.example.com", is_setting=True)
+    assert "PUBLIC_URL=https://bridge.example.com" in http.fix
+
+
 def test_the_same_place_for_websockets_has_the_same_host() -> None:
     address, _ = read_address("https://bridge.example.com:8443", is_setting=True)
     assert address is not None

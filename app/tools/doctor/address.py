@@ -83,10 +83,11 @@ def _not_a_url(text: str, parts: SplitResult) -> Finding:
 def _problems(parts: SplitResult, address: Address, spelling: Level) -> list[Finding]:
     found = []
     good = address.origin
-    safe = good if address.is_tls else f"https://{good.partition('://')[2]}"
+    is_open = not address.is_tls and is_public(address.host)
+    safe = f"https://{good.partition('://')[2]}" if is_open else good
     if parts.username is not None or parts.password is not None:
         found.append(CAUSES["public_url_user"].finding("It holds a user or password.", good=good))
-    if not address.is_tls and is_public(address.host):
+    if is_open:
         found.append(CAUSES["public_url_http"].finding("It begins with http://.", good=safe))
     if parts.query or parts.fragment or parts.path.strip("/"):
         said = "It goes on after the host."

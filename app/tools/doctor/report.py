@@ -36,7 +36,8 @@ def summary_of(findings: Sequence[Finding]) -> str:
     first = next(finding for finding in findings if finding.level is level)
     failed = sum(finding.level is Level.FAILED for finding in findings)
     warnings = sum(finding.level is Level.WARNING for finding in findings)
-    return f"{failed} failed, {warnings} warnings. Begin with {first.check}: {first.cause}."
+    told = f"{failed} failed, {warnings} warning{'' if warnings == 1 else 's'}"
+    return f"{told}. Begin with {first.check}: {first.cause}."
 
 
 def as_json(url: str, findings: Sequence[Finding]) -> str:
