@@ -18,6 +18,7 @@ from app.consumer.memory import MemorySharing
 from app.consumer.reader import Entries, Inbox, Reader
 from app.consumer.redis import RedisSharing
 from app.consumer.sharing import LEASE_SECONDS, Claim, Sharing, StreamName
+from app.consumer.speaking import Speaking
 from app.errors import StoreUnavailable
 from app.events import CallIdentity, LifecycleEvent
 from app.pubsub.base import CALLS_KEY, parse_lifecycle
@@ -76,6 +77,7 @@ class Calls:
         self._sharing: Sharing = (
             RedisSharing(redis_url, group, lease) if group else MemorySharing(time.monotonic)
         )
+        self._speaking = Speaking(redis_url, self._kept)
         self._source = Source(self._reader, self._kept, self._choice.lost_seconds)
         self._on_event = on_event
         self._mine: dict[StreamName, Call] = {}
@@ -166,11 +168,13 @@ class Calls:
             await self._sharing.finish(claim.name, claim.position)
             return None
         auto_ack = self._choice.auto_ack
-        call = Call(claim, found.stream, self._source, self._sharing, auto_ack=auto_ack)
+        ways = self._source, self._sharing, self._speaking
+        call = Call(claim, found.stream, *ways, auto_ack=auto_ack)
         self._mine[claim.name] = call
         return call
 
     async def _close(self) -> None:
+        await self._speaking.close()
         await self._sharing.close()
         await self._kept.close()
 

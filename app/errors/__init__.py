@@ -16,6 +16,7 @@
     │   ├── TwilioApiError            Twilio's REST API did not do what was asked
     │   ├── StoreUnavailable          configuration and slots cannot be reached
     │   ├── CallTakenOver             another worker of the group has the call now
+    │   ├── CommandRefused            what a worker asked of a call was not done
     │   ├── SecretUnreadable          SECRET_KEY is not the one it was sealed with
     │   ├── PublicUrlMissing          this service does not know its own address
     │   ├── Draining                  this process takes no new calls
@@ -101,6 +102,7 @@ from app.errors.local import (
     CallTakenOver,
     CaptureError,
     CommandFailed,
+    CommandRefused,
     ConfigurationError,
     Draining,
     EmbeddedServerError,
@@ -161,6 +163,7 @@ __all__ = [
     "CallTakenOver",
     "CaptureError",
     "CommandFailed",
+    "CommandRefused",
     "ConfigurationError",
     "CredentialsInvalid",
     "CredentialsMissing",

@@ -97,6 +97,21 @@ class CallTakenOver(LocalError):
     reason = "call_taken_over"
 
 
+class CommandRefused(LocalError):
+    """Raised to a worker whose command into a call was not done.
+
+    `why` is the contract's reason (docs/redis-contract.md, "Answers").
+    """
+
+    reason = "command_refused"
+
+    def __init__(self, command: str, why: str, detail: str = "") -> None:
+        self.command = command
+        self.why = why
+        self.detail = detail
+        super().__init__(f"{command}: {why}{': ' * bool(detail)}{detail}")
+
+
 class SecretUnreadable(LocalError):
     """Raised when a stored secret cannot be opened with this SECRET_KEY."""
 

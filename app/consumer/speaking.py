@@ -1,0 +1,262 @@
+"""What a worker says into calls: commands written, and what came of each.
+
+Source: docs/redis-contract.md, "control:{STREAM}", version 1.
+"""
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+
+from app.consumer.kept import Kept
+from app.consumer.reader import Inbox, Reader
+from app.consumer.sharing import StreamName
+from app.errors import CommandRefused
+from app.events import LifecycleEvent
+from app.media import MediaFormat
+from app.playback.answers import Cleared, Played, Reached
+from app.playback.commands import MAX_PLAY_BYTES, Command, Reason, command_fields, name_of
+from app.pubsub.base import CALLS_KEY, control_key, parse_lifecycle, record_key
+from app.redis_url import parse_redis_url
+from app.store.reach import RedisReach, text
+from app.topology import connect
+
+TIMEOUT_SECONDS: Final = 3.0
+MAX_CONNECTIONS: Final = 33
+# Three minutes may wait before a command; a carrier has five seconds more to say so.
+ANSWER_SECONDS: Final = 200.0
+LOOK_SECONDS: Final = 1.0
+# Audio that is longer goes in pieces of so much, one of them ahead.
+PIECE_SECONDS: Final = 20
+# Commands of one stream that are not answered yet: twice what the service lets wait.
+MAX_WAITING: Final = 10_000
+# Answers that came before the reply of the write they answer.
+MAX_EARLY: Final = 256
+
+# NOMKSTREAM: a stream that is over leaves no key behind. One that has started again
+# under the same id is another call.
+_WRITE: Final = """
+local record = redis.call('HMGET', KEYS[2], 'startedAt', 'endedAt')
+if record[1] ~= ARGV[1] or record[2] then return false end
+return redis.call('XADD', KEYS[1], 'NOMKSTREAM', '*', unpack(ARGV, 2))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of audio, to be written `due_seconds` after the first."""
+
+    audio: bytes
+    due_seconds: float
+    is_last: bool
+
+
+def pieces(audio: bytes, sound: MediaFormat) -> Iterator[Piece]:
+    """Cut audio into what one command holds, each due a piece before it is to be heard."""
+    size = min(MAX_PLAY_BYTES, round(PIECE_SECONDS * sound.bytes_per_second))
+    for at in range(0, max(len(audio), 1), size):
+        due_seconds = max(at / size - 1, 0) * sound.duration_ms(size) / 1000
+        yield Piece(audio[at : at + size], due_seconds, at + size >= len(audio))
+
+
+def new_id() -> str:
+    """Make up what an answer is called by."""
+    return secrets.token_hex(8)
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The stream has ended, with this end reason: what a `hang_up` leads to."""
+
+    reason: str
+
+
+Outcome = Played | Reached | Cleared | Stopped
+_T = TypeVar("_T", bound=Outcome)
+
+
+class Said(Generic[_T]):
+    """One command that was written; `id` is what its answer is called by.
+
+    With `is_joined` it is answered together with what follows.
+    """
+
+    def __init__(self, command: str, *, is_joined: bool = False) -> None:
+        self.id = ""
+        self.command = command
+        self.is_joined = is_joined
+        self._outcome: _T | CommandRefused | None = None
+        self._is_answered = asyncio.Event()
+
+    @property
+    def is_answered(self) -> bool:
+        """Tell whether it is known what came of it."""
+        return self._is_answered.is_set()
+
+    async def answer(self, seconds: float = ANSWER_SECONDS) -> _T | None:
+        """Wait for what came of it; None where nothing was said of it in time.
+
+        Raises:
+            CommandRefused: it was not done.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                await self._is_answered.wait()
+        except TimeoutError:
+            return None
+        if isinstance(self._outcome, CommandRefused):
+            raise self._outcome
+        return self._outcome
+
+    async def heard(self, seconds: float = ANSWER_SECONDS) -> bool | None:
+        """Wait until it was heard to its end: True; False where a `clear` came first.
+
+        None where nobody knows: neither the carrier nor the service has said so in time.
+
+        Raises:
+            CommandRefused: it was not done.
+        """
+        answer = await self.answer(seconds)
+        return answer.heard if isinstance(answer, Played | Reached) else None
+
+    def settle(self, outcome: Any) -> None:
+        """Note what came of it; what was first said stands."""
+        if not self.is_answered:
+            self._outcome = outcome
+            self._is_answered.set()
+
+
+class Speaking(RedisReach):
+    """Write a worker's commands, and read what is answered to them.
+
+    Answers are read from the first command on, by a connection of their own; `kept`
+    looks up from where.
+    """
+
+    def __init__(self, url: str, kept: Kept) -> None:
+        where = parse_redis_url(url)
+        client = connect(where, connect_seconds=TIMEOUT_SECONDS, max_connections=MAX_CONNECTIONS)
+        super().__init__(client, own_client=True, timeout_seconds=TIMEOUT_SECONDS)
+        self._kept = kept
+        self._reader = Reader(where)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._beginning = asyncio.Lock()
+        self._waiting: dict[str, dict[str, Said[Any]]] = {}
+        self._early: deque[tuple[str, str, Outcome | CommandRefused]] = deque(maxlen=MAX_EARLY)
+
+    async def close(self) -> None:
+        """Read no more answers, and let go of every connection."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await super().close()
+
+    async def write(self, name: StreamName, command: Command, said: Said[Any]) -> None:
+        """Write a command into a stream; its answer goes to `said`.
+
+        Raises:
+            CommandRefused: the stream is over.
+            StoreUnavailable: Redis did not answer; the command may be done or not.
+        """
+        await self._listen()
+        if command.id:
+            self._expect(name.stream_sid, command.id, said)
+        fields = [part for pair in command_fields(command).items() for part in pair]
+        keys = control_key(name.stream_sid), record_key(name.stream_sid)
+        found = await self._ask("EVAL", _WRITE, 2, *keys, str(name.started_at), *fields)
+        if found is None:
+            raise CommandRefused(name_of(command), Reason.STREAM_ENDED, "the stream is over")
+        if not command.id:
+            said.id = said.id or text(found)
+            self._expect(name.stream_sid, text(found), said)
+            self._settle_early(name.stream_sid, text(found))
+
+    def _expect(self, stream_sid: str, command_id: str, said: Said[Any]) -> None:
+        waiting = self._waiting.setdefault(stream_sid, {})
+        waiting[command_id] = said
+        if len(waiting) > MAX_WAITING:
+            del waiting[next(iter(waiting))]
+
+    # ------------------------------------------------------------------ answers
+
+    async def _listen(self) -> None:
+        """Begin to read answers, once."""
+        async with self._beginning:
+            if not self._tasks:
+                inbox = self._reader.follow(CALLS_KEY, await self._kept.newest_event())
+                self._tasks = [
+                    asyncio.create_task(self._reader.run()),
+                    asyncio.create_task(self._hear(inbox)),
+                ]
+
+    async def _hear(self, inbox: Inbox) -> None:
+        while True:
+            for _, fields in await inbox.take(LOOK_SECONDS):
+                self._read(fields)
+
+    def _read(self, fields: Mapping[str, bytes]) -> None:
+        """Sort one event to the command it answers; what is no answer is nobody's."""
+        try:
+            event = parse_lifecycle(fields)
+            outcome = _outcome_of(event)
+        except (KeyError, ValueError, msgspec.MsgspecError):
+            return  # of another version
+        stream_sid = event.call.stream_sid
+        if isinstance(outcome, Stopped):
+            for said in self._waiting.pop(stream_sid, {}).values():
+                is_end = said.command in ("hangup", "transfer")
+                ended = CommandRefused(said.command, Reason.STREAM_ENDED)
+                said.settle(outcome if is_end else ended)
+        elif outcome is not None:
+            command_id = str(event.data["id"])
+            if not self._settle(stream_sid, command_id, outcome):
+                self._early.append((stream_sid, command_id, outcome))
+
+    def _settle(self, stream_sid: str, command_id: str, outcome: Outcome | CommandRefused) -> bool:
+        """Give an answer to what it is of; False where that is nothing we know."""
+        waiting = self._waiting.get(stream_sid, {})
+        said = waiting.get(command_id)
+        if said is None:
+            return False
+        if isinstance(outcome, Played):
+            # Plays are heard in order, and those that are joined are answered with the next.
+            before = list(takewhile(lambda one: one != command_id, waiting))
+            for one in before:
+                if waiting[one].is_joined:
+                    waiting.pop(one).settle(outcome)
+            if command_id != said.id and outcome.heard is not False:
+                return True  # a piece of longer audio, of which more is to come
+        del waiting[command_id]
+        said.settle(outcome)
+        return True
+
+    def _settle_early(self, stream_sid: str, command_id: str) -> None:
+        for early in list(self._early):
+            if early[:2] == (stream_sid, command_id):
+                self._early.remove(early)
+                self._settle(*early)
+
+
+def _outcome_of(event: LifecycleEvent) -> Outcome | CommandRefused | None:
+    """Read what an event says of a command; None where it is about none."""
+    data = event.data
+    if event.name == "stream.stopped":
+        return Stopped(str(data["receipt"]["end_reason"]))
+    if "id" not in data:
+        return None
+    match event.name:
+        case "stream.played":
+            said = data["plays"], data["durationMs"], data["playedMs"], data["heard"]
+            return Played(data["id"], *said)
+        case "stream.mark":
+            return Reached(data["id"], data["name"], data["heard"])
+        case "stream.cleared":
+            return Cleared(data["id"], data["plays"], data["droppedMs"], data["carrierMs"])
+        case "stream.error":
+            return CommandRefused(data["command"], data["reason"], data.get("detail", ""))
+    return None
