@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -191,8 +192,13 @@ async def test_what_stands_between_is_named_first(place: Deployed, cause: str) -
         assert first_cause(findings) == cause, findings
 
 
+def briefly(place: Deployed) -> dict[str, Any]:
+    """Look from outside alone, and not for long: what is looked at never answers."""
+    return {"whole_seconds": 3, "deployment": replace(place.deployment, redis_url="")}
+
+
 async def test_a_service_that_says_nothing_is_given_up(place: Deployed) -> None:
-    findings = await place.examined(Rules(is_silent=True), whole_seconds=2)
+    findings = await place.examined(Rules(is_silent=True), **briefly(place))
     assert first_cause(findings) == "no_http_answer", findings
 
 
@@ -329,7 +335,7 @@ async def test_a_port_that_drops_what_comes_is_named(place: Deployed) -> None:
             waiting.setblocking(False)
             with suppress(BlockingIOError):
                 waiting.connect(("127.0.0.1", place.port))
-        findings = await place.examined_alone(whole_seconds=2)
+        findings = await place.examined_alone(**briefly(place))
     assert first_cause(findings) == "tcp_no_answer", findings
 
 
@@ -346,7 +352,7 @@ async def test_a_name_that_leads_into_a_private_network_is_named(
 async def test_a_server_that_never_shakes_hands_is_given_up(place: Deployed) -> None:
     with socket.create_server(("127.0.0.1", place.port)):
         async with asyncio.timeout(WAIT_SECONDS):
-            findings = await place.examined_alone(whole_seconds=2)
+            findings = await place.examined_alone(**briefly(place))
     assert first_cause(findings) == "tls_failed"
 
 
