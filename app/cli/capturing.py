@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import AsyncGenerator, Callable
@@ -114,7 +115,14 @@ def _export(parsed: argparse.Namespace) -> int:
     mask = phone_mask(environment.get("LOG_PHONE_NUMBERS", "masked"))
     if parsed.format == "wav" and parsed.output is None and sys.stdout.isatty():
         raise CommandFailed("a WAV is no text: name a file by -o, or lead it into a program")
-    return asyncio.run(_exported(parsed, redis_url, mask))
+    try:
+        status = asyncio.run(_exported(parsed, redis_url, mask))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads us has enough. What is left in the buffer would fail at our end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status
 
 
 async def _exported(parsed: argparse.Namespace, redis_url: str, mask: Callable[[str], str]) -> int:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import wave
@@ -133,6 +134,18 @@ def test_a_wav_has_every_sample(waiving: Service, run: Run, tmp_path: Path) -> N
     )
     assert (piped.returncode, piped.stdout) == (0, path.read_bytes())
     assert wave.open(BytesIO(piped.stdout)).getnframes() == 16000
+
+
+def test_who_reads_no_further_gets_no_traceback(waiving: Service, run: Run) -> None:
+    call_sid = run("replay", SPEECH, waiving.url, "--burst").receipts[0]["callSid"]
+    line = f"{sys.executable} -m app export {call_sid} --format jsonl | head -n 1"
+    ran = subprocess.run(
+        ["sh", "-c", line],
+        env={"REDIS_URL": waiving.redis_url, "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+    )
+    assert (ran.stdout.count("\n"), ran.stderr) == (1, "")
 
 
 async def test_a_live_call_is_exported_as_far_as_it_has_come(

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from app.errors import CommandFailed, StoreUnavailable
 from app.events import CallIdentity, HeldStream
 from app.plans import Business
-from app.store.captures import ANY, Asked, Captures, Opening
+from app.store.captures import ANY, MAX_BATCHES, Asked, Captures, Opening
 from app.store.configuration import Stored
 from app.tools.capture.files import CaptureFile
 from app.wire.capture import CaptureFacts, CarrierName
@@ -193,7 +193,7 @@ class Recorder:
         """Find the streams that are live, and begin to take those that are put there."""
         self._begun_after, begun = await self._captures.begun(self._begun_after)
         for stream_sid in begun:
-            await self._find(stream_sid, now)
+            await self._find(stream_sid, now, is_new=True)
         found = 0
         for held in await self._streams.held_streams():
             call, name = held.call, (held.call.stream_sid, held.started_at)
@@ -203,7 +203,7 @@ class Recorder:
             if name in self._takes or name in self._over or not self._has_room:
                 continue
             since = self._first_seen.setdefault(name, now)
-            is_found = await self._find(call.stream_sid, now)
+            is_found = await self._find(call.stream_sid, now, is_new=False)
             if not is_found and now - since > PATIENCE_SECONDS:
                 await self._pass_over(name, call)
         if self._is_of_one and not found and not self._takes:
@@ -215,15 +215,27 @@ class Recorder:
     def _has_room(self) -> bool:
         return self._calls is None or len(self._takes) + self._kept < self._calls
 
-    async def _find(self, stream_sid: str, now: float) -> bool:
-        """Begin to take a stream's messages if they are put there and asked for."""
+    async def _find(self, stream_sid: str, now: float, *, is_new: bool) -> bool:
+        """Begin to take a stream's messages if they are put there and asked for.
+
+        One that is not new, since others recorded it before, may be over already.
+        """
         opening = await self._captures.opening(stream_sid)
         if opening is None or not self._asked.takes(opening.business_id, opening.call_sid):
             return False
         name = stream_sid, opening.started_at
         if name not in self._takes and name not in self._over and self._has_room:
-            self._begin(name, opening, now)
+            if is_new or not await self._has_ended(stream_sid):
+                self._begin(name, opening, now)
+            elif self._is_of_one:
+                raise CommandFailed(f"the call {opening.call_sid} is over")
+            else:
+                self._over.add(name)
         return True
+
+    async def _has_ended(self, stream_sid: str) -> bool:
+        found = await self._captures.batches(stream_sid, "", MAX_BATCHES)
+        return any(batch.ended for _, batch in found)
 
     def _begin(self, name: _Name, opening: Opening, now: float) -> None:
         self._numbers[opening.call_sid] += 1
