@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from app.playback.commands import Mark, Play
 
@@ -45,6 +46,28 @@ class Cleared:
 
 
 Answer = Played | Reached | Cleared
+
+
+def event_of(answer: Answer) -> tuple[str, dict[str, Any]]:
+    """Name the lifecycle event that tells an answer, and its data, JSON-ready."""
+    match answer:
+        case Played():
+            return "stream.played", {
+                "id": answer.id,
+                "plays": answer.plays,
+                "durationMs": answer.duration_ms,
+                "playedMs": answer.played_ms,
+                "heard": answer.heard,
+            }
+        case Reached():
+            return "stream.mark", {"id": answer.id, "name": answer.name, "heard": answer.heard}
+        case Cleared():
+            return "stream.cleared", {
+                "id": answer.id,
+                "plays": answer.plays,
+                "droppedMs": answer.dropped_ms,
+                "carrierMs": answer.carrier_ms,
+            }
 
 
 @dataclass(slots=True)

@@ -4,13 +4,13 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from app import twiml
 from app.budget import Allowance, Budget
 from app.events import EndReason, PlaybackReceipt
 from app.metrics import Metrics
-from app.playback.answers import Answer, Cleared, Played, Reached
+from app.playback.answers import Answer, event_of
 from app.playback.commands import (
     Clear,
     Command,
@@ -290,26 +290,5 @@ class Playback:
 
     def _tell_all(self, answers: list[Answer]) -> None:
         for answer in answers:
-            name, data = _event_of(answer)
+            name, data = event_of(answer)
             self._herald.tell(name, self._admitted.call, data)
-
-
-def _event_of(answer: Answer) -> tuple[str, dict[str, Any]]:
-    match answer:
-        case Played():
-            return "stream.played", {
-                "id": answer.id,
-                "plays": answer.plays,
-                "durationMs": answer.duration_ms,
-                "playedMs": answer.played_ms,
-                "heard": answer.heard,
-            }
-        case Reached():
-            return "stream.mark", {"id": answer.id, "name": answer.name, "heard": answer.heard}
-        case Cleared():
-            return "stream.cleared", {
-                "id": answer.id,
-                "plays": answer.plays,
-                "droppedMs": answer.dropped_ms,
-                "carrierMs": answer.carrier_ms,
-            }

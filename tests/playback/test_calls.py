@@ -502,3 +502,27 @@ async def test_too_many_commands_are_refused_with_one_answer_a_second(service: S
     reasons = Counter(error["reason"] for error in errors)
     assert reasons["unknown_command"] >= 500
     assert 1 <= reasons["too_many"] <= 5
+
+
+async def test_commands_are_read_where_audio_goes_to_channels(
+    tmp_path: Path, redis_url: str, settings: Mapping[str, str]
+) -> None:
+    given = {**settings, "PUBSUB_ADAPTER": "redis_pubsub"}
+    with running_service(tmp_path, redis_url, **given) as service:
+        async with (
+            a_peer(service, "/twilio-media?businessId=talking", headers={}) as peer,
+            Redis.from_url(redis_url) as redis,
+        ):
+            key = f"control:{{{peer.stream_sid}}}"
+            await peer.start()
+            async with listening(peer.socket, peer.stream_sid) as listener:
+                # Written before the stream is there, by one who knows its id.
+                early: Any = {"command": "play", "audio": speech(0.2)}
+                await redis.xadd(key, early)
+                await listener.heard(bytes(1600))
+                await until(lambda: listener.of("mark"))
+
+            async def expires() -> bool:
+                return bool(await redis.ttl(key) > 0)
+
+            await until(expires)
