@@ -9,19 +9,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal, Self, TypeVar
 
-import msgspec
-
+from app.consumer.beginnings import begun_by, events_in, live_at
 from app.consumer.call import Call
 from app.consumer.course import LOST_SECONDS, Source
 from app.consumer.kept import BEGINNING, Kept
 from app.consumer.memory import MemorySharing
-from app.consumer.reader import Entries, Inbox, Reader
+from app.consumer.reader import Inbox, Reader
 from app.consumer.redis import RedisSharing
 from app.consumer.sharing import LEASE_SECONDS, Claim, Sharing, StreamName
 from app.consumer.speaking import Speaking
 from app.errors import StoreUnavailable
 from app.events import CallIdentity, LifecycleEvent
-from app.pubsub.base import CALLS_KEY, parse_lifecycle
+from app.pubsub.base import CALLS_KEY
 from app.redis_url import parse_redis_url
 
 log = logging.getLogger(__name__)
@@ -156,9 +155,10 @@ class Calls:
         if self._choice.start == "kept":
             return await self._sharing.begin(BEGINNING, ())
         newest = await self._kept.newest_event()
-        live = await self._kept.live_streams() if self._choice.start == "live" else []
-        names = [StreamName.of(held) for held in live if self._choice.wants(held.call)]
-        return await self._sharing.begin(newest, names)
+        live: list[StreamName] = []
+        if self._choice.start == "live":
+            live = await live_at(self._kept, newest, self._choice.wants)
+        return await self._sharing.begin(newest, live)
 
     async def _take(self, claim: Claim) -> Call | None:
         """Open a stream that is ours now; None where nothing of it is kept."""
@@ -195,7 +195,7 @@ class Calls:
             entries = await inbox.take(LOOK_SECONDS)
             if not entries:
                 continue
-            upto, events = entries[-1][0], _events(entries)
+            upto, events = entries[-1][0], events_in(entries)
             stands = await _patiently(partial(self._enlist, cursor, upto, events))
             self._news.set()
             if stands != upto:
@@ -207,12 +207,7 @@ class Calls:
 
     async def _enlist(self, after: str, upto: str, events: Sequence[LifecycleEvent]) -> str:
         ours = [event for event in events if self._choice.wants(event.call)]
-        names = [
-            StreamName(event.call.stream_sid, started_at)
-            for event in ours
-            if event.name == "stream.started"
-            and isinstance(started_at := event.data.get("startedAt"), int)
-        ]
+        names = [begun for event in ours if (begun := begun_by(event))]
         lives = [
             event.call.stream_sid
             for event in ours
@@ -276,14 +271,3 @@ async def _patiently(ask: Callable[[], Awaitable[_T]]) -> _T:
             return await ask()
         except StoreUnavailable:
             await asyncio.sleep(RETRY_SECONDS)
-
-
-def _events(entries: Entries) -> list[LifecycleEvent]:
-    """Read lifecycle events; what this version cannot read is left out."""
-    found = []
-    for _, fields in entries:
-        try:
-            found.append(parse_lifecycle(fields))
-        except (KeyError, ValueError, msgspec.MsgspecError):
-            continue
-    return found

@@ -4,6 +4,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
+from app.consumer.reader import Entries
 from app.events import HeldStream
 from app.pubsub.base import CALLS_KEY, audio_key, record_key
 from app.pubsub.records import StoredRecord, parse_record
@@ -14,6 +15,10 @@ from app.topology import connect
 TIMEOUT_SECONDS: Final = 3.0
 MAX_CONNECTIONS: Final = 33
 BEGINNING: Final = "0-0"
+# A stream is announced, and held by a lease that others see: so long apart at most, unless
+# Redis was away meanwhile.
+RECENT_MS: Final = 10_000
+MAX_RECENT: Final = 10_000
 # What replicas must know of each other's live streams; see app/store/redis.
 _LIVE: Final = "held:{streams}:facts"
 
@@ -48,6 +53,15 @@ class Kept(RedisReach):
         """Give the id of the newest lifecycle event."""
         ids = await self._ids("XREVRANGE", CALLS_KEY, "+", "-", "COUNT", 1)
         return ids[0] if ids else BEGINNING
+
+    async def events_before(self, newest: str) -> Entries:
+        """Give the lifecycle events of the last RECENT_MS up to this one."""
+        first = max(0, int(newest.partition("-")[0]) - RECENT_MS)
+        found: Any = await self._ask("XRANGE", CALLS_KEY, first, newest, "COUNT", MAX_RECENT)
+        return [
+            (text(entry_id), {text(name): value for name, value in fields.items()})
+            for entry_id, fields in found
+        ]
 
     async def first_entry(self, stream_sid: str) -> str | None:
         """Give the id of the first entry that is kept of a stream."""

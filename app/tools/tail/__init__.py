@@ -162,5 +162,6 @@ async def check_call(archive: Archive, call_id: str, business_id: str) -> None:
     if owner is None or business_id not in ("", owner):
         raise CommandFailed(f"there is no call {call_id}, or it is not kept any more")
     if is_over:
-        how = f"`media-bridge export {call_id}` writes what is kept of it"
+        call_sid = record.stream.call.call_sid if record else call_id
+        how = f"`media-bridge export {call_sid} --format wav` writes what is kept of it"
         raise CommandFailed(f"the call {call_id} is over; {how}")
