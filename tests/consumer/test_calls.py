@@ -1,6 +1,7 @@
 """A worker's calls: what it is given, in which order, and how they end."""
 
 import asyncio
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import get_args
@@ -9,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from app.audio import mulaw_to_pcm16
-from app.consumer import Calls, End, Frame, Start, StoreUnavailable, calls
+from app.consumer import Calls, End, Frame, Start, StoreUnavailable, calls, course
 from app.consumer.reader import MAX_WAITING, READ_ENTRIES
 from app.errors import BrokerError
 from app.events import CallIdentity
@@ -266,6 +267,29 @@ async def test_a_lost_stream_ends_and_goes_on_should_its_holder_live(
         assert (numbers(await all_of(rest)), gaps(await all_of(rest))) == ([4, 5, 6], [])
     assert rest.end is not None
     assert (rest.end.reason, rest.end.provisional) == ("stop", False)
+
+
+async def test_a_true_end_is_not_told_before_all_was_read(
+    bridge: Bridge, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(course, "LOOK_SECONDS", 0.0)
+    call = await bridge.begin("MZ1")
+    await bridge.say("MZ1", 1, 3)
+    async with worker(redis_url, lost_seconds=60.0) as mine:
+        heard = await next_call(mine)
+        await some(heard, 3)
+        ms = await bridge.lose(call)
+        reading = asyncio.create_task(all_of(heard))
+        await until(lambda: heard._course._ending == "lost")
+        # The record can be looked up, and the stream is not read for a while.
+        mine._tasks[0].cancel()
+        await bridge.say("MZ1", 4, 6, at=ms)
+        await bridge.end(call, 7, at=ms)
+        for _ in range(2):
+            now = time.monotonic()
+            await until(lambda now=now: reading.done() or heard._course._looked_at > now)
+        mine._tasks[0] = asyncio.create_task(mine._reader.run())
+        assert numbers(await reading) == [4, 5, 6]
 
 
 # ------------------------------------------------------------------ positions, bounds
