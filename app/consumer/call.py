@@ -2,28 +2,24 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
-from time import monotonic
-from typing import Final, TypeVar
+from typing import Final
 
 from app.consumer.course import Course, Source
 from app.consumer.items import End, Item
 from app.consumer.sharing import Claim, Sharing, StreamName
-from app.consumer.speaking import Outcome, Said, Speaking, Stopped, new_id, pieces
+from app.consumer.speaking import Speaking
+from app.consumer.speech import Speech
 from app.errors import CallTakenOver, StoreUnavailable
 from app.events import StreamRecord
-from app.media import Encoding, MediaFormat, Track
-from app.playback.answers import Cleared, Played, Reached
-from app.playback.commands import Clear, Command, HangUp, Mark, Play, Transfer
+from app.media import MediaFormat, Track
 
 # How soon a worker notices that a call is another's, where nothing comes of it.
 NOTICE_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 0.5
 
-_T = TypeVar("_T", bound=Outcome)
 
-
-class Call:
-    """One stream of a call: iterate over its frames and gaps, up to its end.
+class Call(Speech):
+    """One stream of a call: iterate over its frames and gaps, up to its end; speak into it.
 
     Each item is acknowledged when the next one is asked for, or, without `auto_ack`,
     by `ack` alone. `end` is None until all was given.
@@ -39,13 +35,12 @@ class Call:
         *,
         auto_ack: bool,
     ) -> None:
-        self.name: StreamName = claim.name
+        super().__init__(claim.name, speaking)
         self.is_continued = claim.is_continued
         self.is_settled = False
         self.acked = claim.position
         self._stream = record
         self._sharing = sharing
-        self._speaking = speaking
         self._auto_ack = auto_ack
         self._is_taken_over = False
         self._course = Course(claim.name, claim.position, record.published, source)
@@ -157,89 +152,6 @@ class Call:
             StoreUnavailable: Redis could not be reached; nothing is left out.
         """
         await self._course.skip_to_newest()
-
-    # ------------------------------------------------------------------ into the call
-
-    async def play(
-        self,
-        audio: bytes,
-        *,
-        encoding: Encoding = Encoding.PCM16,
-        sample_rate: int = 8000,
-        mark: str = "",
-        more: bool = False,
-    ) -> Said[Played]:
-        """Say audio into the call, behind what was said before.
-
-        It is PCM16 (little-endian) at 8, 16, 24 or 48 kHz, or mu-law at 8 kHz, mono.
-        When it has been heard, a `mark` is told to everybody who reads events. Of speech in
-        pieces, give `more` with all but the last: they join without a seam, and are
-        answered together. Audio longer than 40 s is written while it is heard; this
-        returns with its last piece, or as soon as it is cleared or refused.
-
-        Raises:
-            CommandRefused: the stream is over. What else can be wrong, `Said` tells.
-            StoreUnavailable: Redis did not answer; it may be heard or not.
-        """
-        said: Said[Played] = Said("play", is_joined=more)
-        if not more:
-            said.id = new_id()
-        sound = MediaFormat(encoding, sample_rate)
-        began = monotonic()
-        for piece in pieces(audio, sound):
-            await asyncio.sleep(began + piece.due_seconds - monotonic())
-            if said.is_answered:
-                break
-            is_named = piece.is_last and not more
-            part = Play(
-                said.id if is_named else "",
-                *(piece.audio, sound, mark if piece.is_last else "", is_named),
-            )
-            await self._speaking.write(self.name, part, said)
-        return said
-
-    async def mark(self, name: str) -> Said[Reached]:
-        """Have it told when all that was said before has been heard.
-
-        Raises:
-            CommandRefused: the stream is over.
-            StoreUnavailable: Redis did not answer.
-        """
-        return await self._command(Mark(new_id(), name), Said("mark"))
-
-    async def clear(self) -> Said[Cleared]:
-        """Be silent at once: end all that was said before, here and at the carrier.
-
-        Raises:
-            CommandRefused: the stream is over.
-            StoreUnavailable: Redis did not answer.
-        """
-        return await self._command(Clear(new_id()), Said("clear"))
-
-    async def hang_up(self) -> Said[Stopped]:
-        """End the call when all that was said before has been heard.
-
-        Raises:
-            CommandRefused: the stream is over.
-            StoreUnavailable: Redis did not answer.
-        """
-        return await self._command(HangUp(new_id()), Said("hangup"))
-
-    async def transfer(self, to: str = "", *, twiml: str = "") -> Said[Stopped]:
-        """Give the call to a number (E.164) or to TwiML, when all before has been heard.
-
-        Only Twilio's calls can be given on.
-
-        Raises:
-            CommandRefused: the stream is over.
-            StoreUnavailable: Redis did not answer.
-        """
-        return await self._command(Transfer(new_id(), to, twiml), Said("transfer"))
-
-    async def _command(self, command: Command, said: Said[_T]) -> Said[_T]:
-        said.id = command.id
-        await self._speaking.write(self.name, command, said)
-        return said
 
     # ------------------------------------------------------------------ its group
 

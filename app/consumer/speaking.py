@@ -4,9 +4,8 @@ Source: docs/redis-contract.md, "control:{STREAM}", version 1.
 """
 
 import asyncio
-import secrets
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, Final, Generic, TypeVar
@@ -18,9 +17,8 @@ from app.consumer.reader import Inbox, Reader
 from app.consumer.sharing import StreamName
 from app.errors import CommandRefused
 from app.events import LifecycleEvent
-from app.media import MediaFormat
 from app.playback.answers import Cleared, Played, Reached
-from app.playback.commands import MAX_PLAY_BYTES, Command, Reason, command_fields, name_of
+from app.playback.commands import Command, Reason, command_fields, name_of
 from app.pubsub.base import CALLS_KEY, control_key, parse_lifecycle, record_key
 from app.redis_url import parse_redis_url
 from app.store.reach import RedisReach, text
@@ -31,10 +29,10 @@ MAX_CONNECTIONS: Final = 33
 # Three minutes may wait before a command; a carrier has five seconds more to say so.
 ANSWER_SECONDS: Final = 200.0
 LOOK_SECONDS: Final = 1.0
-# Audio that is longer goes in pieces of so much, one of them ahead.
-PIECE_SECONDS: Final = 20
 # Commands of one stream that are not answered yet: twice what the service lets wait.
 MAX_WAITING: Final = 10_000
+# Keys that were pressed and that nobody has taken.
+MAX_DIGITS: Final = 128
 # Answers that came before the reply of the write they answer.
 MAX_EARLY: Final = 256
 
@@ -48,28 +46,6 @@ return redis.call('XADD', KEYS[1], 'NOMKSTREAM', '*', unpack(ARGV, 2))
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """A part of audio, to be written `due_seconds` after the first."""
-
-    audio: bytes
-    due_seconds: float
-    is_last: bool
-
-
-def pieces(audio: bytes, sound: MediaFormat) -> Iterator[Piece]:
-    """Cut audio into what one command holds, each due a piece before it is to be heard."""
-    size = min(MAX_PLAY_BYTES, round(PIECE_SECONDS * sound.bytes_per_second))
-    for at in range(0, max(len(audio), 1), size):
-        due_seconds = max(at / size - 1, 0) * sound.duration_ms(size) / 1000
-        yield Piece(audio[at : at + size], due_seconds, at + size >= len(audio))
-
-
-def new_id() -> str:
-    """Make up what an answer is called by."""
-    return secrets.token_hex(8)
-
-
-@dataclass(frozen=True, slots=True)
 class Stopped:
     """The stream has ended, with this end reason: what a `hang_up` leads to."""
 
@@ -77,10 +53,10 @@ class Stopped:
 
 
 Outcome = Played | Reached | Cleared | Stopped
-_T = TypeVar("_T", bound=Outcome)
+OutcomeT = TypeVar("OutcomeT", bound=Outcome)
 
 
-class Said(Generic[_T]):
+class Said(Generic[OutcomeT]):
     """One command that was written; `id` is what its answer is called by.
 
     With `is_joined` it is answered together with what follows.
@@ -90,7 +66,7 @@ class Said(Generic[_T]):
         self.id = ""
         self.command = command
         self.is_joined = is_joined
-        self._outcome: _T | CommandRefused | None = None
+        self._outcome: OutcomeT | CommandRefused | None = None
         self._is_answered = asyncio.Event()
 
     @property
@@ -98,7 +74,7 @@ class Said(Generic[_T]):
         """Tell whether it is known what came of it."""
         return self._is_answered.is_set()
 
-    async def answer(self, seconds: float = ANSWER_SECONDS) -> _T | None:
+    async def answer(self, seconds: float = ANSWER_SECONDS) -> OutcomeT | None:
         """Wait for what came of it; None where nothing was said of it in time.
 
         Raises:
@@ -131,6 +107,26 @@ class Said(Generic[_T]):
             self._is_answered.set()
 
 
+class Pressed:
+    """The keys that somebody is to be given of one stream; `""` is the end.
+
+    Events come at least once. Of keys that nobody takes, the latest are lost.
+    """
+
+    def __init__(self) -> None:
+        self.digits: asyncio.Queue[str] = asyncio.Queue(MAX_DIGITS + 1)
+        self._known: deque[str] = deque(maxlen=MAX_DIGITS)
+
+    def hear(self, event: LifecycleEvent) -> None:
+        """Take an event of the stream."""
+        if event.name == "stream.stopped" and not self.digits.full():
+            self.digits.put_nowait("")
+        elif event.name == "stream.dtmf" and event.event_id not in self._known:
+            self._known.append(event.event_id)
+            if self.digits.qsize() < MAX_DIGITS:
+                self.digits.put_nowait(str(event.data["digit"]))
+
+
 class Speaking(RedisReach):
     """Write a worker's commands, and read what is answered to them.
 
@@ -147,6 +143,7 @@ class Speaking(RedisReach):
         self._tasks: list[asyncio.Task[None]] = []
         self._beginning = asyncio.Lock()
         self._waiting: dict[str, dict[str, Said[Any]]] = {}
+        self._listeners: dict[str, list[Pressed]] = {}
         self._early: deque[tuple[str, str, Outcome | CommandRefused]] = deque(maxlen=MAX_EARLY)
 
     async def close(self) -> None:
@@ -184,6 +181,27 @@ class Speaking(RedisReach):
 
     # ------------------------------------------------------------------ answers
 
+    async def digits(self, name: StreamName) -> AsyncGenerator[str, None]:
+        """Give the keys that are pressed from now on, up to the stream's end.
+
+        Raises:
+            StoreUnavailable: Redis did not answer at the start.
+        """
+        await self._listen()
+        pressed = Pressed()
+        listeners = self._listeners.setdefault(name.stream_sid, [])
+        listeners.append(pressed)
+        try:
+            found = await self._kept.record(name.stream_sid)
+            if found is None or found.ended_at or found.stream.started_at != name.started_at:
+                return
+            while digit := await pressed.digits.get():
+                yield digit
+        finally:
+            listeners.remove(pressed)
+            if not listeners:
+                self._listeners.pop(name.stream_sid, None)
+
     async def _listen(self) -> None:
         """Begin to read answers, once."""
         async with self._beginning:
@@ -207,6 +225,8 @@ class Speaking(RedisReach):
         except (KeyError, ValueError, msgspec.MsgspecError):
             return  # of another version
         stream_sid = event.call.stream_sid
+        for pressed in self._listeners.get(stream_sid, ()):
+            pressed.hear(event)
         if isinstance(outcome, Stopped):
             for said in self._waiting.pop(stream_sid, {}).values():
                 is_end = said.command in ("hangup", "transfer")

@@ -70,7 +70,7 @@ async def heard(output: Path, call: Call, last: str) -> list[str]:
 
 async def test_the_readmes_worker_hears_every_frame(open_service: Service, tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    [code] = re.findall(r"```python\n(import asyncio.*?)```", readme, re.DOTALL)
+    code, *_ = re.findall(r"```python\n(import asyncio.*?)```", readme, re.DOTALL)
     assert len([line for line in code.splitlines() if line]) <= 10
     output = tmp_path / "said"
     with example(open_service, output, "-c", code):

@@ -9,7 +9,7 @@ import pytest
 
 from app.audio import pcm16_to_mulaw
 from app.consumer import Call, Cleared, CommandRefused, Encoding, Played, Reached, Said, Stopped
-from app.consumer.speaking import pieces
+from app.consumer.speech import pieces
 from app.media import MediaFormat
 from tests.consumer.reading import next_call, worker
 from tests.playback.conftest import service, settings

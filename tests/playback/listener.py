@@ -14,6 +14,7 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
+from app.audio import pcm16_to_mulaw
 from app.media import Encoding, MediaFormat
 from app.wire import exotel, twilio
 from tests.waiting import WAIT_SECONDS, until
@@ -58,6 +59,8 @@ class Listener:
     _played_until: float = 0.0
     _marks: list[tuple[float, str]] = field(default_factory=list)
     _seq: int = 1000
+    _spoken: int = 0
+    _spoken_ms: int = 0
 
     @property
     def is_twilio(self) -> bool:
@@ -66,6 +69,24 @@ class Listener:
     def of(self, event: str) -> list[Any]:
         """Give what came in messages of one kind."""
         return [value for _, name, value in self.messages if name == event]
+
+    async def speak(self, pcm16: bytes) -> None:
+        """Say something into the call (8 kHz), as fast as it goes."""
+        audio = pcm16_to_mulaw(pcm16) if self.is_twilio else pcm16
+        frame = self.format.bytes_per_second // (50 if self.is_twilio else 10)
+        for at in range(0, len(audio), frame):
+            self._seq, self._spoken = self._seq + 1, self._spoken + 1
+            payload = audio[at : at + frame]
+            place = {"seq": self._seq, "chunk": self._spoken, "timestamp": self._spoken_ms}
+            self._spoken_ms += round(self.format.duration_ms(len(payload)))
+            kind = twilio if self.is_twilio else exotel
+            await self.socket.send(kind.media_message(self.stream_sid, payload, **place))
+
+    async def press(self, digit: str) -> None:
+        """Press a key."""
+        self._seq += 1
+        kind = twilio if self.is_twilio else exotel
+        await self.socket.send(kind.dtmf_message(self.stream_sid, digit, seq=self._seq))
 
     async def heard(self, audio: bytes) -> None:
         """Wait until at least so much has come."""
