@@ -5,18 +5,14 @@ import asyncio
 import math
 import random
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
-from urllib.parse import urlsplit
 
 import httpx
 
-from app.archive.redis import RedisArchive
-from app.cli.arguments import Commands, count, environment_of
-from app.tools.capture.receipts import ApiReceipts, ArchiveReceipts, Receipts
-from app.tools.capture.routes import Credentials
+from app.cli import target
+from app.cli.arguments import Commands, count, environment_of, tell
 from app.tools.demo import run_demo
 from app.tools.simulate import simulate as place_calls
 from app.tools.simulate.asked import Asked, CarrierName, Fault
@@ -25,7 +21,6 @@ from app.tools.simulate.lines import service_at
 RING_SECONDS = 15.0
 MAX_CALL_SECONDS = 14_400
 MAX_CALLS = 1000
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def add_to(commands: Commands) -> None:
@@ -137,13 +132,8 @@ def _simulate(parsed: argparse.Namespace) -> int:
 
 async def _simulated(parsed: argparse.Namespace) -> int:
     environment = environment_of(parsed.env_file)
-    url = parsed.url or environment.get("PUBLIC_URL", "")
-    if not url:
-        url = f"http://localhost:{environment.get('PORT', '8000')}"
-    service = service_at(url, parsed.carrier)
-    if not is_own(service.base, environment.get("PUBLIC_URL", "")):
-        _tell(f"{service.base} is not PUBLIC_URL: no secret of this environment is shown to it")
-        environment = {}
+    service = service_at(target.url_of(parsed.url, environment), parsed.carrier)
+    shown = target.shown_to(service.base, environment)
     asked = Asked(
         seed=parsed.seed or random.SystemRandom().randint(1, 2**32),
         calls=parsed.calls,
@@ -158,40 +148,12 @@ async def _simulated(parsed: argparse.Namespace) -> int:
         faults=tuple(fault for faults in parsed.bad for fault in faults),
     )
     limits = httpx.Limits(max_connections=MAX_CALLS)
-    async with httpx.AsyncClient(timeout=RING_SECONDS, limits=limits) as client:
-        archive = None
-        receipts: Receipts | None = None
-        admin_token = environment.get("ADMIN_TOKEN", "").partition(",")[0]
-        if admin_token and not admin_token.startswith("sha256-"):
-            receipts = ApiReceipts(client, service.base, admin_token)
-        elif redis_url := environment.get("REDIS_URL", ""):
-            archive = RedisArchive(redis_url)
-            receipts = ArchiveReceipts(archive)
-        try:
-            return await place_calls(
-                *(asked, service, _credentials(environment), client, receipts),
-                tell=_tell,
-                result=lambda line: print(line, flush=True),
-            )
-        finally:
-            if archive is not None:
-                await archive.close()
-
-
-def is_own(base: str, public_url: str) -> bool:
-    """Tell whether secrets of our environment are for this service."""
-    host = urlsplit(base).hostname
-    return not public_url or host in (*LOOPBACK, urlsplit(public_url).hostname)
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def _credentials(environment: dict[str, str]) -> Credentials:
-    first = {
-        name: environment.get(name, "").partition(",")[0]
-        for name in ("TWILIO_AUTH_TOKEN", "EXOTEL_API_KEY", "EXOTEL_API_TOKEN")
-    }
-    key, token = first["EXOTEL_API_KEY"], first["EXOTEL_API_TOKEN"]
-    return Credentials(first["TWILIO_AUTH_TOKEN"], f"{key}:{token}" if key and token else "")
+    async with (
+        httpx.AsyncClient(timeout=RING_SECONDS, limits=limits) as client,
+        target.receipts_of(service.base, shown, client) as receipts,
+    ):
+        return await place_calls(
+            *(asked, service, target.credentials_of(shown), client, receipts),
+            tell=tell,
+            result=lambda line: print(line, flush=True),
+        )

@@ -2,20 +2,18 @@
 
 import argparse
 import asyncio
-import sys
 from pathlib import Path
 from typing import get_args
 
 import httpx
 
-from app.archive.redis import RedisArchive
+from app.cli import target
 from app.cli.arguments import Commands, count, environment_of, tell
 from app.errors import CommandFailed
 from app.tools.capture import replay as replaying
 from app.tools.capture.fresh import fresh_call
 from app.tools.capture.load import Capture, load_capture
-from app.tools.capture.receipts import ApiReceipts, ArchiveReceipts, Receipts
-from app.tools.capture.routes import Credentials, Router, Whom, service_at
+from app.tools.capture.routes import Router, Whom, service_at
 from app.tools.capture.wscat import wscat_command
 from app.tools.progress import ProgressBar
 from app.wire.capture import CarrierName
@@ -83,21 +81,17 @@ def _replay(parsed: argparse.Namespace) -> int:
 
 async def _replayed(parsed: argparse.Namespace, capture: Capture) -> int:
     environment = environment_of(parsed.env_file)
+    base = service_at(target.url_of(parsed.url, environment), capture)
+    shown = target.shown_to(base, environment)
     pace = replaying.BURST if parsed.burst else replaying.Pace(parsed.speed)
     bar = ProgressBar(parsed.calls * len(capture.messages), "replay")
-    redis_url = environment.get("REDIS_URL", "")
-    admin_token = environment.get("ADMIN_TOKEN", "").partition(",")[0]
-    archive: RedisArchive | None = None
-    async with httpx.AsyncClient(timeout=HTTP_SECONDS) as client:
-        router = _router(parsed, environment, capture, client)
-        receipts: Receipts | None = None
-        if admin_token and not admin_token.startswith("sha256-"):
-            receipts = ApiReceipts(client, router.base, admin_token)
-        elif redis_url:
-            archive = RedisArchive(redis_url)
-            receipts = ArchiveReceipts(archive)
-        else:
-            print(UNKNOWN, file=sys.stderr)
+    async with (
+        httpx.AsyncClient(timeout=HTTP_SECONDS) as client,
+        target.receipts_of(base, shown, client) as receipts,
+    ):
+        if receipts is None:
+            tell(UNKNOWN)
+        router = _router(parsed, base, shown, capture, client)
         try:
             outcomes = await replaying.replay(
                 *(capture, router, receipts),
@@ -107,8 +101,6 @@ async def _replayed(parsed: argparse.Namespace, capture: Capture) -> int:
             )
         finally:
             bar.finish()
-            if archive is not None:
-                await archive.close()
     return replaying.report(capture, outcomes, print, tell)
 
 
@@ -123,12 +115,14 @@ async def _printed(parsed: argparse.Namespace, capture: Capture) -> int:
             "it; media-bridge replay can"
         )
     environment = environment_of(parsed.env_file)
+    base = service_at(target.url_of(parsed.url, environment), capture)
+    shown = target.shown_to(base, environment)
     async with httpx.AsyncClient(timeout=HTTP_SECONDS) as client:
-        router = _router(parsed, environment, capture, client)
+        router = _router(parsed, base, shown, capture, client)
         route = await router.route(router.new_call(fresh_call(capture)))
     print(wscat_command(capture, route, lead_seconds=parsed.lead, in_real_time=not parsed.burst))
     if route.signature or "ticket=" in route.url:
-        print("Its ticket is good for one stream that begins within a minute.", file=sys.stderr)
+        tell("Its ticket is good for one stream that begins within a minute.")
     return 0
 
 
@@ -138,22 +132,10 @@ def _loaded(parsed: argparse.Namespace) -> Capture:
 
 def _router(
     parsed: argparse.Namespace,
-    environment: dict[str, str],
+    base: str,
+    shown: target.Environment,
     capture: Capture,
     client: httpx.AsyncClient,
 ) -> Router:
-    url = parsed.url or environment.get("PUBLIC_URL", "")
-    if not url:
-        url = f"http://localhost:{environment.get('PORT', '8000')}"
-    first = {
-        name: environment.get(name, "").partition(",")[0]
-        for name in ("TWILIO_AUTH_TOKEN", "EXOTEL_API_KEY", "EXOTEL_API_TOKEN")
-    }
-    pair = f"{first['EXOTEL_API_KEY']}:{first['EXOTEL_API_TOKEN']}"
-    credentials = Credentials(
-        first["TWILIO_AUTH_TOKEN"],
-        pair if all(pair.partition(":")[::2]) else "",
-        environment.get("INGEST_TOKEN", ""),
-    )
     whom = Whom(parsed.business, parsed.to)
-    return Router(client, service_at(url, capture), capture, whom, credentials)
+    return Router(client, base, capture, whom, target.credentials_of(shown))

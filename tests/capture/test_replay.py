@@ -235,3 +235,14 @@ def test_bad_arguments_are_refused(run: Run, arguments: list[str], words: str) -
     ran = run("replay", SPEECH, "http://127.0.0.1:1", *arguments)
     assert ran.status == 2
     assert words in ran.words
+
+
+@pytest.mark.parametrize("command", ["replay", "wscat"])
+def test_a_service_that_is_not_ours_is_shown_no_secret(run: Run, command: str) -> None:
+    environ = SIGNED | {"PUBLIC_URL": "https://bridge.example", "ADMIN_TOKEN": "t" * 32}
+    # 127.0.0.2 is none of this machine's usual names.
+    ran = run(command, SPEECH, "http://127.0.0.2:9", environ=environ)
+    assert "no secret of this environment is shown to it" in ran.words
+    assert "Signature" not in ran.out
+    # Whoever may see ADMIN_TOKEN is asked for receipts; here nobody is.
+    assert ("set ADMIN_TOKEN" in ran.words) is (command == "replay")

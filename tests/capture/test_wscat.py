@@ -66,7 +66,7 @@ def stream_of(command: str) -> str:
 def printed(run: Run, *arguments: object, environ: Mapping[str, str] | None = None) -> str:
     """Give the line that `wscat` prints; it has time enough to begin, however busy we are."""
     with ThreadPoolExecutor() as threads:  # the command has an event loop of its own
-        ran = threads.submit(run, "wscat", *arguments, "--lead", 5, environ=environ).result()
+        ran = threads.submit(run, "wscat", *arguments, "--lead", 15, environ=environ).result()
     assert ran.status == 0, ran.words
     line = ran.out.strip()
     assert "\n" not in line

@@ -19,7 +19,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
 from app.cli import main
-from app.cli.calling import is_own
+from app.cli.target import is_own
 from app.errors import CommandFailed
 from app.tools.capture.routes import Credentials
 from app.tools.simulate import receipts as asking
