@@ -4,8 +4,8 @@ import asyncio
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -99,14 +99,15 @@ async def test_a_worker_that_stood_still_is_told_that_its_call_is_anothers(
                 await all_of(call)
 
 
-@contextmanager
-def working(
+@asynccontextmanager
+async def working(
     redis_url: str, handle: Callable[[Call], object], **options: object
-) -> Iterator["asyncio.Task[None]"]:
+) -> AsyncIterator["asyncio.Task[None]"]:
     """Run a worker in this process."""
     task = asyncio.create_task(work(redis_url, handle, group="g", start="kept", **options))  # type: ignore[arg-type]
     yield task
     task.cancel()
+    await asyncio.wait({task})
 
 
 async def test_calls_are_handled_side_by_side_up_to_a_number(
@@ -126,7 +127,7 @@ async def test_calls_are_handled_side_by_side_up_to_a_number(
         under_way -= 1
         done += 1
 
-    with working(redis_url, handle, at_once=3):
+    async with working(redis_url, handle, at_once=3):
         await until(lambda: under_way == 3)
         may_end.set()
         await until(lambda: done == 5)
@@ -148,7 +149,7 @@ async def test_a_call_whose_handling_fails_is_tried_again_and_then_given_up(
         begun.append(numbers(await some(call, 2)))
         raise ZeroDivisionError
 
-    with working(redis_url, handle):
+    async with working(redis_url, handle):
         await until(lambda: "nobody tries again" in caplog.text)
     # Of each two items the second was not acknowledged.
     assert begun == [[1, 2], [2, 3], [3, 4]]
@@ -166,7 +167,7 @@ async def test_a_call_is_done_when_its_handling_returns(
         has_ended.set()
         await may_end.wait()
 
-    with working(redis_url, handle):
+    async with working(redis_url, handle):
         await has_ended.wait()
         assert await redis.zcard("consumer:{g}:done") == 0
         may_end.set()
@@ -181,7 +182,7 @@ async def test_whoever_cancels_a_worker_hears_of_it(bridge: Bridge, redis_url: s
         taken.set()
         await all_of(call)
 
-    with working(redis_url, handle) as task:
+    async with working(redis_url, handle) as task:
         await taken.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
