@@ -285,13 +285,13 @@ async def test_more_than_three_minutes_are_refused_whole(service: Service) -> No
 
 @asynccontextmanager
 async def signing(
-    tmp_path: Path, redis_url: str, settings: Mapping[str, str], *answers: Answer
+    tmp_path: Path, settings: Mapping[str, str], *answers: Answer
 ) -> AsyncIterator[tuple[Service, StandIn]]:
     """Run a service that enforces signatures, and asks a stand-in of Twilio's."""
     async with standing_in(answers) as stand_in:
         given = {**settings, "ALLOW_UNSIGNED": "false", "TWILIO_ACCOUNT_SID": ACCOUNT}
         given["TWILIO_API_URL"] = stand_in.url
-        with running_service(tmp_path, redis_url, **given) as service:
+        with service_alone(tmp_path, **given) as service:
             yield service, stand_in
 
 
@@ -311,10 +311,10 @@ async def signed_call(service: Service) -> AsyncIterator[Talk]:
 
 
 async def test_a_call_is_transferred_or_ended_at_twilio_and_one_it_refuses_goes_on(
-    tmp_path: Path, redis_url: str, settings: Mapping[str, str]
+    tmp_path: Path, settings: Mapping[str, str]
 ) -> None:
     answers = (problem(400, 21212), Answer())
-    async with signing(tmp_path, redis_url, settings, *answers) as (service, stand_in):
+    async with signing(tmp_path, settings, *answers) as (service, stand_in):
         async with signed_call(service) as talk:
             await talk.command("transfer", to="+15005550077", id="t1")
             [error] = await talk.told("stream.error")
@@ -505,13 +505,13 @@ async def test_too_many_commands_are_refused_with_one_answer_a_second(service: S
 
 
 async def test_commands_are_read_where_audio_goes_to_channels(
-    tmp_path: Path, redis_url: str, settings: Mapping[str, str]
+    tmp_path: Path, settings: Mapping[str, str]
 ) -> None:
     given = {**settings, "PUBSUB_ADAPTER": "redis_pubsub"}
-    with running_service(tmp_path, redis_url, **given) as service:
+    with service_alone(tmp_path, **given) as service:
         async with (
             a_peer(service, "/twilio-media?businessId=talking", headers={}) as peer,
-            Redis.from_url(redis_url) as redis,
+            Redis.from_url(service.redis_url) as redis,
         ):
             key = f"control:{{{peer.stream_sid}}}"
             await peer.start()
