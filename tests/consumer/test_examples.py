@@ -14,22 +14,30 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from app.audio import mulaw_to_pcm16
 from app.tools.caller import Call, Carrier, new_call, speech_frames
 from tests.service import NUMBER, Service, http_client
-from tests.waiting import until
+from tests.waiting import until, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 FRAMES = speech_frames()[:250]
 KEY = "sk-very-secret"
 
 
+def readers_of(service: Service) -> set[str]:
+    """Name the connections to Redis on which somebody reads streams."""
+    with Redis.from_url(service.redis_url) as redis:
+        return {client["id"] for client in redis.client_list() if client["cmd"] == "xread"}
+
+
 @contextmanager
 def example(
     service: Service, output: Path, *arguments: str, **variables: str
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a worker; what it says goes to `output`."""
+    """Run a worker; what it says goes to `output`. It waits for calls when the block begins."""
+    before = readers_of(service)  # no call is live, so that the service begins to read none
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
@@ -42,6 +50,7 @@ def example(
             [sys.executable, *arguments], env=environment, stdout=said, stderr=said
         )
         try:
+            wait_until(lambda: readers_of(service) - before, output.read_text)
             yield process
         finally:
             process.terminate()
