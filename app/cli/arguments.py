@@ -9,6 +9,9 @@ from typing import Protocol
 
 from dotenv import dotenv_values
 
+from app.errors import SettingsError
+from app.settings import Settings
+
 EXIT_UNUSABLE = 2
 
 
@@ -23,6 +26,20 @@ def environment_of(env_file: Path | None) -> dict[str, str]:
     """Give the variables of the environment, and those of a file that it has not."""
     from_file: Mapping[str, str | None] = dotenv_values(env_file) if env_file else {}
     return {name: value for name, value in from_file.items() if value} | dict(os.environ)
+
+
+def redis_url_of(environment: Mapping[str, str]) -> str:
+    """Read REDIS_URL for a command that needs nothing else.
+
+    Raises:
+        SettingsError: it is missing or unusable.
+    """
+    settings = Settings.load(
+        {"REDIS_URL": environment.get("REDIS_URL", ""), "ALLOW_UNSIGNED": "public"}
+    )
+    if settings.redis_url is None:
+        raise SettingsError("REDIS_URL", "is not set", "redis://localhost:6379/0")
+    return settings.redis_url.reveal()
 
 
 def count(most: int) -> Callable[[str], int]:

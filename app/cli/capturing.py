@@ -10,10 +10,9 @@ from pathlib import Path
 
 from app.archive.library import Library
 from app.archive.redis import RedisArchive
-from app.cli.arguments import Commands, count, environment_of, tell
-from app.errors import CommandFailed, NotThere, SettingsError, StoreUnavailable
+from app.cli.arguments import Commands, count, environment_of, redis_url_of, tell
+from app.errors import CommandFailed, NotThere, StoreUnavailable
 from app.log import phone_mask
-from app.settings import Settings
 from app.store.captures import ANY, Asked
 from app.store.redis import RedisStore
 from app.store.redis_captures import RedisCaptures
@@ -64,17 +63,8 @@ def _add_export(commands: Commands) -> None:
     export.set_defaults(run=_export)
 
 
-def _redis_url_of(environment: dict[str, str]) -> str:
-    settings = Settings.load(
-        {"REDIS_URL": environment.get("REDIS_URL", ""), "ALLOW_UNSIGNED": "public"}
-    )
-    if settings.redis_url is None:
-        raise SettingsError("REDIS_URL", "is not set", "redis://localhost:6379/0")
-    return settings.redis_url.reveal()
-
-
 def _record(parsed: argparse.Namespace) -> int:
-    return asyncio.run(_recorded(parsed, _redis_url_of(environment_of(parsed.env_file))))
+    return asyncio.run(_recorded(parsed, redis_url_of(environment_of(parsed.env_file))))
 
 
 async def _recorded(parsed: argparse.Namespace, redis_url: str) -> int:
@@ -111,7 +101,7 @@ def _make_directory(path: Path) -> None:
 
 def _export(parsed: argparse.Namespace) -> int:
     environment = environment_of(parsed.env_file)
-    redis_url = _redis_url_of(environment)
+    redis_url = redis_url_of(environment)
     mask = phone_mask(environment.get("LOG_PHONE_NUMBERS", "masked"))
     if parsed.format == "wav" and parsed.output is None and sys.stdout.isatty():
         raise CommandFailed("a WAV is no text: name a file by -o, or lead it into a program")

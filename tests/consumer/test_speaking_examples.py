@@ -50,17 +50,19 @@ def loud_seconds(pcm16: bytes) -> float:
     return sum(level_dbfs(frame, Encoding.PCM16) > -40 for frame in frames) / 50
 
 
-async def test_the_readmes_worker_plays_a_greeting_and_hangs_up(talk: Talk, tmp_path: Path) -> None:
+async def test_the_readmes_worker_plays_a_greeting_and_hangs_up(
+    service: Service, tmp_path: Path
+) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     _, code = re.findall(r"```python\n(import asyncio.*?)```", readme, re.DOTALL)
     assert len([line for line in code.splitlines() if line]) <= 12
     greeting = tmp_path / "greeting.raw"
     greeting.write_bytes(speech(0.5))
     code = code.replace("greeting.raw", str(greeting))
-    with example(talk.service, tmp_path / "said", "-c", code):
-        assert await talk.listener.closed() == (1000, "hangup")
-    played = pcm16_to_mulaw(speech(0.5)) if talk.listener.is_twilio else speech(0.5)
-    assert talk.listener.sent.startswith(played)
+    with example(service, tmp_path / "said", "-c", code):
+        async with twilio_call(service) as talk:
+            assert await talk.listener.closed() == (1000, "hangup")
+    assert talk.listener.sent.startswith(pcm16_to_mulaw(speech(0.5)))
 
 
 async def test_the_echo_says_back_what_it_hears(talk: Talk, tmp_path: Path) -> None:
@@ -74,16 +76,18 @@ async def test_the_echo_says_back_what_it_hears(talk: Talk, tmp_path: Path) -> N
         assert talk.listener.sent.startswith(expected)
 
 
-async def test_the_echo_falls_silent_when_the_caller_speaks(talk: Talk, tmp_path: Path) -> None:
-    output = tmp_path / "said"
-    with example(talk.service, output, "examples/echo.py"):
-        await talk.listener.speak(speech(5.0) + SILENCE)
-        await talk.listener.heard(bytes(1600))
-        await talk.listener.speak(speech(0.5))
-        await until(lambda: talk.listener.of("clear"))
-        [played] = await talk.told("stream.played")
-        assert played["heard"] is False
-        assert played["playedMs"] < 5000
+async def test_the_echo_falls_silent_when_the_caller_speaks(
+    service: Service, tmp_path: Path
+) -> None:
+    with example(service, tmp_path / "said", "examples/echo.py"):
+        async with twilio_call(service) as talk:
+            await talk.listener.speak(speech(5.0) + SILENCE)
+            await talk.listener.heard(bytes(1600))
+            await talk.listener.speak(speech(0.5))
+            await until(lambda: talk.listener.of("clear"))
+            [played] = await talk.told("stream.played")
+            assert played["heard"] is False
+            assert played["playedMs"] < 5000
 
 
 async def test_the_echo_says_why_it_cannot_speak(service: Service, tmp_path: Path) -> None:
@@ -112,13 +116,16 @@ async def test_the_talker_greets_answers_keys_and_says_goodbye(talk: Talk, tmp_p
 
 
 @needs_espeak
-async def test_the_talker_falls_silent_when_the_caller_speaks(talk: Talk, tmp_path: Path) -> None:
-    with example(talk.service, tmp_path / "said", "examples/talker.py"):
-        await talk.listener.heard(bytes(8000))
-        await talk.listener.speak(speech(0.5))
-        await until(lambda: talk.listener.of("clear"))
-        [played] = await talk.told("stream.played")
-        assert played["heard"] is False
+async def test_the_talker_falls_silent_when_the_caller_speaks(
+    service: Service, tmp_path: Path
+) -> None:
+    with example(service, tmp_path / "said", "examples/talker.py"):
+        async with twilio_call(service) as talk:
+            await talk.listener.heard(bytes(8000))
+            await talk.listener.speak(speech(0.5))
+            await until(lambda: talk.listener.of("clear"))
+            [played] = await talk.told("stream.played")
+            assert played["heard"] is False
 
 
 def test_the_talker_says_that_it_has_no_voice(tmp_path: Path) -> None:
