@@ -15,7 +15,7 @@ from redis import Redis
 
 from app.errors import EmbeddedServerError
 from app.tools import embedded
-from app.tools.embedded import EmbeddedRedis, find_server
+from app.tools.embedded import EmbeddedRedis, find_server, url_of_running
 from tests.waiting import wait_until
 
 # A process that starts a server, says where, and waits to be stopped.
@@ -75,6 +75,17 @@ def test_a_server_answers_and_is_gone_after_the_block(tmp_path: Path) -> None:
             assert client.info("server")["process_id"] == server.pid
         port = port_of(server)
     assert not accepts(port)
+
+
+def test_others_find_a_server_while_it_runs(tmp_path: Path) -> None:
+    assert url_of_running(tmp_path) == ""
+    with EmbeddedRedis(tmp_path) as redis:
+        assert url_of_running(tmp_path) == redis.url
+    assert url_of_running(tmp_path) == ""
+    # What one that was killed has left behind.
+    (tmp_path / "redis.url").write_text("redis://127.0.0.1:1/0")
+    assert url_of_running(tmp_path) == ""
+    assert url_of_running(tmp_path / "nowhere") == ""
 
 
 @pytest.mark.parametrize("name", ["data", "with space", "x" * 200, 'quo"te', "ünï"])

@@ -5,14 +5,18 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from dotenv import dotenv_values
 
 from app.errors import SettingsError
+from app.log import phone_mask
 from app.settings import Settings
+from app.tools.embedded import url_of_running
 
 EXIT_UNUSABLE = 2
+# Where `make run` has the data of its own Redis.
+EMBEDDED = Path("data")
 
 
 class Commands(Protocol):
@@ -28,18 +32,37 @@ def environment_of(env_file: Path | None) -> dict[str, str]:
     return {name: value for name, value in from_file.items() if value} | dict(os.environ)
 
 
-def redis_url_of(environment: Mapping[str, str]) -> str:
-    """Read REDIS_URL for a command that needs nothing else.
+def environment_beside(env_file: Path | None) -> dict[str, str]:
+    """Give the environment of a command beside the service.
+
+    Where no REDIS_URL is set, it is that of the server that `make run` has started here.
+    """
+    environment = environment_of(env_file)
+    if not environment.get("REDIS_URL") and (running := url_of_running(EMBEDDED)):
+        environment["REDIS_URL"] = running
+    return environment
+
+
+class Beside(NamedTuple):
+    """What a command that reads Redis needs to know of the service."""
+
+    redis_url: str
+    mask_phone: Callable[[str], str]
+
+
+def beside(env_file: Path | None) -> Beside:
+    """Read where Redis is, and how numbers are shown.
 
     Raises:
-        SettingsError: it is missing or unusable.
+        SettingsError: REDIS_URL is missing, or either is none.
     """
-    settings = Settings.load(
-        {"REDIS_URL": environment.get("REDIS_URL", ""), "ALLOW_UNSIGNED": "public"}
-    )
+    environment = environment_beside(env_file)
+    names = ("REDIS_URL", "LOG_PHONE_NUMBERS")
+    needed = {name: environment[name] for name in names if environment.get(name)}
+    settings = Settings.load({**needed, "PUBSUB_ADAPTER": "memory", "ALLOW_UNSIGNED": "public"})
     if settings.redis_url is None:
         raise SettingsError("REDIS_URL", "is not set", "redis://localhost:6379/0")
-    return settings.redis_url.reveal()
+    return Beside(settings.redis_url.reveal(), phone_mask(settings.log_phone_numbers))
 
 
 def count(most: int) -> Callable[[str], int]:

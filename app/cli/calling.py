@@ -12,7 +12,7 @@ from typing import get_args
 import httpx
 
 from app.cli import target
-from app.cli.arguments import Commands, count, environment_of, tell
+from app.cli.arguments import Commands, count, environment_beside, tell
 from app.tools.demo import run_demo
 from app.tools.simulate import simulate as place_calls
 from app.tools.simulate.asked import Asked, CarrierName, Fault
@@ -131,7 +131,7 @@ def _simulate(parsed: argparse.Namespace) -> int:
 
 
 async def _simulated(parsed: argparse.Namespace) -> int:
-    environment = environment_of(parsed.env_file)
+    environment = environment_beside(parsed.env_file)
     service = service_at(target.url_of(parsed.url, environment), parsed.carrier)
     shown = target.shown_to(service.base, environment)
     asked = Asked(

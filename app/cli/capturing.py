@@ -10,9 +10,8 @@ from pathlib import Path
 
 from app.archive.library import Library
 from app.archive.redis import RedisArchive
-from app.cli.arguments import Commands, count, environment_of, redis_url_of, tell
+from app.cli.arguments import Commands, beside, count, tell
 from app.errors import CommandFailed, NotThere, StoreUnavailable
-from app.log import phone_mask
 from app.store.captures import ANY, Asked
 from app.store.redis import RedisStore
 from app.store.redis_captures import RedisCaptures
@@ -64,7 +63,7 @@ def _add_export(commands: Commands) -> None:
 
 
 def _record(parsed: argparse.Namespace) -> int:
-    return asyncio.run(_recorded(parsed, redis_url_of(environment_of(parsed.env_file))))
+    return asyncio.run(_recorded(parsed, beside(parsed.env_file).redis_url))
 
 
 async def _recorded(parsed: argparse.Namespace, redis_url: str) -> int:
@@ -100,9 +99,7 @@ def _make_directory(path: Path) -> None:
 
 
 def _export(parsed: argparse.Namespace) -> int:
-    environment = environment_of(parsed.env_file)
-    redis_url = redis_url_of(environment)
-    mask = phone_mask(environment.get("LOG_PHONE_NUMBERS", "masked"))
+    redis_url, mask = beside(parsed.env_file)
     if parsed.format == "wav" and parsed.output is None and sys.stdout.isatty():
         raise CommandFailed("a WAV is no text: name a file by -o, or lead it into a program")
     try:

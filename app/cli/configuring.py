@@ -4,9 +4,8 @@ import argparse
 import asyncio
 from pathlib import Path
 
-from app.cli.arguments import Commands, environment_of
-from app.errors import ConfigurationError, SettingsError
-from app.settings import Settings
+from app.cli.arguments import Commands, beside
+from app.errors import ConfigurationError
 from app.store.redis import RedisStore
 from app.tools import configuration
 
@@ -33,13 +32,7 @@ def add_to(commands: Commands) -> None:
 
 
 def _config(parsed: argparse.Namespace) -> int:
-    environment = environment_of(parsed.env_file)
-    # No call is taken here: of all settings, REDIS_URL alone is needed.
-    needed = {"REDIS_URL": environment.get("REDIS_URL", ""), "ALLOW_UNSIGNED": "public"}
-    settings = Settings.load(needed)
-    if settings.redis_url is None:
-        raise SettingsError("REDIS_URL", "is not set", "redis://localhost:6379/0")
-    store = RedisStore.from_url(settings.redis_url.reveal(), ADMIN_TIMEOUT_SECONDS)
+    store = RedisStore.from_url(beside(parsed.env_file).redis_url, ADMIN_TIMEOUT_SECONDS)
     return asyncio.run(_with_configuration(parsed, store))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import httpx
 
 from app import twilio_api
-from app.cli.arguments import Commands, environment_of
+from app.cli.arguments import Commands, environment_beside, environment_of
 from app.diagnosis.causes import CAUSES
 from app.diagnosis.deployment import Deployment
 from app.diagnosis.findings import Finding, skipped, worst
@@ -50,7 +50,7 @@ def add_to(commands: Commands) -> None:
 
 
 def _doctor(parsed: argparse.Namespace) -> int:
-    environment = environment_of(parsed.env_file)
+    environment = environment_beside(parsed.env_file)
     url = parsed.url or environment.get("PUBLIC_URL", "") or _local(environment)
     address, form = read_address(url, is_setting=not parsed.url)
     deployment, seen = _deployment(environment, address, parsed)

@@ -8,7 +8,7 @@ from typing import get_args
 import httpx
 
 from app.cli import target
-from app.cli.arguments import Commands, count, environment_of, tell
+from app.cli.arguments import Commands, count, environment_beside, tell
 from app.errors import CommandFailed
 from app.tools.capture import replay as replaying
 from app.tools.capture.fresh import fresh_call
@@ -80,7 +80,7 @@ def _replay(parsed: argparse.Namespace) -> int:
 
 
 async def _replayed(parsed: argparse.Namespace, capture: Capture) -> int:
-    environment = environment_of(parsed.env_file)
+    environment = environment_beside(parsed.env_file)
     base = service_at(target.url_of(parsed.url, environment), capture)
     shown = target.shown_to(base, environment)
     pace = replaying.BURST if parsed.burst else replaying.Pace(parsed.speed)
@@ -114,7 +114,7 @@ async def _printed(parsed: argparse.Namespace, capture: Capture) -> int:
             f"{parsed.file} is of a client of your own, whose audio is binary: wscat cannot send "
             "it; media-bridge replay can"
         )
-    environment = environment_of(parsed.env_file)
+    environment = environment_beside(parsed.env_file)
     base = service_at(target.url_of(parsed.url, environment), capture)
     shown = target.shown_to(base, environment)
     async with httpx.AsyncClient(timeout=HTTP_SECONDS) as client:

