@@ -5,6 +5,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from app.errors import BrokerRefused
 from app.events import (
     AudioEntry,
     AudioReceipt,
@@ -21,6 +22,7 @@ from app.pubsub.base import Announce, Append, CloseStream, OpenStream, Write
 from app.pubsub.redis_streams import RedisStreams
 from app.store.redis import RedisStore
 from tests.samples import MULAW_8K, PCM16_8K, a_receipt
+from tests.waiting import until
 
 START = 1_800_000_000_000
 RETAINED = 600
@@ -48,8 +50,17 @@ class Bridge:
         return cls(RedisStreams(url), RedisStore.from_url(url, PATIENT_SECONDS))
 
     async def _write(self, batch: Sequence[Write]) -> None:
+        """Write a batch; one that was refused whole, as between two primaries, again."""
+
+        async def is_written() -> bool:
+            try:
+                await self.streams.write(batch)
+            except BrokerRefused:
+                return False
+            return True
+
         async with self._one_at_a_time:
-            await self.streams.write(batch)
+            await until(is_written)
 
     async def close(self) -> None:
         """Let go of every connection."""

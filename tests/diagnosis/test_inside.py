@@ -1,7 +1,11 @@
 """What is looked at from inside, over real connections."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 from app import twilio_api
 from app.diagnosis.checkup import Checkup
@@ -9,6 +13,7 @@ from app.diagnosis.deployment import Deployment
 from app.diagnosis.inside import inside
 from app.plans import Business, Directory, Plan
 from app.store.redis import RedisStore
+from app.tools.embedded import EmbeddedRedis
 from tests.twilio_account import SID, TOKEN, a_number, an_account
 
 URL = "https://bridge.example.com"
@@ -17,8 +22,14 @@ ONE = Business("one", "One", "plan", (OURS,))
 HERE = {"voice_url": f"{URL}/twilio-voice", "status_callback": f"{URL}/twilio-status"}
 
 
-async def test_numbers_of_another_account_are_not_asked_of_this_one(redis_url: str) -> None:
-    store = RedisStore.from_url(redis_url)
+@pytest.fixture
+def empty_redis_url(tmp_path: Path) -> Iterator[str]:
+    with EmbeddedRedis(tmp_path, persistent=False) as redis:
+        yield redis.url
+
+
+async def test_numbers_of_another_account_are_not_asked_of_this_one(empty_redis_url: str) -> None:
+    store = RedisStore.from_url(empty_redis_url)
     own = replace(ONE, id="own", numbers=(SAID,), twilio_account_sid=SID)
     other = replace(ONE, id="other", numbers=(THEIRS,), twilio_account_sid="AC" + "f" * 32)
     await store.load_if_empty(Directory((Plan("plan"),), (ONE, own, other)))
@@ -28,7 +39,7 @@ async def test_numbers_of_another_account_are_not_asked_of_this_one(redis_url: s
             public_url=URL,
             account_sid=SID,
             auth_token=TOKEN,
-            redis_url=redis_url,
+            redis_url=empty_redis_url,
             twilio_api_url=account.url,
             twilio_monitor_url=account.url,
         )
