@@ -24,6 +24,7 @@ class Permission(StrEnum):
     READ_USAGE = "read a business's usage"
     READ_CALLS = "read calls, listen to them and watch them"
     END_CALLS = "end a call"
+    SPEAK = "speak into a call"
     ERASE_CALLS = "erase a call"
     READ_AUDIT = "read the audit log"
     READ_SERVICE = "read how the service as a whole is doing"

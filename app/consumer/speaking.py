@@ -19,7 +19,8 @@ from app.errors import CommandRefused
 from app.events import LifecycleEvent
 from app.playback.answers import Cleared, Played, Reached
 from app.playback.commands import Command, Reason, command_fields, name_of
-from app.pubsub.base import CALLS_KEY, control_key, parse_lifecycle, record_key
+from app.pubsub.base import CALLS_KEY, parse_lifecycle
+from app.pubsub.control import writing
 from app.redis_url import parse_redis_url
 from app.store.reach import RedisReach, text
 from app.topology import connect
@@ -35,14 +36,6 @@ MAX_WAITING: Final = 10_000
 MAX_DIGITS: Final = 128
 # Answers that came before the reply of the write they answer.
 MAX_EARLY: Final = 256
-
-# NOMKSTREAM: a stream that is over leaves no key behind. One that has started again
-# under the same id is another call.
-_WRITE: Final = """
-local record = redis.call('HMGET', KEYS[2], 'startedAt', 'endedAt')
-if record[1] ~= ARGV[1] or record[2] then return false end
-return redis.call('XADD', KEYS[1], 'NOMKSTREAM', '*', unpack(ARGV, 2))
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +156,8 @@ class Speaking(RedisReach):
         await self._listen()
         if command.id:
             self._expect(name.stream_sid, command.id, said)
-        fields = [part for pair in command_fields(command).items() for part in pair]
-        keys = control_key(name.stream_sid), record_key(name.stream_sid)
-        found = await self._ask("EVAL", _WRITE, 2, *keys, str(name.started_at), *fields)
+        fields = command_fields(command)
+        found = await self._ask(*writing(name.stream_sid, name.started_at, fields))
         if found is None:
             raise CommandRefused(name_of(command), Reason.STREAM_ENDED, "the stream is over")
         if not command.id:

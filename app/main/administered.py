@@ -9,9 +9,16 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 
 from app.administration import Administration
+from app.administration.commanding import (
+    ChannelCommands,
+    Commands,
+    MemoryCommands,
+    RedisCommands,
+)
 from app.administration.gate import Gate
 from app.administration.live import LiveCalls
 from app.administration.secret_fields import NoSealer
+from app.administration.speech import LiveSpeech
 from app.administration.usage import UsageBook
 from app.archive.base import Archive
 from app.archive.library import Library
@@ -41,6 +48,7 @@ from app.web.api.keys import keys_router
 from app.web.api.live import live_router
 from app.web.api.plans import plans_router
 from app.web.api.route import use_visitors
+from app.web.api.speech import speech_router
 from app.web.api.usage import usage_router
 from app.web.health import Condition
 from app.web.visitors import Visitors
@@ -60,6 +68,7 @@ class Administered:
     store: Store
     usage: UsageBook
     live: LiveCalls
+    speech: LiveSpeech
     watchers: Watchers
     board: Board
     news: News
@@ -77,6 +86,7 @@ def make_administered(
     access = _access(settings)
     configuration = _configuration(settings, store)
     archive = _archive(settings, pubsub)
+    commands = _commands(settings, pubsub)
     administration = Administration.of(configuration, access, sealing or NoSealer(), time.time)
     if not settings.admin_token:
         log.warning("[server] ADMIN_TOKEN is not set: nobody can be an operator")
@@ -98,6 +108,10 @@ def make_administered(
         configuration,
         UsageBook(configuration, administration.businesses, time.time),
         LiveCalls(configuration, administration.audit),
+        LiveSpeech(
+            *(configuration, administration.audit, commands, time.monotonic),
+            is_on=settings.admin_may_speak,
+        ),
         Watchers(board, news),
         board,
         news,
@@ -105,7 +119,7 @@ def make_administered(
         http_base,
         settings.waives_signatures,
         checkup,
-        (access, configuration, archive, checkup),
+        (access, configuration, archive, commands, checkup),
     )
 
 
@@ -122,6 +136,7 @@ def add_api(app: FastAPI, administered: Administered, conditions: Sequence[Condi
     app.include_router(keys_router(desk))
     app.include_router(usage_router(administered.usage))
     app.include_router(live_router(administered.live, administered.watchers))
+    app.include_router(speech_router(administered.speech))
     calls = CallDesk(administered.library, desk.audit)
     app.include_router(calls_router(calls))
     app.include_router(call_audio_router(calls))
@@ -130,6 +145,7 @@ def add_api(app: FastAPI, administered: Administered, conditions: Sequence[Condi
         desk,
         calls,
         administered.live,
+        administered.speech,
         administered.usage,
         administered.store,
         conditions,
@@ -153,6 +169,15 @@ def _archive(settings: Settings, pubsub: PubSub) -> Archive:
     if settings.redis_url is None:
         raise TypeError("a broker that is no MemoryPubSub needs REDIS_URL")
     return RedisArchive(settings.redis_url.reveal())
+
+
+def _commands(settings: Settings, pubsub: PubSub) -> Commands:
+    if isinstance(pubsub, MemoryPubSub):
+        return MemoryCommands(pubsub)
+    if settings.redis_url is None:
+        raise TypeError("a broker that is no MemoryPubSub needs REDIS_URL")
+    kind = RedisCommands if pubsub.replayable else ChannelCommands
+    return kind.from_url(settings.redis_url.reveal(), TIMEOUT_SECONDS)
 
 
 def _configuration(settings: Settings, store: Store) -> MemoryStore | RedisStore:

@@ -5,12 +5,31 @@ from typing import Final, Protocol
 
 import msgspec
 
-from app.pubsub.base import Field
+from app.pubsub.base import Field, control_key, record_key
 
 # Where reading a stream begins: before all that stands in it.
 BEGINNING: Final = "0-0"
 # Of one stream at a time; each may have a megabyte.
 READ_COUNT: Final = 8
+
+
+# NOMKSTREAM: a stream that is over leaves no key behind. One that has started again
+# under the same id is another call.
+_WRITE: Final = """
+local record = redis.call('HMGET', KEYS[2], 'startedAt', 'endedAt')
+if record[1] ~= ARGV[1] or record[2] then return false end
+return redis.call('XADD', KEYS[1], 'NOMKSTREAM', '*', unpack(ARGV, 2))
+"""
+
+
+def writing(stream: str, started_at: int, fields: Mapping[str, Field]) -> tuple[Field, ...]:
+    """Give the request to Redis that writes a command into the stream that began then.
+
+    It is answered with the entry's id; with nothing where that stream is over.
+    """
+    parts = [part for pair in fields.items() for part in pair]
+    keys = control_key(stream), record_key(stream)
+    return ("EVAL", _WRITE, len(keys), *keys, str(started_at), *parts)
 
 
 class ControlEntry(msgspec.Struct, frozen=True):

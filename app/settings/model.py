@@ -70,6 +70,7 @@ class Settings:
     broker_buffer_bytes: int = _variable(whole(2**20, 2**40), 256 * 2**20, "268435456")
     call_history_days: int = _variable(whole(1, 3650), 30, "30")
     playback_lead_ms: int = _variable(whole(40, 2000), 160, "160")
+    admin_may_speak: bool = _variable(read_flag, False, "true")
     drain_seconds: float = _variable(seconds(0, 14_400), 30.0, "30")
     support_exotel: bool = _variable(read_flag, False, "true")
     exotel_api_key: tuple[Secret, ...] = _variable(read_tokens, (), "current-key,older-key")

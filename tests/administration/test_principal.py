@@ -55,4 +55,5 @@ def test_money_keys_and_numbers_are_an_operators_alone() -> None:
         Permission.EDIT_PLANS,
         Permission.ISSUE_KEYS,
         Permission.READ_SERVICE,
+        Permission.SPEAK,
     }

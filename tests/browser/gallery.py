@@ -209,6 +209,10 @@ PAGES: dict[str, Callable[[], HTMLResponse]] = {
         "call.html", ADMIN, here="calls", erase_problem="",
         view=CallPage(_call(1, "live", None), (), CALL.steps[:2]),
     ),
+    "call-live-speak": lambda: page(
+        "call.html", OPERATOR, here="calls", erase_problem="",
+        view=CallPage(_call(1, "live", None), (), CALL.steps[:2], may_speak=True),
+    ),
     "call-erase-wrong": lambda: page(
         "call.html", ADMIN, here="calls", view=CALL, erase_problem="These are not its last 4."
     ),

@@ -67,10 +67,11 @@ def test_a_call_without_audio_has_no_picture() -> None:
     assert picture(waveform(duration_ms=0)) is None
 
 
-def story(*names: str) -> list[tuple[str, str]]:
+def story(*names: str, **data: object) -> list[tuple[str, str]]:
     who = CallIdentity("CA1", "MZ1", "business-1", "premium", "twilio")
     events = tuple(
-        LifecycleEvent(name, f"e{n}", AT + n, who, {"digit": "7"}) for n, name in enumerate(names)
+        LifecycleEvent(name, f"e{n}", AT + n, who, {"digit": "7", **data})
+        for n, name in enumerate(names)
     )
     summary = CallSummary(
         *("CA1", "business-1", CallState.ENDED, "premium", "twilio", "", "", AT, AT, ())
@@ -82,6 +83,21 @@ def story(*names: str) -> list[tuple[str, str]]:
 def test_keys_pressed_in_a_row_are_counted_and_never_named() -> None:
     told = story("stream.dtmf", "stream.dtmf", "stream.mark", "stream.dtmf", "unheard.of")
     assert told == [("Key pressed", "2 times"), ("Mark", ""), ("Key pressed", "")]
+
+
+@pytest.mark.parametrize(
+    ("heard", "detail"),
+    [(True, "0:03, heard"), (False, "0:03, cut short"), (None, "0:03, perhaps heard")],
+)
+def test_what_was_said_into_a_call_is_told(heard: bool | None, detail: str) -> None:
+    told = story("stream.played", "stream.cleared", durationMs=3000, heard=heard)
+    assert told == [("Spoken into", detail), ("Silenced", "")]
+
+
+def test_a_worker_that_was_refused_is_told_from_an_error_of_the_carrier() -> None:
+    refused = story("stream.error", command="play", reason="not_allowed")
+    assert refused == [("Refused to a worker", "play: not allowed")]
+    assert story("stream.error", error="31921 closed") == [("Carrier's error", "31921 closed")]
 
 
 # -------------------------------------------------------------------------- forms

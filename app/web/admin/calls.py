@@ -8,6 +8,7 @@ from fastapi.responses import Response
 
 from app.administration import Administration
 from app.administration.principal import Permission
+from app.administration.speech import LiveSpeech
 from app.archive.base import CallFilter as Wanted
 from app.archive.calls import Call, CallState
 from app.archive.library import Waveform
@@ -28,6 +29,7 @@ def add_calls(
     entry: Entry,
     desk: Administration,
     calls: CallDesk,
+    speech: LiveSpeech,
     wall_clock: Callable[[], float],
 ) -> None:
     """Add the pages of calls. `wall_clock` gives Unix seconds."""
@@ -96,6 +98,7 @@ def add_calls(
             picture(wave) if wave else None,
             has_audio=wave is not None and summary.is_over,
             audio_note=note,
+            may_speak=not summary.is_over and speech.is_for(visit.who),
         )
         return visit.page(
             "call.html", status=status, here="calls", view=view, erase_problem=problem

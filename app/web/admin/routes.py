@@ -9,6 +9,7 @@ from fastapi.responses import Response
 from app.administration import Administration
 from app.administration.live import LiveCalls
 from app.administration.principal import OPERATOR, Principal
+from app.administration.speech import LiveSpeech
 from app.administration.usage import UsageBook
 from app.diagnosis.checkup import Checkup
 from app.errors import NotThere
@@ -41,6 +42,7 @@ class PageParts:
     administration: Administration
     calls: CallDesk
     live: LiveCalls
+    speech: LiveSpeech
     usage: UsageBook
     store: Store
     conditions: Sequence[Condition]
@@ -63,7 +65,7 @@ def admin_router(parts: PageParts) -> APIRouter:
     entry = Entry(router, parts.visitors, name_of, parts.by_hand)
     add_signing(router, entry, parts.visitors)
     add_overview(entry, desk, parts.calls.library, parts.store, parts.conditions, parts.wall_clock)
-    add_calls(entry, desk, parts.calls, parts.wall_clock)
+    add_calls(entry, desk, parts.calls, parts.speech, parts.wall_clock)
     add_ending(entry, parts.live)
     add_usage(entry, desk, parts.usage)
     add_plans(entry, desk.plans, desk.businesses)

@@ -106,6 +106,13 @@ def _step(event: LifecycleEvent) -> Step | None:
             return Step(event.at, _KEY)
         case "stream.mark":
             return Step(event.at, "Mark", str(data.get("name", "")))
+        case "stream.played":
+            return _played(event)
+        case "stream.cleared":
+            return Step(event.at, "Silenced")
+        case "stream.error" if "reason" in data:
+            what = f"{data.get('command') or 'command'}: {words_of(str(data['reason']))}"
+            return Step(event.at, "Refused to a worker", what, "warn")
         case "stream.error":
             return Step(event.at, "Carrier's error", str(data.get("error", "")), "bad")
         case "stream.stopped":
@@ -115,6 +122,14 @@ def _step(event: LifecycleEvent) -> Step | None:
             return Step(event.at, "Stream ended", words, "warn" if _lost(ended) else "good")
         case _:
             return None
+
+
+def _played(event: LifecycleEvent) -> Step:
+    """Say how much of what was said into the call its caller heard."""
+    length = clock(int(event.data.get("durationMs", 0)) / 1000)
+    heard = event.data.get("heard")
+    outcome = "perhaps heard" if heard is None else "heard" if heard else "cut short"
+    return Step(event.at, "Spoken into", f"{length}, {outcome}")
 
 
 def _gap(gap: library.WaveformGap, started_at: int) -> Step:

@@ -179,6 +179,7 @@ class CallPage:
     waveform: Waveform | None = None
     has_audio: bool = False
     audio_note: str = ""
+    may_speak: bool = False
 
     @property
     def last4(self) -> str:

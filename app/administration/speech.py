@@ -1,0 +1,116 @@
+"""Speech into live calls by whoever administers, where the service lets them at all."""
+
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+from app.administration.audit import AuditLog
+from app.administration.commanding import Commands
+from app.administration.principal import Permission, Principal
+from app.errors import FieldsInvalid, Forbidden, NotThere
+from app.events import HeldStream
+from app.media import Encoding, MediaFormat
+from app.playback.commands import Clear, Play
+from app.store.base import Store
+
+OFF: Final = "nobody may speak into calls here: ADMIN_MAY_SPEAK is not set"
+GONE: Final = "there is no live call of this id; it may have ended already"
+# Speech comes in several pieces a second; it is written down when it begins, and so often.
+NOTED_EVERY_SECONDS: Final = 60.0
+
+
+class LiveSpeech:
+    """Speak into live calls, and silence them. `clock` gives monotonic seconds.
+
+    `is_on` tells whether anybody may.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        audit: AuditLog,
+        commands: Commands,
+        clock: Callable[[], float],
+        *,
+        is_on: bool,
+    ) -> None:
+        self._store = store
+        self._audit = audit
+        self._commands = commands
+        self._clock = clock
+        self._is_on = is_on
+        self._noted: dict[tuple[str, str], float] = {}
+
+    def is_for(self, who: Principal) -> bool:
+        """Tell whether they may speak."""
+        return self._is_on and who.may(Permission.SPEAK)
+
+    async def play(
+        self,
+        who: Principal,
+        call_sid: str,
+        business_id: str | None,
+        pcm16: bytes,
+        sample_rate: int,
+        *,
+        more: bool,
+    ) -> str:
+        """Say PCM16 into a live call, behind what was said before; give the command's id.
+
+        With `more`, what follows joins it, and is answered for both.
+
+        Raises:
+            NotThere: there is no such live call.
+            Forbidden: they may not, or the call's plan has no `return_audio`.
+            FieldsInvalid: there is no audio, or half a sample.
+            StoreUnavailable: Redis cannot be reached.
+        """
+        held = await self._held(who, call_sid, business_id)
+        sound = MediaFormat(Encoding.PCM16, sample_rate)
+        if not pcm16 or len(pcm16) % sound.encoding.bytes_per_sample:
+            raise FieldsInvalid({"body": "must be whole samples of PCM16"})
+        plan = await self._store.plan(held.call.plan)
+        if plan is not None and not plan.return_audio:
+            raise Forbidden(f"the call's plan, {plan.name}, has no return_audio")
+        await self._note(who, held)
+        command = Play("" if more else secrets.token_hex(8), pcm16, sound, is_named=not more)
+        if not await self._commands.write(held, command):
+            raise NotThere(GONE)
+        return command.id
+
+    async def clear(self, who: Principal, call_sid: str, business_id: str | None) -> str:
+        """Silence a live call at once, whoever speaks; give the command's id.
+
+        Raises:
+            NotThere: there is no such live call.
+            Forbidden: they may not.
+            StoreUnavailable: Redis cannot be reached.
+        """
+        held = await self._held(who, call_sid, business_id)
+        await self._audit.note(who, "call.silenced", call_sid, held.call.business_id)
+        command = Clear(secrets.token_hex(8))
+        if not await self._commands.write(held, command):
+            raise NotThere(GONE)
+        return command.id
+
+    async def _held(self, who: Principal, call_sid: str, business_id: str | None) -> HeldStream:
+        """Find the latest live stream of a call that they may speak into."""
+        scope = who.scope(Permission.SPEAK, business_id)
+        if not self._is_on:
+            raise Forbidden(OFF)
+        found = [
+            held
+            for held in await self._store.held_streams()
+            if held.call.call_sid == call_sid and scope in (None, held.call.business_id)
+        ]
+        if not found:
+            raise NotThere(GONE)
+        return max(found, key=lambda held: held.started_at)
+
+    async def _note(self, who: Principal, held: HeldStream) -> None:
+        now, of = self._clock(), (who.actor, held.call.stream_sid)
+        self._noted = {one: at for one, at in self._noted.items() if now - at < NOTED_EVERY_SECONDS}
+        if of not in self._noted:
+            self._noted[of] = now
+            call = held.call
+            await self._audit.note(who, "call.spoken_into", call.call_sid, call.business_id)
