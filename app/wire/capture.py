@@ -110,7 +110,8 @@ def read_capture(path: Path) -> Iterator[CaptureMessage]:
     except UnicodeDecodeError as error:
         raise CaptureError(f"{path}, line {number}: not UTF-8") from error
     except OSError as error:
-        raise CaptureError(f"{path}, after line {number}: {error.strerror}") from error
+        where = f"{path}, after line {number}" if number else f"{path}"
+        raise CaptureError(f"{where}: {error.strerror}") from error
 
 
 def _message_of(line: bytes) -> str | bytes:
