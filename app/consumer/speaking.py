@@ -73,14 +73,19 @@ class Said(Generic[OutcomeT]):
         Raises:
             CommandRefused: it was not done.
         """
-        try:
-            async with asyncio.timeout(seconds):
-                await self._is_answered.wait()
-        except TimeoutError:
+        if not await self.is_answered_within(seconds):
             return None
         if isinstance(self._outcome, CommandRefused):
             raise self._outcome
         return self._outcome
+
+    async def is_answered_within(self, seconds: float) -> bool:
+        """Wait for an answer; tell whether there is one."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._is_answered.wait()
+        except TimeoutError:
+            return False
 
     async def heard(self, seconds: float = ANSWER_SECONDS) -> bool | None:
         """Wait until it was heard to its end: True; False where a `clear` came first.
@@ -159,6 +164,7 @@ class Speaking(RedisReach):
         fields = command_fields(command)
         found = await self._ask(*writing(name.stream_sid, name.started_at, fields))
         if found is None:
+            self._waiting.get(name.stream_sid, {}).pop(command.id, None)
             raise CommandRefused(name_of(command), Reason.STREAM_ENDED, "the stream is over")
         if not command.id:
             said.id = said.id or text(found)
@@ -214,11 +220,11 @@ class Speaking(RedisReach):
         try:
             event = parse_lifecycle(fields)
             outcome = _outcome_of(event)
-        except (KeyError, ValueError, msgspec.MsgspecError):
+            stream_sid = event.call.stream_sid
+            for pressed in self._listeners.get(stream_sid, ()):
+                pressed.hear(event)
+        except (KeyError, TypeError, ValueError, msgspec.MsgspecError):
             return  # of another version
-        stream_sid = event.call.stream_sid
-        for pressed in self._listeners.get(stream_sid, ()):
-            pressed.hear(event)
         if isinstance(outcome, Stopped):
             for said in self._waiting.pop(stream_sid, {}).values():
                 is_end = said.command in ("hangup", "transfer")
@@ -241,6 +247,8 @@ class Speaking(RedisReach):
             for one in before:
                 if waiting[one].is_joined:
                     waiting.pop(one).settle(outcome)
+                elif waiting[one] is said:
+                    del waiting[one]
             if command_id != said.id and outcome.heard is not False:
                 return True  # a piece of longer audio, of which more is to come
         del waiting[command_id]

@@ -1,6 +1,5 @@
 """Speech into one stream: what a worker can ask of a call."""
 
-import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
@@ -51,8 +50,7 @@ class Speech:
         sound = MediaFormat(encoding, sample_rate)
         began = monotonic()
         for piece in pieces(audio, sound):
-            await asyncio.sleep(began + piece.due_seconds - monotonic())
-            if said.is_answered:
+            if await said.is_answered_within(began + piece.due_seconds - monotonic()):
                 break
             is_named = piece.is_last and not more
             part = Play(
