@@ -8,6 +8,7 @@ import pytest
 from app.audio import level_dbfs
 from app.events import (
     DtmfReceived,
+    MarkReceived,
     MediaReceived,
     StreamStarted,
     StreamStopped,
@@ -19,6 +20,7 @@ from app.tools.caller import StreamTarget, new_call
 from app.tools.simulate import speech
 from app.tools.simulate.asked import Asked, Caller, CarrierName, Fault, callers_of
 from app.tools.simulate.script import (
+    EXOTEL_FORMS,
     Cue,
     Kind,
     delayed,
@@ -102,7 +104,7 @@ def test_a_one_way_stream_of_twilios_has_no_digits() -> None:
 
 @pytest.mark.parametrize("rate", [8000, 16000, 24000])
 def test_a_call_of_exotels_reads_as_one_at_the_rate_that_is_asked_for(rate: int) -> None:
-    cues = list(exotel_script(CALL, rate, a_caller(), "5"))
+    cues = list(exotel_script(CALL, MediaFormat(Encoding.PCM16, rate), a_caller(), "5"))
     wire = ExotelWire(new_id=lambda: "x")
     events = [wire.receive(cue.message) for cue in cues]
     started = next(one for one in events if isinstance(one, StreamStarted))
@@ -134,7 +136,7 @@ def test_after_a_rehearsal_no_voice_is_made_in_a_call(carrier: CarrierName) -> N
     if carrier == "twilio":
         spoken(target=BOTH_TRACKS)
     for rate in (8000, 16000, 24000) if carrier == "exotel" else ():
-        list(exotel_script(CALL, rate, a_caller(), ""))
+        list(exotel_script(CALL, MediaFormat(Encoding.PCM16, rate), a_caller(), ""))
     assert speech._frames.cache_info().misses == made
 
 
@@ -222,3 +224,24 @@ def test_a_slow_carrier_sends_half_of_it_in_the_same_time() -> None:
 def test_every_fault_is_one_that_spoils_something() -> None:
     for fault in Fault:
         assert spoilt_by(fault) != spoken(), fault
+
+
+@pytest.mark.parametrize("carrier", ["twilio", "exotel"])
+def test_marks_that_were_reached_are_echoed_between_frames(carrier: CarrierName) -> None:
+    asked = iter([(), ("one", "two")])
+
+    def reached() -> Sequence[str]:
+        return next(asked, ())
+
+    cues = list(
+        twilio_script(CALL, ONE_TRACK, a_caller(), "", reached)
+        if carrier == "twilio"
+        else exotel_script(CALL, EXOTEL_FORMS[0], a_caller(), "", reached)
+    )
+    kinds = [cue.kind for cue in cues[2:7]]
+    assert kinds == [Kind.FRAME, Kind.FRAME, Kind.MARK, Kind.MARK, Kind.FRAME]
+    wire = TwilioWire() if carrier == "twilio" else ExotelWire(new_id=lambda: "x")
+    events = [wire.receive(cue.message) for cue in cues]
+    assert [event.name for event in events if isinstance(event, MarkReceived)] == ["one", "two"]
+    numbers = [event.seq for event in events if isinstance(event, MediaReceived | MarkReceived)]
+    assert numbers == list(range(2, 2 + len(numbers)))

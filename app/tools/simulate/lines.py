@@ -10,11 +10,18 @@ import httpx
 import msgspec
 
 from app.errors import CallRefused, CommandFailed
-from app.media import Track
+from app.media import MediaFormat, Track
 from app.tools.caller import Call, Carrier, StreamTarget, parse_twiml
 from app.tools.capture.routes import Credentials, words_of
 from app.tools.simulate.asked import Asked, Caller, CarrierName
-from app.tools.simulate.script import EXOTEL_RATES, Cue, exotel_script, twilio_script
+from app.tools.simulate.script import (
+    EXOTEL_FORMS,
+    TWILIO_FORM,
+    Cue,
+    Reached,
+    exotel_script,
+    twilio_script,
+)
 
 # Numbers of tests, which are nobody's (twilio.com/docs/iam/test-credentials).
 NOBODYS_NUMBER: Final = "+15005550006"
@@ -37,11 +44,15 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a call's audio goes: its socket, what the handshake shows, and its TwiML's words."""
+    """Where a call's audio goes: its socket, what the handshake shows, and its TwiML's words.
+
+    `form` is that of the audio, both ways.
+    """
 
     url: str
     headers: dict[str, str] = field(repr=False)
     target: StreamTarget
+    form: MediaFormat
 
 
 class Line(Protocol):
@@ -55,8 +66,8 @@ class Line(Protocol):
             httpx.HTTPError: there is no answer.
         """
 
-    def script(self, call: Call, place: Place, caller: Caller) -> Iterator[Cue]:
-        """Give what the carrier sends there."""
+    def script(self, call: Call, place: Place, caller: Caller, reached: Reached) -> Iterator[Cue]:
+        """Give what the carrier sends there, with the marks that it has reached."""
 
     async def hang_up(self, call: Call, seconds: float) -> bool | None:
         """Say that a call has ended; tell whether that was taken, None where nobody is told."""
@@ -119,11 +130,11 @@ class TwilioLine:
                 raise CallRefused(f"the webhook answered {words_of(answer)}")
             target = parse_twiml(answer.text)
             _check_socket(target.url)
-        return Place(target.url, self._carrier.signed(target.url), target)
+        return Place(target.url, self._carrier.signed(target.url), target, TWILIO_FORM)
 
-    def script(self, call: Call, place: Place, caller: Caller) -> Iterator[Cue]:
+    def script(self, call: Call, place: Place, caller: Caller, reached: Reached) -> Iterator[Cue]:
         """Give what Twilio sends."""
-        return twilio_script(call, place.target, caller, self._asked.digits)
+        return twilio_script(call, place.target, caller, self._asked.digits, reached)
 
     async def hang_up(self, call: Call, seconds: float) -> bool | None:
         """Call the status callback; see `Line`."""
@@ -171,13 +182,14 @@ class ExotelLine:
             if answer.status_code != httpx.codes.OK:
                 raise CallRefused(f"the request for a stream URL was answered {words_of(answer)}")
             url = _url_in(answer.content)
-        return Place(url, self._headers, StreamTarget(url, {}, (Track.INBOUND,)))
+        # At the rate that the URL asks for.
+        said = parse_qs(urlsplit(url).query).get("sample-rate", [""])[0]
+        form = next((one for one in EXOTEL_FORMS if str(one.sample_rate) == said), EXOTEL_FORMS[0])
+        return Place(url, self._headers, StreamTarget(url, {}, (Track.INBOUND,)), form)
 
-    def script(self, call: Call, place: Place, caller: Caller) -> Iterator[Cue]:
-        """Give what Exotel sends, at the rate that the URL asks for."""
-        said = parse_qs(urlsplit(place.url).query).get("sample-rate", [""])[0]
-        rate = next((rate for rate in EXOTEL_RATES if str(rate) == said), EXOTEL_RATES[0])
-        return exotel_script(call, rate, caller, self._asked.digits)
+    def script(self, call: Call, place: Place, caller: Caller, reached: Reached) -> Iterator[Cue]:
+        """Give what Exotel sends."""
+        return exotel_script(call, place.form, caller, self._asked.digits, reached)
 
     async def hang_up(self, call: Call, seconds: float) -> bool | None:
         """Tell nobody: Exotel's socket says it all."""

@@ -21,6 +21,7 @@ from app.tools.caller import Call
 from app.tools.capture.routes import said_in
 from app.tools.simulate.asked import Caller
 from app.tools.simulate.lines import Line, Place
+from app.tools.simulate.playing import Playing
 from app.tools.simulate.script import Cue, Kind, performed
 
 CONNECT_SECONDS: Final = 10.0
@@ -104,7 +105,9 @@ async def _stream(
     line: Line, where: Place, placed: Placed, jitter: float, on_change: Callable[[int], None]
 ) -> None:
     caller = placed.caller
-    cues = performed(line.script(placed.call, where, caller), caller, jitter)
+    playing = Playing(where.form, asyncio.get_running_loop().time)
+    script = line.script(placed.call, where, caller, playing.reached)
+    cues = performed(script, caller, jitter)
     async with connect(
         where.url,
         additional_headers=where.headers,
@@ -114,7 +117,7 @@ async def _stream(
         ping_interval=None,
     ) as socket:
         on_change(1)
-        hearing = asyncio.create_task(_hear(socket))
+        hearing = asyncio.create_task(_hear(socket, playing))
         speaking = asyncio.create_task(_speak(socket, cues, placed))
         longest = caller.seconds + jitter + STUCK_SECONDS
         try:
@@ -136,11 +139,11 @@ async def _stream(
             on_change(-1)
 
 
-async def _hear(socket: ClientConnection) -> None:
+async def _hear(socket: ClientConnection, playing: Playing) -> None:
     """Take whatever comes, to the connection's end."""
     with suppress(ConnectionClosed):
-        async for _ in socket:
-            pass
+        async for message in socket:
+            playing.take(message)
 
 
 async def _speak(socket: ClientConnection, cues: Iterable[Cue], placed: Placed) -> None:

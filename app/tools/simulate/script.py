@@ -1,7 +1,7 @@
 """What a caller's carrier sends, message by message, and when: well, late or badly."""
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum, auto
 from itertools import count, takewhile
 from typing import Final, NamedTuple
@@ -15,7 +15,8 @@ from app.wire import exotel, twilio
 TWILIO_FRAME_MS: Final = 20
 # "Inbound ≈ every 100 ms" (developer.exotel.com/docs/agentstream/websocket-protocol).
 EXOTEL_FRAME_MS: Final = 100
-EXOTEL_RATES: Final = (8000, 16000, 24000)
+TWILIO_FORM: Final = MediaFormat(Encoding.MULAW, 8000)
+EXOTEL_FORMS: Final = tuple(MediaFormat(Encoding.PCM16, rate) for rate in (8000, 16000, 24000))
 EVERY: Final = 10
 # More than the longest message that is taken.
 HUGE_BYTES: Final = 70_000
@@ -31,6 +32,7 @@ class Kind(Enum):
     START = auto()
     FRAME = auto()
     DIGIT = auto()
+    MARK = auto()
     STOP = auto()
 
 
@@ -42,11 +44,24 @@ class Cue(NamedTuple):
     message: str
 
 
-def twilio_script(call: Call, target: StreamTarget, caller: Caller, digits: str) -> Iterator[Cue]:
-    """Give what Twilio sends of a call: each track's frames, and the digits between them."""
-    form = MediaFormat(Encoding.MULAW, 8000)
+# Gives the marks that were reached since it was asked before.
+Reached = Callable[[], Iterable[str]]
+
+
+def _none_reached() -> tuple[str, ...]:
+    return ()
+
+
+def twilio_script(
+    call: Call,
+    target: StreamTarget,
+    caller: Caller,
+    digits: str,
+    reached: Reached = _none_reached,
+) -> Iterator[Cue]:
+    """Give what Twilio sends of a call: each track's frames, digits and marks between them."""
     speakers = [
-        (track, voice(number, form, TWILIO_FRAME_MS, caller.begins_at))
+        (track, voice(number, TWILIO_FORM, TWILIO_FRAME_MS, caller.begins_at))
         for track, number in zip(target.tracks, (caller.voice, caller.other_voice), strict=False)
     ]
     yield Cue(0, Kind.GREETING, twilio.connected_message())
@@ -75,15 +90,23 @@ def twilio_script(call: Call, target: StreamTarget, caller: Caller, digits: str)
         for digit in pressed.get(chunk, ()):
             message = twilio.dtmf_message(call.stream_sid, digit, seq=next(numbers))
             yield Cue(at / 1000, Kind.DIGIT, message)
+        for name in reached():
+            message = twilio.mark_message(call.stream_sid, name, seq=next(numbers))
+            yield Cue(at / 1000, Kind.MARK, message)
     stop = twilio.stop_message(
         call.stream_sid, call.call_sid, seq=next(numbers), account_sid=call.account_sid
     )
     yield Cue(caller.seconds, Kind.STOP, stop)
 
 
-def exotel_script(call: Call, sample_rate: int, caller: Caller, digits: str) -> Iterator[Cue]:
-    """Give what Exotel sends of a call, at 8000, 16000 or 24000 Hz."""
-    form = MediaFormat(Encoding.PCM16, sample_rate)
+def exotel_script(
+    call: Call,
+    form: MediaFormat,
+    caller: Caller,
+    digits: str,
+    reached: Reached = _none_reached,
+) -> Iterator[Cue]:
+    """Give what Exotel sends of a call, in PCM16 at 8000, 16000 or 24000 Hz."""
     spoken = voice(caller.voice, form, EXOTEL_FRAME_MS, caller.begins_at)
     yield Cue(0, Kind.GREETING, exotel.connected_message())
     start = exotel.start_message(
@@ -92,7 +115,7 @@ def exotel_script(call: Call, sample_rate: int, caller: Caller, digits: str) -> 
         account_sid=call.account_sid,
         from_number=call.from_number,
         to_number=call.to_number,
-        sample_rate=sample_rate,
+        sample_rate=form.sample_rate,
     )
     yield Cue(0, Kind.START, start)
     numbers = count(2)
@@ -107,6 +130,9 @@ def exotel_script(call: Call, sample_rate: int, caller: Caller, digits: str) -> 
         for digit in pressed.get(chunk, ()):
             message = exotel.dtmf_message(call.stream_sid, digit, seq=next(numbers))
             yield Cue(at / 1000, Kind.DIGIT, message)
+        for name in reached():
+            message = exotel.mark_message(call.stream_sid, name, seq=next(numbers))
+            yield Cue(at / 1000, Kind.MARK, message)
     stop = exotel.stop_message(
         call.stream_sid, call.call_sid, seq=next(numbers), account_sid=call.account_sid
     )
@@ -115,9 +141,9 @@ def exotel_script(call: Call, sample_rate: int, caller: Caller, digits: str) -> 
 
 def rehearse(carrier: CarrierName) -> None:
     """Make every voice that a carrier may need: done in a call, it would hold up the others."""
-    forms = [(MediaFormat(Encoding.MULAW, 8000), TWILIO_FRAME_MS)]
+    forms = [(TWILIO_FORM, TWILIO_FRAME_MS)]
     if carrier == "exotel":
-        forms = [(MediaFormat(Encoding.PCM16, rate), EXOTEL_FRAME_MS) for rate in EXOTEL_RATES]
+        forms = [(form, EXOTEL_FRAME_MS) for form in EXOTEL_FORMS]
     for form, frame_ms in forms:
         for number in range(VOICES):
             next(voice(number, form, frame_ms, begins_at=0))
