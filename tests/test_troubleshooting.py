@@ -200,7 +200,7 @@ async def test_the_guides_wscat_lines_connect(
 ) -> None:
     twilio, of_exotel = [block.text for block in BLOCKS if block.name == "wscat"]
 
-    async def connects(line: str, service: Service, told: str) -> int:
+    async def connects(line: str, service: Service, told: str, *, waits: bool = False) -> int:
         environ = environment(service)
         environ["PATH"] = os.pathsep.join([wscat, environ["PATH"]])
         before = service.logged().count(told)
@@ -212,9 +212,11 @@ async def test_the_guides_wscat_lines_connect(
             stderr=asyncio.subprocess.STDOUT,
         )
         await logged_line(service, told, times=before + 1)
-        assert process.stdin is not None
-        process.stdin.close()
         async with asyncio.timeout(WAIT_SECONDS):
+            if waits:
+                await process.wait()
+            assert process.stdin is not None
+            process.stdin.close()
             shown, _ = await process.communicate()
         assert b"Unexpected" not in shown or b"Unexpected server response: 403" in shown
         return process.returncode or 0
@@ -222,8 +224,8 @@ async def test_the_guides_wscat_lines_connect(
     attempt = "[WebSocket] 🔌 Connection attempt received"
     assert await connects(twilio, open_service, attempt) == 0
     assert await connects(of_exotel, bridge, "[exotel] New Exotel WebSocket connection") == 0
-    # Where signatures are checked: the error that the guide names.
-    assert await connects(twilio, bridge, attempt) != 0
+    # Where signatures are checked: the error that the guide names, before wscat's input ends.
+    assert await connects(twilio, bridge, attempt, waits=True) != 0
 
 
 # ------------------------------------------------------------------ its log lines

@@ -192,7 +192,9 @@ async def test_ctrl_c_keeps_what_has_come(waiving: Service, tmp_path: Path) -> N
             assert status == 130
             assert "not to the stream's end" in words
     assert not facts_of(path).ended
-    assert names_in(tmp_path) == {path.name, facts_path(path).name}
+    # A call of another test's may still be there, and is recorded too.
+    assert names_in(tmp_path) >= {path.name, facts_path(path).name}
+    assert not [name for name in names_in(tmp_path) if name.endswith(".part")]
 
 
 async def test_a_business_that_does_not_allow_it_is_not_recorded(
