@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from app.audio import level_dbfs, mulaw_to_pcm16, pcm16_to_mulaw
+from app.audio import level_dbfs, pcm16_to_mulaw
 from app.media import Encoding
 from tests.consumer.test_examples import ROOT, example
 from tests.playback.conftest import service, settings
-from tests.playback.talking import CALLS, Talk, speech, twilio_call
+from tests.playback.talking import CALLS, Talk, exotel_call, speech, twilio_call
 from tests.service import Service
 from tests.waiting import until
 
@@ -99,20 +99,19 @@ async def test_the_echo_says_why_it_cannot_speak(service: Service, tmp_path: Pat
 
 
 @needs_espeak
-async def test_the_talker_greets_answers_keys_and_says_goodbye(talk: Talk, tmp_path: Path) -> None:
-    output = tmp_path / "said"
-    with example(talk.service, output, "examples/talker.py"):
-        await talk.listener.heard(bytes(8000))
-        await talk.listener.press("1")
-        await until(lambda: talk.listener.of("clear"))
-        before = len(talk.listener.sent)
-        await talk.told("stream.played", 2)
-        time_said = talk.listener.sent[before:]
-        if talk.listener.is_twilio:
-            time_said = mulaw_to_pcm16(time_said)
-        assert loud_seconds(time_said) > 0.5
-        await talk.listener.press("0")
-        assert await talk.listener.closed() == (1000, "hangup")
+async def test_the_talker_greets_answers_keys_and_says_goodbye(
+    service: Service, tmp_path: Path
+) -> None:
+    with example(service, tmp_path / "said", "examples/talker.py"):
+        async with exotel_call(service) as talk:
+            await talk.listener.heard(bytes(8000))
+            await talk.listener.press("1")
+            await until(lambda: talk.listener.of("clear"))
+            before = len(talk.listener.sent)
+            await talk.told("stream.played", 2)
+            assert loud_seconds(talk.listener.sent[before:]) > 0.5
+            await talk.listener.press("0")
+            assert await talk.listener.closed() == (1000, "hangup")
 
 
 @needs_espeak
