@@ -236,7 +236,8 @@ def _good_request(operation: Any) -> Any:
     raw = operation.definition.raw
     made = {}
     if "requestBody" in raw:
-        made["body"] = raw["requestBody"]["content"]["application/json"]["schema"]["example"]
-        made["media_type"] = "application/json"
+        [(made["media_type"], content)] = raw["requestBody"]["content"].items()
+        # What is no JSON is audio.
+        made["body"] = content["schema"].get("example", bytes(320))
     names = [one["name"] for one in raw.get("parameters", ()) if one["in"] == "path"]
     return operation.Case(path_parameters=dict.fromkeys(names, "0"), **made)
