@@ -1,5 +1,6 @@
 """What every test may use: a real Redis server, and small things to publish."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,16 @@ from tests.service import (
 settings.register_profile(ORDINARY, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(ORDINARY)
 settings.register_profile(LONG)
+
+
+def pytest_configure() -> None:
+    """Let programs that tests start hear of Ctrl-C.
+
+    A shell has what it runs in the background ignore it (POSIX, Shell Command
+    Language, 2.11), and what is ignored is inherited.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
