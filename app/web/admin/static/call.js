@@ -15,4 +15,6 @@ for (const acts of document.querySelectorAll("[data-call]")) {
   if (button) {
     speaking(button, acts.querySelector(".silence"), said, acts.dataset.call, acts.dataset.query);
   }
+  // Until here they would have done nothing.
+  for (const ready of acts.querySelectorAll("button[disabled]")) ready.disabled = false;
 }
