@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from app.settings import Settings
+from tests.npm import installed
 from tests.redis_process import fixed_port
 from tests.service import Service
 
@@ -354,18 +355,7 @@ STRICT = {
 def railway(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a directory with railway.ts, Railway's package and a TypeScript compiler."""
     directory = tmp_path_factory.mktemp("railway")
-    if not (shutil.which("npm") and shutil.which("node")):
-        pytest.skip("npm is not installed")
-    packages = ["railway@3.11.0", "typescript@5.9.3"]
-    options = ["--no-audit", "--no-fund", "--prefer-offline", "--fetch-retries=0"]
-    done = subprocess.run(
-        ["npm", "install", *options, "--prefix", str(directory), *packages],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        pytest.skip(f"npm cannot install Railway's package: {done.stderr[-200:]}")
+    installed(directory, "railway@3.11.0", "typescript@5.9.3")
     shutil.copytree(ROOT / ".railway", directory / ".railway")
     (directory / "tsconfig.json").write_text(json.dumps(STRICT))
     (directory / "evaluated.mjs").write_text(EVALUATED)

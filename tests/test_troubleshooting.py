@@ -21,6 +21,7 @@ from app.events import EndReason
 from app.settings import Settings
 from app.wire import exotel
 from tests.markdown import ANYTHING, ROOT, Block, blocks, pattern, read, rows, spans
+from tests.npm import installed
 from tests.service import (
     Service,
     a_call,
@@ -180,19 +181,7 @@ def test_a_command_of_the_guide_is_answered_as_it_says(
 @pytest.fixture(scope="module")
 def wscat(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Give the directory that holds wscat."""
-    if shutil.which("npm") is None:
-        pytest.skip("npm is not installed")
-    directory = tmp_path_factory.mktemp("wscat")
-    options = ["--no-audit", "--no-fund", "--prefer-offline", "--fetch-retries=0"]
-    done = subprocess.run(
-        ["npm", "install", *options, "--prefix", str(directory), "wscat@6.1.0"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        pytest.skip(f"npm cannot install wscat: {done.stderr[-200:]}")
-    return str(directory / "node_modules" / ".bin")
+    return str(installed(tmp_path_factory.mktemp("wscat"), "wscat@6.1.0"))
 
 
 async def test_the_guides_wscat_lines_connect(

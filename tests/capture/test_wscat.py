@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from app.tools.capture.routes import Route
 from app.tools.capture.wscat import wscat_command
 from tests.capture.conftest import PAIR, SIGNED, Run
 from tests.captures.make_captures import DIRECTORY
+from tests.npm import installed
 from tests.service import Service, receipt_of
 from tests.waiting import WAIT_SECONDS
 
@@ -32,24 +32,12 @@ def npx(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     Four of npm's own take seconds of a busy machine to begin, and a socket may not wait
     long for its `start`.
     """
-    if shutil.which("npx") is None:
-        pytest.skip("npx is not there: no wscat can be run")
-    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    environment |= {name: value for name, value in os.environ.items() if "npm_config" in name}
-    asked = subprocess.run(
-        ["npx", "--yes", "-p", "wscat@6", "-c", "command -v wscat"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        timeout=4 * WAIT_SECONDS,
-    )
-    if asked.returncode != 0:
-        pytest.skip(f"npm has no wscat for us: {asked.stderr.strip()[-200:]}")
     directory = tmp_path_factory.mktemp("npx")
+    wscat = installed(directory, "wscat@6") / "wscat"
+    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     quick = directory / "npx"
     named = 'test "$1 $2" = "--yes wscat@6" && shift 2'
-    quick.write_text(f'#!/bin/sh\n{named} && exec "{asked.stdout.strip()}" "$@"\n')
+    quick.write_text(f'#!/bin/sh\n{named} && exec "{wscat}" "$@"\n')
     quick.chmod(0o755)
     return environment | {"PATH": f"{directory}:{environment['PATH']}"}
 
