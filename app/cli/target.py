@@ -8,8 +8,8 @@ import httpx
 
 from app.archive.redis import RedisArchive
 from app.cli.arguments import tell
-from app.tools.capture.receipts import ApiReceipts, ArchiveReceipts, Receipts
-from app.tools.capture.routes import Credentials
+from app.tools.receipts import ApiReceipts, ArchiveReceipts, Receipts
+from app.tools.service import Credentials
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 

@@ -159,9 +159,14 @@ class Carrier:
 
     def signed(self, url: str, form: Mapping[str, str] | None = None) -> dict[str, str]:
         """Give the header that signs a form, or without one a handshake; none without a token."""
+        signature = self.signature(url, form)
+        return {"X-Twilio-Signature": signature} if signature else {}
+
+    def signature(self, url: str, form: Mapping[str, str] | None = None) -> str:
+        """Sign a form, or without one a handshake; empty without a token."""
         if self._validator is None:
-            return {}
-        return {"X-Twilio-Signature": self._validator.compute_signature(url, dict(form or {}))}
+            return ""
+        return str(self._validator.compute_signature(url, dict(form or {})))
 
 
 def parse_twiml(document: str) -> StreamTarget:

@@ -21,7 +21,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from app.cli import main
 from app.cli.target import is_own
 from app.errors import CommandFailed
-from app.tools.capture.routes import Credentials
+from app.tools.service import Credentials
 from app.tools.simulate import receipts as asking
 from app.tools.simulate import simulate
 from app.tools.simulate.asked import Asked, Fault

@@ -14,8 +14,9 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from app.errors import CallRefused, CommandFailed
 from app.tools.capture.fresh import FreshCall, fresh_call, fresh_messages
 from app.tools.capture.load import Capture
-from app.tools.capture.receipts import Receipt, Receipts, receipt_of
-from app.tools.capture.routes import Route, Router, said_in
+from app.tools.capture.routes import Route, Router
+from app.tools.receipts import Receipt, Receipts, receipt_of
+from app.tools.service import said_in
 
 CONNECT_SECONDS: Final = 15.0
 ANSWER_SECONDS: Final = 15.0

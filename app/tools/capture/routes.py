@@ -7,28 +7,23 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import httpx
 import jwt
-import msgspec
-from twilio.request_validator import RequestValidator
 
 from app.errors import CallRefused, CaptureError, CommandFailed
 from app.tools.caller import Call, Carrier
 from app.tools.capture.fresh import FreshCall, start_message
 from app.tools.capture.load import Capture
+from app.tools.service import (
+    NOBODYS_NUMBER,
+    Credentials,
+    read_service_url,
+    stream_url_in,
+    words_of,
+)
 
 TWILIO_PATH = "/twilio-media"
 INGEST_PATH = "/v1/ingest"
-# Numbers that are nobody's (twilio.com/docs/iam/test-credentials).
-NOBODYS_NUMBER = "+15005550006"
+# A number that is nobody's, too.
 CALLER = "+15005550009"
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """What a carrier has, each empty where it is not known; never shown."""
-
-    auth_token: str = field(default="", repr=False)
-    exotel_pair: str = field(default="", repr=False)
-    client_token: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +62,7 @@ def service_at(url: str, capture: Capture) -> str:
         CommandFailed: it is no such URL.
         CaptureError: it is another carrier's socket than the capture's.
     """
-    parts = urlsplit(url)
-    scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
-    if scheme not in ("http", "https") or not parts.hostname:
-        raise CommandFailed(f"{url!r} is no URL of a service, such as http://localhost:8000")
+    parts, scheme = read_service_url(url)
     path = parts.path.rstrip("/")
     own = TWILIO_PATH if capture.carrier == "twilio" else INGEST_PATH
     if path not in ("", own):
@@ -141,11 +133,10 @@ class Router:
         ringing = Call(
             call.call_sid, call.stream_sid, call.account_sid, CALLER, to_number or NOBODYS_NUMBER
         )
-        target = await Carrier(self.base, token).ring(self._client, ringing, business_id)
-        signature: str = RequestValidator(token).compute_signature(target.url, {})
-        return Route(
-            target.url, start_message(self._capture, call, target.parameters), signature=signature
-        )
+        carrier = Carrier(self.base, token)
+        target = await carrier.ring(self._client, ringing, business_id)
+        start = start_message(self._capture, call, target.parameters)
+        return Route(target.url, start, signature=carrier.signature(target.url))
 
     @property
     def _callee(self) -> tuple[str, str]:
@@ -187,7 +178,7 @@ class Router:
             return Route(url, start)  # it knows no address of its own; its socket may be open
         if answer.status_code != httpx.codes.OK:
             raise CallRefused(f"/exotel-stream-url answered {words_of(answer)}")
-        given = urlsplit(msgspec.json.decode(answer.content, type=dict[str, str])["url"])
+        given = urlsplit(stream_url_in(answer.content))
         ticketed = f"{given.query}&{_encoded(query)}" if given.query else _encoded(query)
         return Route(urlunsplit(given._replace(query=ticketed)), start)
 
@@ -214,23 +205,6 @@ class Router:
         except jwt.PyJWTError:
             return {}
         return claims
-
-
-def words_of(answer: httpx.Response) -> str:
-    """Say what a service answered: its status, and its own words where they are ours."""
-    return f"{answer.status_code}{said_in(answer.content)}"
-
-
-def said_in(body: bytes | bytearray | None) -> str:
-    """Give the `error` and `detail` of an answer of ours as `: error, detail`; else nothing."""
-    try:
-        said = msgspec.json.decode(bytes(body or b""))
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return ""
-    if not isinstance(said, dict):
-        return ""
-    parts = [str(said[name])[:200] for name in ("error", "detail") if said.get(name)]
-    return ": " + ", ".join(parts) if parts else ""
 
 
 def _encoded(query: Mapping[str, str]) -> str:

@@ -7,10 +7,10 @@ import httpx
 
 from app.errors import CommandFailed
 from app.tools.caller import new_call
-from app.tools.capture.receipts import Receipts
-from app.tools.capture.routes import Credentials
+from app.tools.receipts import Receipts
+from app.tools.service import NOBODYS_NUMBER, Credentials
 from app.tools.simulate.asked import Asked, callers_of
-from app.tools.simulate.lines import NOBODYS_NUMBER, Line, Service, line_of
+from app.tools.simulate.lines import Line, Service, line_of
 from app.tools.simulate.placing import Outcome, Placed, place
 from app.tools.simulate.receipts import receipts_of
 from app.tools.simulate.report import Board, lateness, rows_of, table, troubles

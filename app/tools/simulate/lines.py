@@ -4,15 +4,20 @@ import base64
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, Protocol
-from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 import httpx
-import msgspec
 
-from app.errors import CallRefused, CommandFailed
+from app.errors import CallRefused
 from app.media import MediaFormat, Track
 from app.tools.caller import Call, Carrier, StreamTarget, parse_twiml
-from app.tools.capture.routes import Credentials, words_of
+from app.tools.service import (
+    Credentials,
+    check_socket,
+    read_service_url,
+    stream_url_in,
+    words_of,
+)
 from app.tools.simulate.asked import Asked, Caller, CarrierName
 from app.tools.simulate.script import (
     EXOTEL_FORMS,
@@ -23,8 +28,6 @@ from app.tools.simulate.script import (
     twilio_script,
 )
 
-# Numbers of tests, which are nobody's (twilio.com/docs/iam/test-credentials).
-NOBODYS_NUMBER: Final = "+15005550006"
 _OWN_PATH: Final = {"twilio": "/twilio-voice", "exotel": "/exotel-stream-url"}
 
 
@@ -79,10 +82,7 @@ def service_at(url: str, carrier: CarrierName) -> Service:
     Raises:
         CommandFailed: it is no such URL.
     """
-    parts = _read(url)
-    scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme) if parts else ""
-    if parts is None or scheme not in ("http", "https"):
-        raise CommandFailed(f"{_shown(url)} is no URL of a service, such as http://localhost:8000")
+    parts, scheme = read_service_url(url)
     base = urlunsplit((scheme, parts.netloc.rpartition("@")[2], "", "", ""))
     if parts.scheme != scheme:
         return Service(base, socket=url)
@@ -129,7 +129,7 @@ class TwilioLine:
             if answer.status_code != httpx.codes.OK:
                 raise CallRefused(f"the webhook answered {words_of(answer)}")
             target = parse_twiml(answer.text)
-            _check_socket(target.url)
+            check_socket(target.url)
         return Place(target.url, self._carrier.signed(target.url), target, TWILIO_FORM)
 
     def script(self, call: Call, place: Place, caller: Caller, reached: Reached) -> Iterator[Cue]:
@@ -181,7 +181,7 @@ class ExotelLine:
             answer = await self._client.get(where, headers=self._headers)
             if answer.status_code != httpx.codes.OK:
                 raise CallRefused(f"the request for a stream URL was answered {words_of(answer)}")
-            url = _url_in(answer.content)
+            url = stream_url_in(answer.content)
         # At the rate that the URL asks for.
         said = parse_qs(urlsplit(url).query).get("sample-rate", [""])[0]
         form = next((one for one in EXOTEL_FORMS if str(one.sample_rate) == said), EXOTEL_FORMS[0])
@@ -201,32 +201,3 @@ def _with_query(url: str, more: dict[str, str]) -> str:
     parts = urlsplit(url)
     query = "&".join(part for part in (parts.query, added) if part)
     return urlunsplit(parts._replace(query=query))
-
-
-def _url_in(body: bytes) -> str:
-    try:
-        url = msgspec.json.decode(body, type=dict[str, str])["url"]
-    except (msgspec.DecodeError, UnicodeError, RecursionError, KeyError):
-        raise CallRefused('the answer has no stream URL; it should be {"url": …}') from None
-    _check_socket(url)
-    return url
-
-
-def _check_socket(url: str) -> None:
-    parts = _read(url)
-    if parts is None or parts.scheme not in ("ws", "wss"):
-        raise CallRefused(f"{_shown(url)} is no URL of a WebSocket")
-
-
-def _read(url: str) -> SplitResult | None:
-    """Take a URL apart; None where it has no host, or a port that is none."""
-    try:
-        parts = urlsplit(url)
-        return parts if parts.hostname and parts.port != 0 else None
-    except ValueError:
-        return None
-
-
-def _shown(url: str) -> str:
-    """Show a URL without what may be a secret in it."""
-    return repr(url.partition("?")[0].rpartition("@")[2])[:200]

@@ -18,7 +18,7 @@ from websockets.exceptions import (
 
 from app.errors import CallRefused
 from app.tools.caller import Call
-from app.tools.capture.routes import said_in
+from app.tools.service import said_in
 from app.tools.simulate.asked import Caller
 from app.tools.simulate.lines import Line, Place
 from app.tools.simulate.playing import Playing

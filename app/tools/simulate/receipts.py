@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Collection
 from typing import Final
 
-from app.tools.capture.receipts import Receipt, Receipts
+from app.tools.receipts import Receipt, Receipts
 
 WAIT_SECONDS: Final = 20.0
 LOOK_SECONDS: Final = 0.5

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final, TextIO
 
-from app.tools.capture.receipts import Receipt
+from app.tools.receipts import Receipt
 from app.tools.simulate.placing import Outcome, Placed
 
 # Calls that went wrong, each with its reason.

@@ -9,7 +9,7 @@ import msgspec
 
 from app.archive.base import Archive
 from app.errors import CommandFailed, NotThere, StoreUnavailable
-from app.tools.capture.routes import words_of
+from app.tools.service import words_of
 
 WAIT_SECONDS = 20.0
 LOOK_SECONDS = 0.2
