@@ -9,6 +9,7 @@ import httpx
 
 from app import twilio_api
 from app.cli.arguments import Commands, environment_beside, environment_of
+from app.cli.target import admin_token_of
 from app.diagnosis.causes import CAUSES
 from app.diagnosis.deployment import Deployment
 from app.diagnosis.findings import Finding, skipped, worst
@@ -54,13 +55,12 @@ def _doctor(parsed: argparse.Namespace) -> int:
     url = parsed.url or environment.get("PUBLIC_URL", "") or _local(environment)
     address, form = read_address(url, is_setting=not parsed.url)
     deployment, seen = _deployment(environment, address, parsed)
-    admin_token = environment.get("ADMIN_TOKEN", "").partition(",")[0].strip()
     asked = Consultation(
         address,
         deployment,
         [*form, *seen],
         httpx.create_ssl_context(),
-        "" if admin_token.startswith("sha256-") else admin_token,
+        admin_token_of(environment),
         parsed.business,
         not parsed.no_call,
         parsed.exotel,

@@ -46,14 +46,19 @@ def credentials_of(environment: Environment) -> Credentials:
     )
 
 
+def admin_token_of(environment: Environment) -> str:
+    """Give an operator's token; empty where there is none, or its digest alone."""
+    token = _first(environment, "ADMIN_TOKEN")
+    return "" if token.startswith("sha256-") else token
+
+
 @asynccontextmanager
 async def receipts_of(
     base: str, environment: Environment, client: httpx.AsyncClient
 ) -> AsyncIterator[Receipts | None]:
     """Give who knows the receipts of calls: the API by ADMIN_TOKEN, else REDIS_URL, or nobody."""
-    admin_token = _first(environment, "ADMIN_TOKEN")
     redis_url = environment.get("REDIS_URL", "")
-    if admin_token and not admin_token.startswith("sha256-"):
+    if admin_token := admin_token_of(environment):
         yield ApiReceipts(client, base, admin_token)
     elif redis_url:
         archive = RedisArchive(redis_url)
@@ -66,4 +71,4 @@ async def receipts_of(
 
 
 def _first(environment: Environment, name: str) -> str:
-    return environment.get(name, "").partition(",")[0]
+    return environment.get(name, "").partition(",")[0].strip()
