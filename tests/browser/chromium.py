@@ -4,9 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+import pytest
+from playwright.sync_api import Browser, expect, sync_playwright
+
+from tests.waiting import WAIT_SECONDS
 
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome")
 MACOS = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
@@ -25,6 +30,22 @@ def found() -> str:
     with sync_playwright() as playwright:
         own = playwright.chromium.executable_path
     return own if Path(own).exists() else ""
+
+
+@contextmanager
+def launched(*arguments: str) -> Iterator[Browser]:
+    """Start one, or skip the test."""
+    path = found()
+    if not path:
+        pytest.skip(ABSENT)
+    with sync_playwright() as playwright:
+        # As root a sandbox cannot be had; nothing is opened but our own pages.
+        started = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", *arguments]
+        )
+        expect.set_options(timeout=WAIT_SECONDS * 1000)
+        yield started
+        started.close()
 
 
 def install() -> None:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Coroutine, Iterator, Mapping
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 from app.audio import level_dbfs
 from app.media import Encoding
@@ -24,19 +24,10 @@ __all__ = ["settings"]
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Give a Chromium with a microphone that nobody need allow, or skip."""
-    path = chromium.found()
-    if not path:
-        pytest.skip(chromium.ABSENT)
-    with sync_playwright() as playwright:
-        arguments = [
-            "--no-sandbox",
-            "--use-fake-device-for-media-stream",
-            "--use-fake-ui-for-media-stream",
-        ]
-        launched = playwright.chromium.launch(executable_path=path, args=arguments)
-        expect.set_options(timeout=WAIT_SECONDS * 1000)
+    with chromium.launched(
+        "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"
+    ) as launched:
         yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,8 @@
 import asyncio
 import os
 import re
-import shutil
 import sys
 import wave
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -15,22 +13,13 @@ from app.audio import pcm16_to_mulaw
 from app.cli import main
 from app.errors import CommandFailed
 from app.tools.say import read_recording
-from tests.playback.conftest import service, settings
-from tests.playback.talking import CALLS, Talk, speech, twilio_call
+from tests.consumer.espeak import needs_espeak
+from tests.playback.conftest import service, settings, talk
+from tests.playback.talking import Talk, speech, twilio_call
 from tests.service import Service
 from tests.waiting import WAIT_SECONDS, until
 
-__all__ = ["service", "settings"]
-
-needs_espeak = pytest.mark.skipif(
-    not shutil.which("espeak-ng"), reason="espeak-ng is not installed"
-)
-
-
-@pytest.fixture(params=CALLS)
-async def talk(request: pytest.FixtureRequest, service: Service) -> AsyncIterator[Talk]:
-    async with CALLS[request.param](service) as made:
-        yield made
+__all__ = ["service", "settings", "talk"]
 
 
 def wav(path: Path, audio: bytes, rate: int = 8000, channels: int = 1) -> Path:

@@ -12,12 +12,12 @@ from app.consumer import Call, Cleared, CommandRefused, Encoding, Played, Reache
 from app.consumer.speech import pieces
 from app.media import MediaFormat
 from tests.consumer.reading import next_call, worker
-from tests.playback.conftest import service, settings
-from tests.playback.talking import CALLS, Talk, speech, twilio_call
+from tests.playback.conftest import service, settings, talk
+from tests.playback.talking import Talk, speech, twilio_call
 from tests.service import Service
 from tests.waiting import WAIT_SECONDS
 
-__all__ = ["service", "settings"]
+__all__ = ["service", "settings", "talk"]
 
 
 @asynccontextmanager
@@ -30,12 +30,6 @@ async def call_of(talk: Talk, group: str = "") -> AsyncIterator[Call]:
                 break
             await mine.done(call)
         yield call
-
-
-@pytest.fixture(params=CALLS)
-async def talk(request: pytest.FixtureRequest, service: Service) -> AsyncIterator[Talk]:
-    async with CALLS[request.param](service) as made:
-        yield made
 
 
 def in_its_format(talk: Talk, pcm16: bytes) -> bytes:

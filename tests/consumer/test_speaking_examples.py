@@ -1,34 +1,22 @@
 """The example workers that speak, each as a process of its own on simulated calls."""
 
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
-
-import pytest
 
 from app.audio import level_dbfs, pcm16_to_mulaw
 from app.media import Encoding
+from tests.consumer.espeak import needs_espeak
 from tests.consumer.test_examples import ROOT, example
-from tests.playback.conftest import service, settings
-from tests.playback.talking import CALLS, Talk, exotel_call, speech, twilio_call
+from tests.playback.conftest import service, settings, talk
+from tests.playback.talking import Talk, exotel_call, speech, twilio_call
 from tests.service import Service
 from tests.waiting import until
 
-__all__ = ["service", "settings"]
+__all__ = ["service", "settings", "talk"]
 
 SILENCE = bytes(8000)  # half a second
-needs_espeak = pytest.mark.skipif(
-    not shutil.which("espeak-ng"), reason="espeak-ng is not installed"
-)
-
-
-@pytest.fixture(params=CALLS)
-async def talk(request: pytest.FixtureRequest, service: Service) -> AsyncIterator[Talk]:
-    async with CALLS[request.param](service) as made:
-        yield made
 
 
 async def are_told(output: Path, talk: Talk, words: str) -> None:

@@ -1,10 +1,10 @@
 """A service whose callers hear what workers say."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 
 import pytest
 
-from tests.playback.talking import BUSINESSES
+from tests.playback.talking import BUSINESSES, CALLS, Talk
 from tests.service import Service, lines_with, service_alone
 
 
@@ -28,3 +28,10 @@ def service(
     with service_alone(tmp_path_factory.mktemp("talking"), **settings) as running:
         yield running
         assert not lines_with(running.logged(), "Traceback")
+
+
+@pytest.fixture(params=CALLS)
+async def talk(request: pytest.FixtureRequest, service: Service) -> AsyncIterator[Talk]:
+    """Give a call that may be spoken into, of each carrier."""
+    async with CALLS[request.param](service) as made:
+        yield made

@@ -19,7 +19,6 @@ from app.audio import pcm16_to_mulaw
 from tests.playback.listener import Listener, listening
 from tests.playback.talking import (
     ACCOUNT,
-    CALLS,
     TALKING,
     Talk,
     exotel_call,
@@ -43,13 +42,6 @@ from tests.service import (
 from tests.twilio_stand_in import Answer, StandIn, problem, standing_in
 from tests.waiting import until
 from tests.web.test_voice import parameters
-
-
-@pytest.fixture(params=CALLS)
-async def talk(request: pytest.FixtureRequest, service: Service) -> AsyncIterator[Talk]:
-    async with CALLS[request.param](service) as call:
-        yield call
-
 
 # ---------------------------------------------------------------------- what is heard
 
