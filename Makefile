@@ -24,7 +24,7 @@ run: .venv/ready .env ## start the service, with a Redis of its own when REDIS_U
 
 test: .venv/ready ## run every test, against a real Redis server, the pages in a browser
 	@$(BIN)/python -m tests.browser
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile -rfEs
 
 demo: .venv/ready ## place one simulated call and listen to it: writes demo.wav
 	@$(BIN)/python -m app demo
