@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"errors", "hosts", "media", "redis_url"},
     {"events", "audio", "budget", "plans", "settings", "log", "metrics", "topology"},
+    {"carriers", "businesses"},
     {
         "wire",
         "playback",
@@ -27,6 +28,7 @@ LAYERS = (
         "notices",
         "store",
     },
+    {"admin"},
     {
         "session",
         "registry",
@@ -38,6 +40,7 @@ LAYERS = (
         "archive",
         "diagnosis",
     },
+    {"calls", "records"},
     {"web", "tools", "server", "workers"},
     {"lifecycle"},
     {"main"},
