@@ -220,12 +220,30 @@ class LifecycleEvent:
     data: Mapping[str, Any]
 
 
+class StreamPolicy(msgspec.Struct, frozen=True, rename="camel"):
+    """What a worker may know of the business and plan of a stream, as the call began.
+
+    It holds no secret, no number and no destination. `country` is ISO 3166-1 or empty.
+    With `forwarded` the caller talks to somebody else, and the stream is only listened to.
+    An entry holds at most `frame_ms` of audio; audio is kept for `retention_seconds`.
+    """
+
+    business_name: str = ""
+    country: str = ""
+    forwarded: bool = False
+    return_audio: bool = False
+    max_call_seconds: int = 0
+    max_concurrent_calls: int = 0
+    frame_ms: int = 0
+    retention_seconds: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class StreamRecord:
     """What `stream:{STREAM}` says from the start: whose audio, and its format.
 
     `started_at` is Unix time in ms. `published` describes the audio entries,
-    `carried` what the carrier sends.
+    `carried` what the carrier sends. `policy` is None in a record that version 0.1 wrote.
     """
 
     call: CallIdentity
@@ -236,6 +254,7 @@ class StreamRecord:
     carried: MediaFormat
     tracks: tuple[Track, ...]
     started_at: int
+    policy: StreamPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from app.consumer.items import End, Frame, Gap, Item
 from app.consumer.speaking import Said, Stopped
 from app.consumer.work import work
 from app.errors import CallTakenOver, CommandRefused, StoreUnavailable
+from app.events import StreamPolicy
 from app.media import Encoding, MediaFormat, Track
 from app.playback.answers import Cleared, Played, Reached
 
@@ -44,6 +45,7 @@ __all__ = [
     "Start",
     "Stopped",
     "StoreUnavailable",
+    "StreamPolicy",
     "Track",
     "calls",
     "work",

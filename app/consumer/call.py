@@ -10,7 +10,7 @@ from app.consumer.sharing import Claim, Sharing, StreamName
 from app.consumer.speaking import Speaking
 from app.consumer.speech import Speech
 from app.errors import CallTakenOver, StoreUnavailable
-from app.events import StreamRecord
+from app.events import StreamPolicy, StreamRecord
 from app.media import MediaFormat, Track
 
 # How soon a worker notices that a call is another's, where nothing comes of it.
@@ -66,6 +66,14 @@ class Call(Speech):
     def plan(self) -> str:
         """Name the business's plan at the time."""
         return self._stream.call.plan
+
+    @property
+    def policy(self) -> StreamPolicy | None:
+        """Return what the business's name, country and plan allowed as the call began.
+
+        None where the service that wrote the stream is older than this field.
+        """
+        return self._stream.policy
 
     @property
     def carrier(self) -> str:

@@ -253,8 +253,8 @@ def parse_entry(n: int, fields: Mapping[str, bytes | str | int]) -> Entry:
 
 
 def record_fields(record: StreamRecord) -> dict[str, Field]:
-    """Name the fields of `stream:{STREAM}` that are known from the start."""
-    return {
+    """Return the fields of `stream:{STREAM}` that are known from the start."""
+    fields: dict[str, Field] = {
         "callSid": record.call.call_sid,
         "businessId": record.call.business_id,
         "plan": record.call.plan,
@@ -270,6 +270,9 @@ def record_fields(record: StreamRecord) -> dict[str, Field]:
         "carrierSampleRate": record.carried.sample_rate,
         "startedAt": record.started_at,
     }
+    if record.policy is not None:
+        fields["policy"] = msgspec.json.encode(record.policy).decode()
+    return fields
 
 
 def closing_fields(close: CloseStream) -> dict[str, Field]:

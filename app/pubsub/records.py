@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from app.events import CallIdentity, StreamRecord
+from app.events import CallIdentity, StreamPolicy, StreamRecord
 from app.media import Encoding, MediaFormat, Track
 from app.pubsub.base import Field
 
@@ -30,6 +30,7 @@ def parse_record(stream_sid: str, fields: Mapping[str, Field]) -> StoredRecord |
     if "startedAt" not in fields:
         return None
     ended_at, receipt = fields.get("endedAt"), fields.get("receipt")
+    policy = fields.get("policy")
     record = StreamRecord(
         call=CallIdentity(
             *(str(fields["callSid"]), stream_sid),
@@ -46,6 +47,7 @@ def parse_record(stream_sid: str, fields: Mapping[str, Field]) -> StoredRecord |
         ),
         tracks=tuple(Track(name) for name in str(fields["tracks"]).split(",") if name),
         started_at=int(fields["startedAt"]),
+        policy=None if policy is None else msgspec.json.decode(str(policy), type=StreamPolicy),
     )
     return StoredRecord(
         record,

@@ -100,6 +100,8 @@ class Admitted:
     forwarded: bool = False
     own_account: bool = False
     may_be_captured: bool = False
+    business_name: str = ""
+    country: str = ""
 
 
 class Reception:
@@ -262,6 +264,8 @@ class Reception:
             forwarded=bool(business.forward_to),
             own_account=handshake.own_account,
             may_be_captured=business.capture_calls,
+            business_name=business.name,
+            country=business.country,
         )
 
     async def _reserve(

@@ -1,6 +1,6 @@
 """What is said of a stream when it begins."""
 
-from app.events import StreamRecord, StreamStarted
+from app.events import StreamPolicy, StreamRecord, StreamStarted
 from app.session.reception import Admitted
 
 
@@ -18,6 +18,22 @@ def record_of(start: StreamStarted, admitted: Admitted, started_ms: int) -> Stre
         carried=start.format,
         tracks=tuple(track for track in start.tracks if track in plan.published_tracks),
         started_at=started_ms,
+        policy=policy_of(admitted),
+    )
+
+
+def policy_of(admitted: Admitted) -> StreamPolicy:
+    """Return what workers may know of the stream's business and plan."""
+    plan = admitted.plan
+    return StreamPolicy(
+        business_name=admitted.business_name,
+        country=admitted.country,
+        forwarded=admitted.forwarded,
+        return_audio=plan.return_audio,
+        max_call_seconds=plan.max_call_seconds,
+        max_concurrent_calls=plan.max_concurrent_calls,
+        frame_ms=plan.frame_ms,
+        retention_seconds=plan.retention_seconds,
     )
 
 
