@@ -50,7 +50,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert (settings.max_calls, settings.stream_start_timeout_seconds) == (1000, 5.0)
     assert (settings.broker_buffer_seconds, settings.broker_buffer_bytes) == (30.0, 268_435_456)
     assert settings.drain_seconds == 30.0
-    assert settings.secret_key is None
+    assert settings.secret_key == ()
     assert settings.metrics_token is None
     assert settings.businesses_file is None
 
@@ -87,6 +87,33 @@ def test_operators_tokens_are_kept_as_digests_alone() -> None:
     settings = Settings.load({**GOOD, "ADMIN_TOKEN": f"{token}, sha256-{'0' * 64}"})
     assert settings.admin_digests == (digest, "0" * 64)
     assert Settings.load(GOOD).admin_digests == ()
+
+
+LONG, LONGER = "a" * 32, "b" * 40
+
+
+@pytest.mark.parametrize(
+    ("value", "keys"),
+    [
+        (LONG, [LONG]),
+        (f" {LONG} ", [f" {LONG} "]),
+        # The last is the text as version 0.1 reads it: one key.
+        (f"{LONG},{LONGER}", [LONG, LONGER, f"{LONG},{LONGER}"]),
+        (f"{LONG} , {LONGER}", [LONG, LONGER, f"{LONG} , {LONGER}"]),
+        (f"{LONG},{LONG}", [LONG, f"{LONG},{LONG}"]),
+        (f"pass\\,{LONG}", [f"pass,{LONG}", f"pass\\,{LONG}"]),
+    ],
+)
+def test_secret_keys_are_separated_by_commas(value: str, keys: list[str]) -> None:
+    settings = Settings.load({**GOOD, "SECRET_KEY": value})
+    assert [key.reveal() for key in settings.secret_key] == keys
+
+
+@pytest.mark.parametrize("value", [f"pass,{LONG}", f"{LONG},", f"{LONG},,{LONGER}"])
+def test_a_comma_beside_a_short_key_stops_the_start_and_says_how_to_write_it(value: str) -> None:
+    error = refused({**GOOD, "SECRET_KEY": value})
+    assert error.variable == "SECRET_KEY"
+    assert "written \\," in error.problem
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def _serve_by_workers(count: int, settings: Settings, environment: dict[str, str
     if settings.pubsub_adapter is Adapter.MEMORY:
         problem = f"is memory, which {count} workers cannot share"
         raise SettingsError("PUBSUB_ADAPTER", problem, Adapter.REDIS_STREAMS)
-    if settings.secret_key is None:
+    if not settings.secret_key:
         log.warning(
             "[server] SECRET_KEY is not set: tickets are good for these %d workers only, "
             "and not for another replica; no secret of a business can be stored",
@@ -107,7 +107,7 @@ def _serve_by_workers(count: int, settings: Settings, environment: dict[str, str
         listening = [str(one.fileno()) for one in sockets]
 
         def command(slot: int, lifeline: int) -> list[str]:
-            passing = ["--passing-key"] if settings.secret_key is None else []
+            passing = ["--passing-key"] if not settings.secret_key else []
             own = [
                 *passing,
                 "--slot",

@@ -17,7 +17,7 @@ def deployment_of(settings: Settings, environ: Mapping[str, str]) -> Deployment:
         account_sid=settings.twilio_account_sid,
         auth_token=tokens[0].reveal() if tokens else "",
         waives_signatures=settings.waives_signatures,
-        has_secret_key=settings.secret_key is not None,
+        has_secret_key=bool(settings.secret_key),
         redis_url=settings.redis_url.reveal() if settings.redis_url else "",
         twilio_api_url=settings.twilio_api_url,
         twilio_monitor_url=settings.twilio_monitor_url,

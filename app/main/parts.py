@@ -119,18 +119,20 @@ def directory_of(settings: Settings) -> Directory | None:
 
 def make_sealing(settings: Settings) -> Sealing | None:
     """Make what seals secrets; None without a SECRET_KEY that outlives this process."""
-    return Sealing(settings.secret_key.reveal()) if settings.secret_key else None
+    if not settings.secret_key:
+        return None
+    return Sealing(tuple(key.reveal() for key in settings.secret_key))
 
 
-def secret_key_of(settings: Settings) -> str:
-    """Give SECRET_KEY, or one that is good for this process only."""
-    if settings.secret_key is not None:
-        return settings.secret_key.reveal()
+def secret_keys_of(settings: Settings) -> tuple[str, ...]:
+    """Return the keys of SECRET_KEY, or one that is good for this process only."""
+    if settings.secret_key:
+        return tuple(key.reveal() for key in settings.secret_key)
     log.warning(
         "[server] SECRET_KEY is not set: tickets are good for this process only, "
         "and not for another replica; no secret of a business can be stored"
     )
-    return secrets.token_urlsafe(32)
+    return (secrets.token_urlsafe(32),)
 
 
 def make_captures(settings: Settings) -> Captures:
@@ -160,7 +162,7 @@ def make_bridge(
     reception = Reception(
         store,
         registry,
-        TicketOffice(secret_key_of(settings), time.time, lambda: secrets.token_urlsafe(16)),
+        TicketOffice(secret_keys_of(settings)[0], time.time, lambda: secrets.token_urlsafe(16)),
         herald,
         metrics,
         takes_events=lambda: outbox.takes_events,

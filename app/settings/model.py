@@ -20,7 +20,7 @@ from app.settings.readers import (
     read_public_url,
     read_redis_url,
     read_sample_rate,
-    read_secret_key,
+    read_secret_keys,
     read_text,
     read_tokens,
     seconds,
@@ -52,7 +52,7 @@ class Settings:
     twilio_monitor_url: str = _variable(
         read_https_base, "https://monitor.twilio.com", "https://monitor.twilio.com"
     )
-    secret_key: Secret | None = _variable(read_secret_key, None, "$(openssl rand -hex 32)")
+    secret_key: tuple[Secret, ...] = _variable(read_secret_keys, (), "$(openssl rand -hex 32)")
     admin_token: tuple[Secret, ...] = _variable(read_admin_tokens, (), "$(openssl rand -hex 32)")
     allow_unsigned: Unsigned = _variable(one_of(Unsigned), Unsigned.NO, "true")
     businesses_file: str | None = _variable(read_text, None, "businesses.toml")

@@ -124,10 +124,27 @@ def read_account_sid(value: str) -> str:
     return value
 
 
-def read_secret_key(value: str) -> Secret:
-    if len(value) < MIN_SECRET_CHARACTERS:
-        raise Unusable(f"must have at least {MIN_SECRET_CHARACTERS} characters")
-    return Secret(value)
+def read_secret_keys(value: str) -> tuple[Secret, ...]:
+    """Read keys separated by commas; a comma inside a key is written `\\,`.
+
+    Version 0.1 read the whole text as one key. Where that differs from what is
+    read now, the whole text stays as the last key, so that what 0.1 signed and
+    sealed with it can still be verified and opened.
+    """
+    texts = [text.replace("\\,", ",") for text in re.split(r"(?<!\\),", value)]
+    if len(texts) > 1:
+        texts = [text.strip() for text in texts]
+    for number, text in enumerate(texts, 1):
+        if len(text) < MIN_SECRET_CHARACTERS:
+            which = f" in each key, and key {number} of {len(texts)} is shorter: commas separate "
+            which += "keys, and a comma that belongs to a key is written \\,"
+            raise Unusable(
+                f"must have at least {MIN_SECRET_CHARACTERS} characters"
+                + (which if len(texts) > 1 else "")
+            )
+    if texts != [value]:
+        texts.append(value)
+    return tuple(Secret(text) for text in dict.fromkeys(texts))
 
 
 def read_admin_tokens(value: str) -> tuple[Secret, ...]:

@@ -56,7 +56,7 @@ async def give_accounts(redis_url: str, secret_key: str = SECRET_KEY) -> None:
         else:
             await store.add_business(business)
     for business_id, tokens in TOKENS.items():
-        sealed = Sealing(secret_key).seal(business_id, "twilio_auth_tokens", tokens)
+        sealed = Sealing((secret_key,)).seal(business_id, "twilio_auth_tokens", tokens)
         await store.save_secrets(business_id, {"twilio_auth_tokens": sealed})
     await store.close()
 
@@ -136,7 +136,7 @@ async def test_a_businesss_token_signs_for_nothing_that_is_not_about_it(
 
 async def test_whose_a_request_is_is_fixed_when_its_signature_is_checked() -> None:
     """The number may become another's before the call is answered."""
-    store, sealing = MemoryStore(time.monotonic), Sealing(SECRET_KEY)
+    store, sealing = MemoryStore(time.monotonic), Sealing((SECRET_KEY,))
     await store.load_if_empty(Directory((Plan("premium"),), (A,)))
     sealed = sealing.seal(A.id, "twilio_auth_tokens", A_TOKEN)
     await store.save_secrets(A.id, {"twilio_auth_tokens": sealed})
@@ -258,7 +258,7 @@ async def test_a_token_that_was_replaced_signs_no_more_within_a_second(
 ) -> None:
     store = RedisStore.from_url(accounts.redis_url, 20.0)
     assert (await ask(accounts, "/twilio-voice", a_call(A_NUMBER), A_TOKEN))[0] == 200
-    sealed = Sealing(SECRET_KEY).seal(A.id, "twilio_auth_tokens", "newest")
+    sealed = Sealing((SECRET_KEY,)).seal(A.id, "twilio_auth_tokens", "newest")
     await store.save_secrets(A.id, {"twilio_auth_tokens": sealed})
     await store.close()
 
