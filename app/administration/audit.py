@@ -4,7 +4,8 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 
-from app.administration.principal import Permission, Principal
+from app.admin.principal import Principal
+from app.admin.roles import Permission
 from app.errors import FieldsInvalid, StoreUnavailable
 from app.store.access import Access, AuditEntry
 

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from app.admin.principal import Principal
+from app.admin.roles import Permission
 from app.administration.audit import AuditLog
 from app.administration.plans import check_version
-from app.administration.principal import Permission, Principal
 from app.administration.records import changed, table_of, told, without_limits
 from app.errors import FieldsInvalid, Forbidden, NotThere
 from app.plans import BUSINESS_FIELDS, IDENTIFIER, Business, make_business

@@ -4,9 +4,11 @@ import hashlib
 import hmac
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
+from app.admin.principal import THE_OPERATOR, Principal
+from app.admin.roles import Role
 from app.administration.access_keys import (
     MOST_CHARACTERS,
     digest_of,
@@ -15,7 +17,6 @@ from app.administration.access_keys import (
 )
 from app.administration.attempts import Attempts
 from app.administration.audit import AuditLog
-from app.administration.principal import THE_OPERATOR, Principal
 from app.errors import FormExpired, SignInRequired
 from app.store.access import Access, AccessKey, Session
 
@@ -77,7 +78,7 @@ class Gate:
             TooManyAttempts: it is nobody's, and too many such came from there.
         """
         found = await self._find(shown)
-        return found[0] if found else await self._refuse(address)
+        return replace(found[0], address=address) if found else await self._refuse(address)
 
     async def sign_in(self, shown: str, address: str) -> SignedIn:
         """Begin a session for whoever shows a token or key in the sign-in form.
@@ -91,21 +92,22 @@ class Gate:
         found = await self._find(shown.strip())
         if found is None:
             await self._refuse(address)
-        principal, key_id = found
+        principal, key_id = replace(found[0], address=address), found[1]
         secret = new_session_secret()
         session = Session(digest_of(secret), principal.actor, principal.business_id, key_id)
         await self._access.begin_session(session, SESSION_SECONDS)
         await self._audit.note(principal, "session.begun", principal.actor, principal.business_id)
         return SignedIn(principal, secret)
 
-    async def by_session(self, secret: str) -> SignedIn | None:
-        """Tell whose session this is; None when it is over, or what it was begun with is."""
+    async def by_session(self, secret: str, address: str = "") -> SignedIn | None:
+        """Return whose session this is; None when it is over, or what it was begun with is."""
         if not secret or len(secret) > MOST_CHARACTERS:
             return None
         session = await self._access.session_of(digest_of(secret), SESSION_SECONDS)
         if session is None or not await self._still_holds(session):
             return None
-        return SignedIn(Principal(session.actor, session.business_id), secret)
+        role = Role.ADMIN if session.business_id else Role.OPERATOR
+        return SignedIn(Principal(session.actor, role, session.business_id, address), secret)
 
     async def sign_out(self, signed_in: SignedIn) -> None:
         """End a session."""
@@ -122,7 +124,7 @@ class Gate:
         if not is_key(shown) or (key := await self._access.key_of(digest)) is None:
             return None
         await self._note_use(key)
-        return Principal(f"key:{key.id}", key.business_id), key.id
+        return Principal(f"key:{key.id}", Role.ADMIN, key.business_id), key.id
 
     async def _note_use(self, key: AccessKey) -> None:
         now_ms = int(self._wall_clock() * 1000)

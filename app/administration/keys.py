@@ -1,13 +1,14 @@
-"""Access keys of businesses: issued and revoked by operators, listed by whom they are for."""
+"""Access keys of businesses: operators issue them, a business's admins list and revoke them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from app.admin.principal import Principal
+from app.admin.roles import Permission
 from app.administration.access_keys import KEY_ID, digest_of, new_key
 from app.administration.audit import AuditLog
 from app.administration.businesses import Businesses
-from app.administration.principal import Permission, Principal
 from app.errors import FieldsInvalid, NotThere
 from app.plans import Field, checks
 from app.plans.fields import problems_of
@@ -74,7 +75,7 @@ class Keys:
 
     async def revoke(self, who: Principal, business_id: str, key_id: str) -> None:
         """Revoke a key: it admits nobody from now on, and its sessions are over."""
-        await self._businesses.get(who, business_id, Permission.ISSUE_KEYS)
+        await self._businesses.get(who, business_id, Permission.REVOKE_KEYS)
         if not KEY_ID.fullmatch(key_id) or not await self._access.revoke_key(business_id, key_id):
             raise NotThere("this business has no key of this id")
         await self._audit.note(who, "key.revoked", key_id, business_id)

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from app.admin.principal import Principal
+from app.admin.roles import Permission
 from app.administration.audit import AuditLog
-from app.administration.principal import Permission, Principal
 from app.administration.records import changed, table_of, told, without_limits
 from app.errors import EditedMeanwhile, NotThere
 from app.plans import PLAN_FIELDS, PLAN_NAME, Plan, make_plan

@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
+from app.admin.principal import Principal
+from app.admin.roles import Permission
 from app.administration.audit import AuditLog
 from app.administration.businesses import Businesses
-from app.administration.principal import Permission, Principal
 from app.errors import FieldsInvalid
 from app.plans import BUSINESS_FIELDS, checks
 from app.plans.fields import meant

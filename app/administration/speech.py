@@ -4,9 +4,10 @@ import secrets
 from collections.abc import Callable
 from typing import Final
 
+from app.admin.principal import Principal
+from app.admin.roles import Permission
 from app.administration.audit import AuditLog
 from app.administration.commanding import Commands
-from app.administration.principal import Permission, Principal
 from app.errors import FieldsInvalid, Forbidden, NotThere
 from app.events import HeldStream
 from app.media import Encoding, MediaFormat

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from app.admin.principal import Principal
+from app.admin.roles import Permission
 from app.administration.businesses import Businesses
-from app.administration.principal import Permission, Principal
 from app.store.base import Store
 from app.store.usage import Limit, MonthOfUse, limits_of, months_until
 

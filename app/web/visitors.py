@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from fastapi import Request
 from fastapi.responses import Response
 
+from app.admin.principal import Principal
 from app.administration.gate import (
     NO_OPERATOR,
     SESSION_SECONDS,
@@ -14,7 +15,6 @@ from app.administration.gate import (
     SignedIn,
     check_csrf,
 )
-from app.administration.principal import Principal
 from app.credentials.addresses import Network, client_address
 from app.errors import FormExpired, SignInRequired
 
@@ -59,7 +59,8 @@ class Visitors:
 
     async def signed_in(self, request: Request) -> SignedIn | None:
         """Tell whose session a request is of; None for a stranger, or when it is over."""
-        return await self.gate.by_session(request.cookies.get(self.cookie_name, ""))
+        secret = request.cookies.get(self.cookie_name, "")
+        return await self.gate.by_session(secret, self.address(request))
 
     async def sign_in(self, request: Request, shown: str, response: Response) -> SignedIn:
         """Begin a session for whoever shows a token or key, and give its cookie to `response`.

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import pytest
 
+from app.admin.principal import THE_OPERATOR, Principal
+from app.admin.roles import Role
 from app.administration.access_keys import digest_of, is_key, new_key
 from app.administration.attempts import MOST_IN_ALL, MOST_OF_ADDRESS, WINDOW_SECONDS
 from app.administration.audit import AuditLog
 from app.administration.gate import SESSION_SECONDS, Gate, check_csrf, csrf_token
-from app.administration.principal import THE_OPERATOR, Principal
 from app.errors import FormExpired, SignInRequired, StoreUnavailable, TooManyAttempts
 from app.store.access import AccessKey
 from app.store.memory_access import MemoryAccess
@@ -95,7 +96,7 @@ def house() -> House:
 async def test_a_token_is_an_operators_and_a_key_its_businesss(house: House) -> None:
     key_id, key = await house.key()
     assert await house.gate.by_bearer(TOKEN, HOME) == THE_OPERATOR
-    assert await house.gate.by_bearer(key, HOME) == Principal(f"key:{key_id}", "shop")
+    assert await house.gate.by_bearer(key, HOME) == Principal(f"key:{key_id}", Role.ADMIN, "shop")
 
 
 async def test_each_of_several_tokens_is_good(house: House) -> None:
@@ -256,7 +257,7 @@ async def test_a_session_is_of_whoever_began_it(house: House) -> None:
     admin = await house.gate.sign_in(key, HOME)
     assert await house.gate.by_session(operator.secret) == operator
     assert await house.gate.by_session(admin.secret) == admin
-    assert admin.principal == Principal(f"key:{key_id}", "shop")
+    assert admin.principal == Principal(f"key:{key_id}", Role.ADMIN, "shop")
     assert [entry.action for entry in await house.access.audit_log("shop")] == ["session.begun"]
 
 

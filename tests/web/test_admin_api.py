@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from app.admin.principal import Principal
+from app.admin.roles import Role
 from app.administration.access_keys import digest_of
 from app.administration.gate import SignedIn, csrf_token
-from app.administration.principal import Principal
 from app.store.access import Session
 from app.store.redis_access import RedisAccess
 from tests.businesses import NUMBER
@@ -278,7 +279,7 @@ async def signed_in(service: Service, key: dict[str, str], business_id: str) -> 
     session = Session(digest_of(secret), f"key:{key['id']}", business_id, key["id"])
     await access.begin_session(session, 60.0)
     await access.close()
-    return SignedIn(Principal(session.actor, business_id), secret)
+    return SignedIn(Principal(session.actor, Role.ADMIN, business_id), secret)
 
 
 async def test_a_cookie_reads_and_changes_nothing_without_the_forms_token(
@@ -289,7 +290,7 @@ async def test_a_cookie_reads_and_changes_nothing_without_the_forms_token(
     session = await signed_in(admin_service, key, "business-1")
     browser = Caller(admin_service, {"Cookie": f"media-bridge={session.secret}"})
     me = browser("GET", "/me").json()
-    assert (me["role"], me["business_id"]) == ("business_admin", "business-1")
+    assert (me["role"], me["business_id"]) == ("admin", "business-1")
     good = {"X-CSRF-Token": csrf_token(session)}
     ours = {**good, "Origin": admin_service.url, "Sec-Fetch-Site": "same-origin"}
     refused = (

@@ -7,11 +7,11 @@ import pytest
 from fastapi import Request
 from fastapi.responses import Response
 
+from app.admin.principal import THE_OPERATOR
 from app.administration.access_keys import digest_of
 from app.administration.attempts import MOST_OF_ADDRESS
 from app.administration.audit import AuditLog
 from app.administration.gate import Gate, csrf_token
-from app.administration.principal import THE_OPERATOR
 from app.errors import FormExpired, SignInRequired, TooManyAttempts
 from app.store.memory_access import MemoryAccess
 from app.web.visitors import Visitors

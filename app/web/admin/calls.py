@@ -6,8 +6,8 @@ from urllib.parse import urlencode
 
 from fastapi.responses import Response
 
+from app.admin.roles import Permission
 from app.administration import Administration
-from app.administration.principal import Permission
 from app.administration.speech import LiveSpeech
 from app.archive.base import CallFilter as Wanted
 from app.archive.calls import Call, CallState

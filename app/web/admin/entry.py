@@ -9,8 +9,8 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
+from app.admin.principal import Principal
 from app.administration.gate import SignedIn, csrf_token
-from app.administration.principal import Principal
 from app.errors import BridgeError, FormExpired, NotThere, SignInRequired, StoreUnavailable
 from app.web.admin.pages import HEADERS, page
 from app.web.admin.submitted import Submitted, read_form

@@ -2,7 +2,7 @@
 
 from fastapi.responses import Response
 
-from app.administration.principal import Permission
+from app.admin.roles import Permission
 from app.diagnosis.checkup import Checkup
 from app.diagnosis.findings import worst
 from app.web.admin.entry import Entry, Visit

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 from fastapi.responses import Response
 
+from app.admin.roles import Permission
 from app.administration import Administration
-from app.administration.principal import Permission
 from app.archive.base import CallFilter
 from app.archive.calls import CallState, CallSummary
 from app.archive.library import Library

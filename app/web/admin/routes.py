@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from fastapi import APIRouter
 from fastapi.responses import Response
 
+from app.admin.principal import OPERATOR, Principal
 from app.administration import Administration
 from app.administration.live import LiveCalls
-from app.administration.principal import OPERATOR, Principal
 from app.administration.speech import LiveSpeech
 from app.administration.usage import UsageBook
 from app.diagnosis.checkup import Checkup

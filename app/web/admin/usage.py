@@ -2,9 +2,9 @@
 
 from fastapi.responses import Response
 
+from app.admin.roles import Permission
 from app.administration import Administration
 from app.administration.live import LiveCalls
-from app.administration.principal import Permission
 from app.administration.usage import BusinessUse, UsageBook
 from app.store.usage import Limit, MonthOfUse
 from app.web.admin.businesses import BUSINESSES, row_of

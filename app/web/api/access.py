@@ -1,12 +1,12 @@
 """Who asks, and what was done: `/me` and `/audit`."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
+from app.admin.roles import Permission, Role
 from app.administration.audit import MOST_ON_A_PAGE, AuditLog
-from app.administration.principal import Permission
 from app.errors import NotThere
 from app.store.access import AuditEntry
 from app.web.api.route import Asking, answers, api_router, secured
@@ -18,14 +18,14 @@ class Me(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
             "example": {
-                "role": "business_admin",
+                "role": "admin",
                 "actor": "key:0f3a5c7e9b1d",
                 "business_id": "business-1",
                 "permissions": ["read a business", "edit a business"],
             }
         }
     )
-    role: Literal["operator", "business_admin"]
+    role: Role
     actor: str
     business_id: str | None
     permissions: list[str]
@@ -77,7 +77,7 @@ def access_router(audit: AuditLog) -> APIRouter:
     async def me(who: Asking) -> Me:
         """Tell whose token or key this is, and what it may do."""
         return Me(
-            role="operator" if who.is_operator else "business_admin",
+            role=who.role,
             actor=who.actor,
             business_id=who.business_id or None,
             permissions=[permission.value for permission in Permission if who.may(permission)],

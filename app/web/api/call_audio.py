@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from app.administration.principal import Permission
+from app.admin.roles import Permission
 from app.archive.recording import Recording
 from app.errors import ArchiveBusy, BridgeError, NotThere, StoreUnavailable
 from app.web.api.calls import CallDesk, CallSid, OfBusiness, OfStream

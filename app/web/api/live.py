@@ -4,8 +4,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 
+from app.admin.roles import Permission
 from app.administration.live import LiveCalls, LiveStream
-from app.administration.principal import Permission
 from app.errors import NotThere, TooManyWatchers
 from app.media import Track
 from app.watchers import Watchers

@@ -17,7 +17,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.types import Message
 
-from app.administration.principal import Principal
+from app.admin.principal import Principal
 from app.errors import (
     BridgeError,
     EditedMeanwhile,

@@ -51,9 +51,9 @@ def speech_router(speech: LiveSpeech) -> APIRouter:
     ) -> Told:
         """Speak into a live call: PCM16, little-endian, mono; at most 64 KiB a piece.
 
-        Pieces are heard one after the other. Only operators may, where ADMIN_MAY_SPEAK is
-        set, and only where the call's plan has `return_audio`. The audit log has when
-        somebody began, and each minute in which they went on.
+        Pieces are heard one after the other. Operators and `agent` and `admin` keys may, where
+        ADMIN_MAY_SPEAK is set, and only where the call's plan has `return_audio`. The audit log
+        has when somebody began, and each minute in which they went on.
         """
         audio, rate = await request.body(), int(sample_rate)
         return Told(id=await speech.play(who, call_sid, business, audio, rate, more=more))

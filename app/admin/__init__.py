@@ -1,0 +1,1 @@
+"""Who may administer what: roles, principals, sessions."""
