@@ -66,6 +66,12 @@ class Metrics:
         self.sockets_closed = self._counter(
             "sockets_closed", "Sockets closed or not opened for what peers did.", "reason"
         )
+        self.failed_credentials = self._counter(
+            "failed_credentials",
+            "Failed credentials by way in: refused after a comparison, or limited.",
+            "way",
+            "outcome",
+        )
         self.received = self._counter("frames_received", "Carrier media messages received.")
         self.published = self._counter("frames_published", "Carrier media messages published.")
         self.dropped = self._counter("frames_dropped", "Media messages dropped.", "reason")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
+from app.admin.attempts import AttemptLimiter, WayIn
 from app.admin.principal import THE_OPERATOR, Principal
 from app.admin.roles import Role
 from app.administration.access_keys import (
@@ -15,8 +16,8 @@ from app.administration.access_keys import (
     is_key,
     new_session_secret,
 )
-from app.administration.attempts import Attempts
 from app.administration.audit import AuditLog
+from app.credentials.addresses import ClientSource
 from app.errors import FormExpired, SignInRequired
 from app.store.access import Access, AccessKey, Session
 
@@ -43,8 +44,8 @@ class Gate:
     """Tell who asks.
 
     `token_digests` are SHA-256 digests, in hexadecimal, of the tokens that are an
-    operator's; without any there is no operator. `clock` gives monotonic
-    seconds, `wall_clock` Unix seconds. An operator's token needs no store.
+    operator's; without any there is no operator. `wall_clock` gives Unix seconds.
+    An operator's token needs no store.
     """
 
     def __init__(
@@ -52,14 +53,14 @@ class Gate:
         access: Access,
         audit: AuditLog,
         token_digests: Sequence[str],
+        attempts: AttemptLimiter,
         *,
-        clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
         self._access = access
         self._audit = audit
         self._tokens = tuple(token_digests)
-        self._attempts = Attempts(access, clock)
+        self._attempts = attempts
         self._wall_clock = wall_clock
 
     @property
@@ -78,20 +79,26 @@ class Gate:
             TooManyAttempts: it is nobody's, and too many such came from there.
         """
         found = await self._find(shown)
-        return replace(found[0], address=address) if found else await self._refuse(address)
+        if found is None:
+            await self._refuse(WayIn.ADMIN_BEARER, ClientSource(address), shown)
+        return replace(found[0], address=address)
 
-    async def sign_in(self, shown: str, address: str) -> SignedIn:
+    async def sign_in(self, shown: str, address: str, *, is_shared: bool = False) -> SignedIn:
         """Begin a session for whoever shows a token or key in the sign-in form.
+
+        With `is_shared`, many clients have this address: the right key is accepted
+        however many of them failed.
 
         Raises:
             SignInRequired: it is nobody's.
-            TooManyAttempts: too many wrong ones came from there, or from everywhere; then
-                the right one is refused as well, so that trying on tells nothing.
+            TooManyAttempts: too many wrong ones came from this address; then the right
+                one is refused as well, so that trying on tells nothing.
         """
-        await self._attempts.check(address)
+        source = ClientSource(address, is_shared)
+        await self._attempts.check(WayIn.SIGN_IN, source)
         found = await self._find(shown.strip())
         if found is None:
-            await self._refuse(address)
+            await self._refuse(WayIn.SIGN_IN, source, shown)
         principal, key_id = replace(found[0], address=address), found[1]
         secret = new_session_secret()
         session = Session(digest_of(secret), principal.actor, principal.business_id, key_id)
@@ -139,9 +146,10 @@ class Gate:
             await self._note_use(key)
         return key is not None
 
-    async def _refuse(self, address: str) -> NoReturn:
-        log.warning("[admin] ❌ A wrong token or key came from %s", address)
-        await self._attempts.note_wrong(address)
+    async def _refuse(self, way: WayIn, source: ClientSource, shown: str) -> NoReturn:
+        log.warning("[admin] ❌ A wrong token or key came from %s", source.address)
+        if shown.strip():  # nothing else was compared
+            await self._attempts.note_failure(way, source, shown)
         raise SignInRequired(
             "this token or key is not known here, or was revoked"
             + ("" if self._tokens else f" ({NO_OPERATOR})")

@@ -2,16 +2,50 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
     IPv4Network,
     IPv6Address,
     IPv6Network,
     ip_address,
+    ip_network,
 )
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSource:
+    """Where a request comes from, as failures are counted: an address, of IPv6 its /64.
+
+    With `is_shared`, many clients may have this address: it is a proxy's that does not
+    say for whom it asks, or one that is not in TRUSTED_PROXIES.
+    """
+
+    address: str
+    is_shared: bool = False
+
+
+def client_source(
+    peer: str, forwarded_for: Sequence[str], trusted: Sequence[Network]
+) -> ClientSource:
+    """Return where a request comes from; the arguments are those of `client_address`.
+
+    A private address that forwards for others counts as a proxy as long as no proxy is
+    trusted at all: then nothing tells its clients apart. A public one never does, or any
+    client could escape its limit with a header.
+    """
+    address = client_address(peer, forwarded_for, trusted)
+    if address is None:
+        return ClientSource("unknown", is_shared=True)
+    is_proxy = is_in(address, trusted)
+    is_unknown_proxy = not trusted and not address.is_global and any(forwarded_for)
+    name = str(address)
+    if isinstance(address, IPv6Address):
+        name = str(ip_network((address, 64), strict=False))
+    return ClientSource(name, is_shared=is_proxy or is_unknown_proxy)
 
 
 def client_address(

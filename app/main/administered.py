@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from fastapi import FastAPI
 
+from app.admin.attempts import AttemptLimiter
 from app.administration import Administration
 from app.administration.commanding import (
     ChannelCommands,
@@ -76,6 +77,7 @@ class Administered:
     http_base: str
     by_hand: bool
     checkup: Checkup
+    attempts: AttemptLimiter
     connected: tuple[Connected, ...]
 
 
@@ -90,11 +92,12 @@ def make_administered(
     administration = Administration.of(configuration, access, sealing or NoSealer(), time.time)
     if not settings.admin_token:
         log.warning("[server] ADMIN_TOKEN is not set: nobody can be an operator")
+    attempts = AttemptLimiter(access, time.monotonic, metrics)
     gate = Gate(
         access,
         administration.audit,
         settings.admin_digests,
-        clock=time.monotonic,
+        attempts,
         wall_clock=time.time,
     )
     http_base = settings.public_url.http_base if settings.public_url else ""
@@ -119,6 +122,7 @@ def make_administered(
         http_base,
         settings.waives_signatures,
         checkup,
+        attempts,
         (access, configuration, archive, commands, checkup),
     )
 

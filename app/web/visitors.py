@@ -1,6 +1,5 @@
 """Who is behind a request: by Authorization, or by the cookie of a session."""
 
-from ipaddress import IPv6Address, ip_network
 from urllib.parse import urlsplit
 
 from fastapi import Request
@@ -15,7 +14,7 @@ from app.administration.gate import (
     SignedIn,
     check_csrf,
 )
-from app.credentials.addresses import Network, client_address
+from app.credentials.addresses import ClientSource, Network, client_source
 from app.errors import FormExpired, SignInRequired
 
 CSRF_HEADER = "x-csrf-token"
@@ -70,7 +69,8 @@ class Visitors:
             FormExpired: the form stood on another site's page.
         """
         check_origin(request, self._origin)
-        signed_in = await self.gate.sign_in(shown, self.address(request))
+        source = self.source(request)
+        signed_in = await self.gate.sign_in(shown, source.address, is_shared=source.is_shared)
         response.set_cookie(
             self.cookie_name,
             signed_in.secret,
@@ -96,13 +96,14 @@ class Visitors:
         check_csrf(signed_in, token)
 
     def address(self, request: Request) -> str:
-        """Name for whom attempts are counted: an address, or an IPv6 client's /64."""
+        """Return the address a request comes from, of IPv6 its /64."""
+        return self.source(request).address
+
+    def source(self, request: Request) -> ClientSource:
+        """Return where a request comes from, and whether many clients may share that."""
         peer = request.client.host if request.client else ""
         forwarded_for = request.headers.getlist("x-forwarded-for")
-        address = client_address(peer, forwarded_for, self._trusted)
-        if isinstance(address, IPv6Address):
-            return str(ip_network((address, 64), strict=False))
-        return str(address or "unknown")
+        return client_source(peer, forwarded_for, self._trusted)
 
 
 def check_origin(request: Request, own_origin: str) -> None:

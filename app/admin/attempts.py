@@ -1,0 +1,195 @@
+"""Rate limits of failed credentials, counted for each address on every way in.
+
+An address is limited by its own failures alone, so nobody can lock out another
+address, and requests that are refused before a comparison are not counted.
+"""
+
+import hashlib
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from app.credentials.addresses import ClientSource
+from app.errors import StoreUnavailable, TooManyAttempts
+from app.metrics import Metrics
+from app.store.access import Access
+
+WINDOW_SECONDS = 300.0
+# Addresses that one process remembers for each group of ways; the least recent go first.
+MOST_ADDRESSES = 4096
+# While an address keeps failing, the store hears of it once in this time.
+STORE_SECONDS = 1.0
+
+
+class WayIn(StrEnum):
+    """Where credentials are presented; a label of `bridge_failed_credentials_total`."""
+
+    ADMIN_BEARER = "admin_bearer"
+    SIGN_IN = "sign_in"
+    INGEST = "ingest"
+    STREAM_URL = "exotel_stream_url"
+    METRICS = "metrics"
+    TWILIO_WEBHOOK = "twilio_webhook"
+    TWILIO_HANDSHAKE = "twilio_handshake"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptLimit:
+    """How many failures an address may have within WINDOW_SECONDS.
+
+    Ways of the same `group` share their counts. Beyond `failures`, an address may
+    still try `per_second` new credentials each second; with 0, none until its oldest
+    failure is forgotten.
+    """
+
+    group: str
+    failures: int
+    per_second: float = 0.0
+
+
+# The group of administration is the key that version 0.1 uses in Redis.
+ADMIN_LIMIT = AttemptLimit("", 10)
+# Many businesses' calls arrive from one address of Exotel: one business's wrong pair must
+# not stop the others, so this limit slows down and never closes.
+INGEST_LIMIT = AttemptLimit("ingest", 20, per_second=1.0)
+METRICS_LIMIT = AttemptLimit("metrics", 10, per_second=1.0)
+# Twilio's requests all arrive from Twilio's addresses, and each is signed for itself: wrong
+# signatures are counted in the metrics, and a right one is always accepted.
+LIMITS = {
+    WayIn.ADMIN_BEARER: ADMIN_LIMIT,
+    WayIn.SIGN_IN: ADMIN_LIMIT,
+    WayIn.INGEST: INGEST_LIMIT,
+    WayIn.STREAM_URL: INGEST_LIMIT,
+    WayIn.METRICS: METRICS_LIMIT,
+}
+
+
+@dataclass(slots=True)
+class _Failures:
+    """The failures of one address: until when each counts, and of which credential."""
+
+    recent: deque[tuple[float, bytes]] = field(default_factory=deque)
+    # Until when other replicas' failures limit this address.
+    limited_until: float = 0.0
+    next_try_at: float = 0.0
+    stored_at: float = float("-inf")
+
+    def forget_before(self, now: float) -> None:
+        while self.recent and self.recent[0][0] <= now:
+            self.recent.popleft()
+
+    def has(self, credential: bytes) -> bool:
+        return any(credential == one for _, one in self.recent)
+
+
+class AttemptLimiter:
+    """Limit how many wrong credentials an address may try.
+
+    Failures are counted in this process and, through `access`, over all replicas; while
+    the store is away this process counts alone. `clock` returns monotonic seconds.
+    """
+
+    def __init__(self, access: Access, clock: Callable[[], float], metrics: Metrics) -> None:
+        self._access = access
+        self._clock = clock
+        self._counted = metrics.failed_credentials
+        self._failures: OrderedDict[tuple[str, str], _Failures] = OrderedDict()
+
+    async def check(self, way: WayIn, source: ClientSource, credential: str = "") -> None:
+        """Raise TooManyAttempts when this address may not try this credential now.
+
+        Call it before the comparison. A source that many clients share is never
+        refused here, and neither is a credential that this address has tried already:
+        it tells a guesser nothing new.
+        """
+        limit = LIMITS.get(way)
+        if limit is None or source.is_shared:
+            return
+        now = self._clock()
+        if not limit.per_second:
+            if await self._count(limit, source.address) >= limit.failures:
+                self._refuse(way, limit)
+            return
+        known = self._failures.get((limit.group, source.address))
+        if known is None:
+            return
+        known.forget_before(now)
+        is_limited = len(known.recent) >= limit.failures or now < known.limited_until
+        if not is_limited or known.has(_digest(credential)):
+            return
+        if now < known.next_try_at:
+            self._refuse(way, limit)
+        known.next_try_at = now + 1 / limit.per_second
+
+    async def note_failure(self, way: WayIn, source: ClientSource, credential: str = "") -> None:
+        """Count a credential that was compared and is wrong.
+
+        Raises:
+            TooManyAttempts: this address has failed too often.
+        """
+        limit = LIMITS.get(way)
+        if limit is None:
+            self._counted.labels(way, "refused").inc()
+            return
+        now = self._clock()
+        known = self._remembered(limit, source.address)
+        known.forget_before(now)
+        was_full = len(known.recent) >= limit.failures
+        if was_full:
+            known.recent.popleft()
+        known.recent.append((now + WINDOW_SECONDS, _digest(credential)))
+        shared = 0
+        if not was_full or now - known.stored_at >= STORE_SECONDS:
+            known.stored_at = now
+            shared = await self._note_in_store(limit, source.address)
+        if shared >= limit.failures:
+            known.limited_until = now + WINDOW_SECONDS
+        if was_full or shared > limit.failures:
+            self._refuse(way, limit)
+        self._counted.labels(way, "refused").inc()
+
+    async def _count(self, limit: AttemptLimit, address: str) -> int:
+        known = self._failures.get((limit.group, address))
+        here = 0
+        if known is not None:
+            known.forget_before(self._clock())
+            here = len(known.recent)
+        try:
+            return max(here, await self._access.attempts_of(_stored_name(limit, address)))
+        except StoreUnavailable:
+            return here
+
+    async def _note_in_store(self, limit: AttemptLimit, address: str) -> int:
+        try:
+            return await self._access.note_attempt(_stored_name(limit, address), WINDOW_SECONDS)
+        except StoreUnavailable:
+            return 0
+
+    def _remembered(self, limit: AttemptLimit, address: str) -> _Failures:
+        key = (limit.group, address)
+        known = self._failures.setdefault(key, _Failures())
+        self._failures.move_to_end(key)
+        if len(self._failures) > MOST_ADDRESSES:
+            self._failures.popitem(last=False)
+        return known
+
+    def _refuse(self, way: WayIn, limit: AttemptLimit) -> None:
+        self._counted.labels(way, "limited").inc()
+        wait = 1 / limit.per_second if limit.per_second else WINDOW_SECONDS
+        raise TooManyAttempts(
+            "too many wrong credentials came from your address; "
+            + (
+                "try again more slowly" if limit.per_second else "wait five minutes, then try again"
+            ),
+            retry_seconds=max(1, int(wait)),
+        )
+
+
+def _digest(credential: str) -> bytes:
+    encoded = credential.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(encoded, digest_size=16).digest()
+
+
+def _stored_name(limit: AttemptLimit, address: str) -> str:
+    return f"{limit.group} {address}" if limit.group else address
