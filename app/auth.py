@@ -6,14 +6,17 @@ compare in constant time and stand in no message.
 
 import hashlib
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import jwt
 from jwt.types import Options
 from twilio.request_validator import RequestValidator
 
+from app.carriers.authorization import Authorization, Proof, Purpose
 from app.errors import (
     SignatureInvalid,
     SignatureMissing,
@@ -35,6 +38,12 @@ _CHECKED_AGAINST = "PUBLIC_URL is"
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _ALGORITHM = "HS256"
 _CLAIMS = ("sub", "biz", "plan", "exp", "jti")
+# What a ticket is for. Not `aud`: a checker that names no audience, as that of version 0.1,
+# refuses a ticket that has one.
+_USE = "use"
+# The beginning of the id that this service makes up for a call whose carrier has not told
+# its own yet. No carrier's call may be named so.
+MADE_UP_CALL: Final = "url-"
 
 
 def constant_time_equal(a: str, b: str) -> bool:
@@ -152,11 +161,19 @@ def _urls(bases: Sequence[str], paths: Sequence[str], query: str) -> list[str]:
     return [base + path + suffix for base in bases for path in paths]
 
 
+class TicketUse(StrEnum):
+    """The endpoint at which a ticket opens a stream."""
+
+    TWILIO_MEDIA = "twilio"
+    INGEST = "ingest"
+
+
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """What a ticket says: one stream of this call, under this business and plan.
+    """What a ticket permits: one stream of this call, under this business and plan.
 
-    `expires_at` is in Unix seconds; `nonce` is what is spent.
+    `call_sid` is made up (`MADE_UP_CALL`) where the ticket was issued before the carrier
+    told the call's id. `expires_at` is in Unix seconds; `nonce` is what is spent.
     """
 
     call_sid: str
@@ -165,64 +182,99 @@ class Ticket:
     nonce: str = field(repr=False)
     expires_at: int
 
+    @property
+    def names_call(self) -> bool:
+        """Return whether the ticket is for one call, whose id was known when it was issued."""
+        return not self.call_sid.startswith(MADE_UP_CALL)
+
+    @property
+    def authorization(self) -> Authorization:
+        """Return what the ticket permits whoever shows it."""
+        call_sid = self.call_sid if self.names_call else ""
+        return Authorization(Proof.TICKET, Purpose.OPEN_STREAM, self.business_id, call_sid)
+
 
 class TicketOffice:
     """Issue and check the tickets that admit a call's stream.
 
-    `clock` gives Unix seconds; `new_nonce` gives an unguessable text of at most
-    22 characters. That a ticket is spent once is the store's to say.
+    The first of `secret_keys` signs, and each of them verifies. `clock` gives Unix seconds;
+    `new_nonce` gives an unguessable text of at most 22 characters. That a ticket is spent
+    once is for the store to decide.
     """
 
     def __init__(
-        self, secret_key: str, clock: Callable[[], float], new_nonce: Callable[[], str]
+        self,
+        secret_keys: Sequence[str],
+        clock: Callable[[], float],
+        new_nonce: Callable[[], str],
     ) -> None:
-        self._key = hmac.digest(secret_key.encode(), b"stream-ticket", hashlib.sha256)
+        self._keys = tuple(
+            hmac.digest(key.encode(), b"stream-ticket", hashlib.sha256) for key in secret_keys
+        )
         self._clock = clock
         self._new_nonce = new_nonce
 
-    def issue(self, call_sid: str, business_id: str, plan: str) -> str:
-        """Make a ticket that is good for a minute."""
+    def issue(self, call_sid: str, business_id: str, plan: str, use: TicketUse) -> str:
+        """Create a ticket that is good for a minute, at one endpoint."""
         claims = {
             "sub": call_sid,
             "biz": business_id,
             "plan": plan,
             "exp": int(self._clock()) + TICKET_LIFE_SECONDS,
             "jti": self._new_nonce(),
+            _USE: use.value,
         }
-        return jwt.encode(claims, self._key, algorithm=_ALGORITHM)
+        # Without `typ`, which says nothing here, the longest ticket fits into a parameter.
+        return jwt.encode(claims, self._keys[0], algorithm=_ALGORITHM, headers={"typ": None})
 
-    def check(self, ticket: str | None, call_sid: str) -> Ticket:
-        """Read a ticket that was issued for this call and has not run out.
+    def check(self, ticket: str | None, call_sid: str, use: TicketUse) -> Ticket:
+        """Read a ticket that permits a stream of this call at this endpoint.
+
+        A ticket for ingest that was issued before the call's id was known permits a stream of
+        any call; the caller must bind it to the one that comes.
 
         Raises:
             TicketInvalid: it belongs to another call; else as `read`.
         """
-        found = self.read(ticket)
+        found = self.read(ticket, use)
+        if use is TicketUse.INGEST and not found.names_call:
+            return found
         if not constant_time_equal(found.call_sid, call_sid):
             raise TicketInvalid("the ticket belongs to another call")
         return found
 
-    def read(self, ticket: str | None) -> Ticket:
-        """Read a ticket of ours that has not run out, whichever call's it is.
+    def read(self, ticket: str | None, use: TicketUse) -> Ticket:
+        """Read a ticket that is in time and for this endpoint, for whichever call.
+
+        A ticket without a use was issued by version 0.1, which may run beside this one during
+        a deployment; it opens a stream at either endpoint.
 
         Raises:
             TicketMissing: there is none.
-            TicketInvalid: it is forged.
+            TicketInvalid: it is forged, or for another endpoint.
             TicketExpired: its minute has passed.
         """
         if not ticket:
             raise TicketMissing("start carries no ticket")
         if len(ticket) > TICKET_MAX_CHARS or not ticket.isascii():
-            raise TicketInvalid("the ticket is none of ours")
-        # PyJWT would compare `exp` with its own clock.
-        options: Options = {"require": list(_CLAIMS), "verify_exp": False}
-        try:
-            claims = jwt.decode(ticket, self._key, algorithms=[_ALGORITHM], options=options)
-        except jwt.PyJWTError as error:
-            raise TicketInvalid("the ticket is none of ours") from error
+            raise TicketInvalid("the ticket was not issued here")
+        claims = self._claims_of(ticket)
+        if claims.get(_USE, use.value) != use.value:
+            raise TicketInvalid("the ticket opens a stream at another endpoint")
         found = Ticket(
             claims["sub"], claims["biz"], claims["plan"], claims["jti"], int(claims["exp"])
         )
         if self._clock() >= found.expires_at:
             raise TicketExpired("the ticket's minute has passed")
         return found
+
+    def _claims_of(self, ticket: str) -> Mapping[str, Any]:
+        # PyJWT would compare `exp` with its own clock.
+        options: Options = {"require": list(_CLAIMS), "verify_exp": False}
+        problem: jwt.PyJWTError | None = None
+        for key in self._keys:
+            try:
+                return jwt.decode(ticket, key, algorithms=[_ALGORITHM], options=options)
+            except jwt.PyJWTError as error:
+                problem = error
+        raise TicketInvalid("the ticket was not issued here") from problem

@@ -1,11 +1,13 @@
 """Made-up calls and streams, the same in every test."""
 
+from app.carriers.authorization import Authorization, Proof, Purpose
 from app.events import AudioReceipt, CallIdentity, EndReason, LifecycleEvent, StreamRecord
 from app.media import Encoding, MediaFormat, Track
 
 MULAW_8K = MediaFormat(Encoding.MULAW, 8000)
 PCM16_8K = MediaFormat(Encoding.PCM16, 8000)
 CALL = CallIdentity("CA1", "MZ1", "business-1", "premium", "twilio")
+OPENED = Authorization(Proof.TWILIO_SERVICE, Purpose.OPEN_STREAM, "business-1", "CA1")
 
 
 def a_record(started_at: int = 1_700_000_000_000) -> StreamRecord:

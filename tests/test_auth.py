@@ -15,6 +15,7 @@ from app.auth import (
     TICKET_MAX_CHARS,
     Ticket,
     TicketOffice,
+    TicketUse,
     TwilioSignatures,
     constant_time_equal,
 )
@@ -275,8 +276,11 @@ class Clock:
         return self.now
 
 
-def office(clock: Clock | None = None, secret: str = SECRET) -> TicketOffice:
-    return TicketOffice(secret, clock or Clock(), lambda: "0123456789abcdefABCDEF")
+USE = TicketUse.TWILIO_MEDIA
+
+
+def office(clock: Clock | None = None, *secrets: str) -> TicketOffice:
+    return TicketOffice(secrets or (SECRET,), clock or Clock(), lambda: "0123456789abcdefABCDEF")
 
 
 def base64url(data: bytes) -> str:
@@ -300,42 +304,42 @@ KEY = hmac.digest(SECRET.encode(), b"stream-ticket", hashlib.sha256)
 
 
 def test_a_ticket_says_whose_stream_it_admits() -> None:
-    ticket = office().issue(CALL, "shop", "premium")
-    assert office().check(ticket, CALL) == Ticket(
+    ticket = office().issue(CALL, "shop", "premium", USE)
+    assert office().check(ticket, CALL, USE) == Ticket(
         CALL, "shop", "premium", "0123456789abcdefABCDEF", int(NOW) + 60
     )
 
 
 def test_another_replica_with_the_same_secret_accepts_it_and_no_other_does() -> None:
-    ticket = office().issue(CALL, "shop", "premium")
-    assert office(Clock()).check(ticket, CALL).business_id == "shop"
+    ticket = office().issue(CALL, "shop", "premium", USE)
+    assert office(Clock()).check(ticket, CALL, USE).business_id == "shop"
     with pytest.raises(TicketInvalid):
-        office(secret=SECRET + "x").check(ticket, CALL)
+        office(None, SECRET + "x").check(ticket, CALL, USE)
 
 
 def test_a_ticket_lives_for_a_minute_by_the_given_clock() -> None:
     clock = Clock()
-    ticket = office(clock).issue(CALL, "shop", "premium")
+    ticket = office(clock).issue(CALL, "shop", "premium", USE)
     clock.now = NOW + 59.999
-    assert office(clock).check(ticket, CALL)
+    assert office(clock).check(ticket, CALL, USE)
     clock.now = NOW + 60
     with pytest.raises(TicketExpired):
-        office(clock).check(ticket, CALL)
+        office(clock).check(ticket, CALL, USE)
     clock.now = NOW + 61
     with pytest.raises(TicketExpired):
-        office(clock).check(ticket, CALL)
+        office(clock).check(ticket, CALL, USE)
 
 
 @pytest.mark.parametrize("call_sid", ["", CALL[:-1], CALL.lower(), "CA" + "0" * 32, "\ud800"])
 def test_a_ticket_of_another_call_is_refused(call_sid: str) -> None:
     with pytest.raises(TicketInvalid, match="another call"):
-        office().check(office().issue(CALL, "shop", "premium"), call_sid)
+        office().check(office().issue(CALL, "shop", "premium", USE), call_sid, USE)
 
 
 @pytest.mark.parametrize("ticket", [None, ""])
 def test_a_start_without_a_ticket_says_so(ticket: str | None) -> None:
     with pytest.raises(TicketMissing):
-        office().check(ticket, CALL)
+        office().check(ticket, CALL, USE)
 
 
 def nested_header(depth: int) -> str:
@@ -371,47 +375,47 @@ def nested_header(depth: int) -> str:
     ),
 )
 def test_a_forged_ticket_is_refused(ticket: str) -> None:
-    assert office().check(forged(KEY), CALL)
+    assert office().check(forged(KEY), CALL, USE)
     with pytest.raises(TicketInvalid):
-        office().check(ticket, CALL)
+        office().check(ticket, CALL, USE)
 
 
 def test_a_ticket_with_one_letter_changed_or_missing_is_refused() -> None:
-    ticket = office().issue(CALL, "shop", "premium")
+    ticket = office().issue(CALL, "shop", "premium", USE)
     signature_at = ticket.rindex(".") + 1
     # The last letter of a signature holds two bits that stand for nothing.
     for at in range(len(ticket) - 1):
         other = "A" if ticket[at] != "A" else "B"
         with pytest.raises(TicketInvalid):
-            office().check(ticket[:at] + other + ticket[at + 1 :], CALL)
+            office().check(ticket[:at] + other + ticket[at + 1 :], CALL, USE)
     for length in range(1, len(ticket)):
         with pytest.raises(TicketInvalid):
-            office().check(ticket[:length], CALL)
+            office().check(ticket[:length], CALL, USE)
     claims = json.loads(base64.urlsafe_b64decode(ticket.split(".")[1] + "=="))
     claims["biz"] = "bank"
     altered = base64url(json.dumps(claims).encode())
     header = ticket.split(".")[0]
     with pytest.raises(TicketInvalid):
-        office().check(f"{header}.{altered}.{ticket[signature_at:]}", CALL)
+        office().check(f"{header}.{altered}.{ticket[signature_at:]}", CALL, USE)
 
 
 @given(anything)
 def test_no_text_is_a_ticket(text: str) -> None:
     with pytest.raises((TicketInvalid, TicketMissing)):
-        office().check(text, CALL)
+        office().check(text, CALL, USE)
 
 
 def test_the_longest_ticket_fits_into_a_parameter() -> None:
-    ticket = office().issue(CALL, "b" * 128, "p" * 64)
+    ticket = office().issue(CALL, "b" * 128, "p" * 64, USE)
     assert len(ticket) <= TICKET_MAX_CHARS
-    assert office().check(ticket, CALL).plan == "p" * 64
+    assert office().check(ticket, CALL, USE).plan == "p" * 64
 
 
 def test_neither_a_ticket_nor_its_nonce_is_shown() -> None:
-    ticket = office().issue(CALL, "shop", "premium")
-    assert "0123456789abcdefABCDEF" not in repr(office().check(ticket, CALL))
+    ticket = office().issue(CALL, "shop", "premium", USE)
+    assert "0123456789abcdefABCDEF" not in repr(office().check(ticket, CALL, USE))
     with pytest.raises(TicketInvalid) as caught:
-        office().check(ticket, "CA")
+        office().check(ticket, "CA", USE)
     assert ticket not in str(caught.value)
 
 

@@ -14,17 +14,17 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.carriers.authorization import Authorization, Proof, Purpose
 from app.credentials.addresses import Network, client_address
 from app.credentials.handshake import (
     BasicPair,
-    ExotelPeer,
     IngestPolicy,
     Shown,
     detect,
     pair_digest,
     read_credentials,
 )
-from app.credentials.tokens import TOKEN_MAX_CHARS, BearerToken, JwtRules, OwnClient, rules_from
+from app.credentials.tokens import TOKEN_MAX_CHARS, BearerToken, JwtRules, rules_from
 from app.errors import (
     CredentialsInvalid,
     CredentialsMissing,
@@ -105,29 +105,42 @@ def without(claim: str) -> dict[str, Any]:
     return {name: value for name, value in OTHERS_WORD.items() if name != claim}
 
 
-def nobody(_digest: str) -> bool:
-    return False
+OPEN_STREAM = Purpose.OPEN_STREAM
 
 
-def bearer(token: str, rules: JwtRules | None) -> OwnClient | ExotelPeer:
+def nobody(_digest: str) -> str:
+    return ""
+
+
+def own_client(business_id: str, call_sid: str = "") -> Authorization:
+    return Authorization(Proof.JWT, OPEN_STREAM, business_id, call_sid)
+
+
+def exotel(proof: Proof, business_id: str = "") -> Authorization:
+    return Authorization(proof, OPEN_STREAM, business_id)
+
+
+def bearer(token: str, rules: JwtRules | None) -> Authorization:
     shown = Shown(authorization=(f"Bearer {token}",))
-    return detect(shown, IngestPolicy(support_exotel=True, waive=True, jwt=rules), NOW, nobody)
+    return detect(
+        shown, IngestPolicy(support_exotel=True, waive=True, jwt=rules), OPEN_STREAM, NOW, nobody
+    )
 
 
-TENANT = OwnClient("tenant-abc", "int-123")
+TENANT = own_client("tenant-abc", "int-123")
 HOLDS = {
     "RS256": (rs256(), RSA_RULES, TENANT),
     "HS256": (hs256(), HMAC_RULES, TENANT),
     "HS256 of a secret's own kid": (hs256(kid="any"), HMAC_RULES, TENANT),
     "a kid that one key need not know": (rs256(kid="../../dev/null"), RSA_RULES, TENANT),
     "a kid that finds its key": (rs256(kid="current"), JWKS_RULES, TENANT),
-    "no interaction": (rs256({**NO_ID, "tenant_id": "t"}), RSA_RULES, OwnClient("t", None)),
+    "no interaction": (rs256({**NO_ID, "tenant_id": "t"}), RSA_RULES, own_client("t")),
     "an interaction that is null": (
         rs256({**GOOD, "interaction_id": None}),
         RSA_RULES,
-        OwnClient("tenant-abc", None),
+        own_client("tenant-abc"),
     ),
-    "business_id": (rs256({**NO_ID, "business_id": "b"}), RSA_RULES, OwnClient("b", None)),
+    "business_id": (rs256({**NO_ID, "business_id": "b"}), RSA_RULES, own_client("b")),
     "both names of one": (rs256({**GOOD, "business_id": "tenant-abc"}), RSA_RULES, TENANT),
     "audience and issuer": (rs256(OTHERS_WORD), STRICT_RULES, TENANT),
     "audience and issuer that nobody asked for": (rs256(OTHERS_WORD), RSA_RULES, TENANT),
@@ -146,7 +159,7 @@ HOLDS = {
 
 @pytest.mark.parametrize(("token", "rules", "expected"), HOLDS.values(), ids=HOLDS.keys())
 def test_a_token_that_holds_names_its_business(
-    token: str, rules: JwtRules, expected: OwnClient
+    token: str, rules: JwtRules, expected: Authorization
 ) -> None:
     assert bearer(token, rules) == expected
 
@@ -410,12 +423,20 @@ OFF_AND_OPEN = replace(OFF, waive=True)
 INSIDE, OUTSIDE, PROXY = "192.0.2.7", "198.51.100.7", "10.0.0.1"
 
 
+TICKET = Authorization(Proof.TICKET, OPEN_STREAM, "tenant-abc", "call-1")
+SHARED = exotel(Proof.EXOTEL_SHARED_PAIR)
+OWN = exotel(Proof.EXOTEL_OWN_PAIR, "a-business")
+ADDRESS = exotel(Proof.EXOTEL_ADDRESS)
+WAIVED = exotel(Proof.WAIVED)
+
+
 def from_(peer: str, *authorization: str, ticket: bool | None = None) -> Shown:
-    return Shown(authorization, peer, ticket_holds=ticket)
+    has_ticket = ticket is not None
+    return Shown(authorization, peer, has_ticket=has_ticket, ticket=TICKET if ticket else None)
 
 
-def by_pair(pair: str) -> ExotelPeer:
-    return ExotelPeer("basic", hashlib.sha256(pair.encode()).hexdigest())
+def owner_of(digest: str) -> str:
+    return "a-business" if digest == pair_digest(OWN_PAIR) else ""
 
 
 ADMITTED = {
@@ -424,41 +445,41 @@ ADMITTED = {
     "a token behind more spaces": (from_(OUTSIDE, f"  BEARER   {rs256()} "), EXOTEL, TENANT),
     "a token without SUPPORT_EXOTEL": (from_(OUTSIDE, f"Bearer {rs256()}"), OFF, TENANT),
     "a token from Exotel's address": (from_(INSIDE, f"Bearer {rs256()}"), EXOTEL, TENANT),
-    "a pair": (from_(OUTSIDE, basic(PAIR)), EXOTEL, by_pair(PAIR)),
+    "a pair": (from_(OUTSIDE, basic(PAIR)), EXOTEL, SHARED),
     "a pair, in lower case": (
         from_(OUTSIDE, basic(PAIR).replace("B", "b", 1)),
         EXOTEL,
-        by_pair(PAIR),
+        SHARED,
     ),
-    "an older pair": (from_(OUTSIDE, basic(OLD_PAIR)), EXOTEL, by_pair(OLD_PAIR)),
-    "a business's own pair": (from_(OUTSIDE, basic(OWN_PAIR)), EXOTEL, by_pair(OWN_PAIR)),
+    "an older pair": (from_(OUTSIDE, basic(OLD_PAIR)), EXOTEL, SHARED),
+    "a business's own pair": (from_(OUTSIDE, basic(OWN_PAIR)), EXOTEL, OWN),
     "a business's own pair and no other": (
         from_(OUTSIDE, basic(OWN_PAIR)),
         BARE,
-        by_pair(OWN_PAIR),
+        OWN,
     ),
     "a pair and a ticket that fails": (
         from_(OUTSIDE, basic(PAIR), ticket=False),
         EXOTEL,
-        by_pair(PAIR),
+        SHARED,
     ),
-    "a pair under ALLOW_UNSIGNED": (from_(OUTSIDE, basic(PAIR)), OPEN, by_pair(PAIR)),
-    "a ticket": (from_(OUTSIDE, ticket=True), EXOTEL, ExotelPeer("ticket")),
-    "a ticket and nothing configured": (from_(OUTSIDE, ticket=True), BARE, ExotelPeer("ticket")),
-    "an address": (from_(INSIDE), EXOTEL, ExotelPeer("address")),
-    "an address of IPv6": (from_("2001:db8::7"), EXOTEL, ExotelPeer("address")),
-    "an address of IPv4 in IPv6": (from_("::ffff:192.0.2.7"), EXOTEL, ExotelPeer("address")),
+    "a pair under ALLOW_UNSIGNED": (from_(OUTSIDE, basic(PAIR)), OPEN, SHARED),
+    "a ticket": (from_(OUTSIDE, ticket=True), EXOTEL, TICKET),
+    "a ticket and nothing configured": (from_(OUTSIDE, ticket=True), BARE, TICKET),
+    "an address": (from_(INSIDE), EXOTEL, ADDRESS),
+    "an address of IPv6": (from_("2001:db8::7"), EXOTEL, ADDRESS),
+    "an address of IPv4 in IPv6": (from_("::ffff:192.0.2.7"), EXOTEL, ADDRESS),
     "an address behind a proxy": (
         Shown(peer=PROXY, forwarded_for=(INSIDE,)),
         EXOTEL,
-        ExotelPeer("address"),
+        ADDRESS,
     ),
     "an address and a ticket that fails": (
         from_(INSIDE, ticket=False),
         EXOTEL,
-        ExotelPeer("address"),
+        ADDRESS,
     ),
-    "an address under ALLOW_UNSIGNED": (from_(INSIDE), OPEN, ExotelPeer("address")),
+    "an address under ALLOW_UNSIGNED": (from_(INSIDE), OPEN, ADDRESS),
     "a token in a browser": (
         Shown((f"Bearer {rs256()}",), OUTSIDE, origin=("https://app.example",)),
         EXOTEL,
@@ -467,23 +488,23 @@ ADMITTED = {
     "a browser under ALLOW_UNSIGNED": (
         Shown(peer=OUTSIDE, origin=("null",)),
         OPEN,
-        ExotelPeer("waived"),
+        WAIVED,
     ),
-    "nothing under ALLOW_UNSIGNED": (from_(OUTSIDE), OPEN, ExotelPeer("waived")),
-    "no address under ALLOW_UNSIGNED": (from_(""), OPEN, ExotelPeer("waived")),
+    "nothing under ALLOW_UNSIGNED": (from_(OUTSIDE), OPEN, WAIVED),
+    "no address under ALLOW_UNSIGNED": (from_(""), OPEN, WAIVED),
     "an old ticket under ALLOW_UNSIGNED": (
         from_(OUTSIDE, ticket=False),
         OPEN,
-        ExotelPeer("waived"),
+        WAIVED,
     ),
 }
 
 
 @pytest.mark.parametrize(("shown", "policy", "expected"), ADMITTED.values(), ids=ADMITTED.keys())
 def test_a_handshake_that_holds_is_let_in(
-    shown: Shown, policy: IngestPolicy, expected: OwnClient | ExotelPeer
+    shown: Shown, policy: IngestPolicy, expected: Authorization
 ) -> None:
-    assert detect(shown, policy, NOW, lambda digest: digest == pair_digest(OWN_PAIR)) == expected
+    assert detect(shown, policy, OPEN_STREAM, NOW, owner_of) == expected
 
 
 REFUSED: dict[str, tuple[Shown, IngestPolicy, type[RemoteError], str]] = {
@@ -617,7 +638,7 @@ def test_a_handshake_that_does_not_hold_is_refused(
     shown: Shown, policy: IngestPolicy, kind: type[RemoteError], reason: str
 ) -> None:
     with pytest.raises(kind, match=reason) as caught:
-        detect(shown, policy, NOW, nobody)
+        detect(shown, policy, OPEN_STREAM, NOW, nobody)
     assert type(caught.value) is kind
     assert caught.value.http_status == (403 if kind is OriginRefused else 401)
 
@@ -635,7 +656,7 @@ def test_no_secret_stands_in_what_is_printed() -> None:
     shown = from_(OUTSIDE, f"Bearer {token}", basic(PAIR))
     policy = replace(EXOTEL, jwt=HMAC_RULES)
     offered = (read_credentials([f"Bearer {token}"]), read_credentials([basic(PAIR)]))
-    printed = repr((shown, policy, offered, by_pair(PAIR)))
+    printed = repr((shown, policy, offered))
     for secret in (token, PAIR, basic(PAIR), OLD_PAIR, SECRET, pair_digest(PAIR)):
         assert secret not in printed
 
@@ -650,11 +671,11 @@ def by_status(shown: Shown, policy: IngestPolicy) -> None:
         ExotelNotSupported,
     )
     try:
-        found = detect(shown, policy, NOW, nobody)
+        found = detect(shown, policy, OPEN_STREAM, NOW, nobody)
     except documented:
         return
     # Whoever guesses is no client, and has no pair.
-    assert found == ExotelPeer("address") or found == ExotelPeer("waived")
+    assert found == ADDRESS or found == WAIVED
 
 
 HEADER_TEXTS = st.binary(max_size=200).map(lambda data: data.decode("latin-1"))

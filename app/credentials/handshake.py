@@ -1,7 +1,8 @@
-"""Who opens a socket at `/v1/ingest`: own clients by token, Exotel by pair or address.
+"""What is shown at `/v1/ingest` and `/exotel-stream-url`, and what that permits.
 
-Pure: what a handshake shows goes in, who is there comes out, or one of the
-errors named here. Secrets compare in constant time and stand in no message.
+Own clients show a token, Exotel a pair, an address or a ticket. Pure: what a request shows
+goes in, its authorization comes out, or one of the errors named here. Secrets compare in
+constant time and stand in no message.
 """
 
 import base64
@@ -9,15 +10,16 @@ import hashlib
 import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
+from app.carriers.authorization import Authorization, Proof, Purpose
 from app.credentials.addresses import Network, client_address, is_in
-from app.credentials.tokens import BearerToken, JwtRules, OwnClient, own_client, read_token
+from app.credentials.tokens import BearerToken, JwtRules, own_client, read_token
 from app.errors import (
     CredentialsInvalid,
     CredentialsMissing,
     ExotelNotSupported,
     OriginRefused,
+    PurposeMismatch,
 )
 
 PAIR_MAX_CHARS = 1024
@@ -44,14 +46,15 @@ class Shown:
     """What a handshake shows of who is there.
 
     `authorization`, `forwarded_for` and `origin` are all values of their headers,
-    in order; `peer` is the address of the socket's other end. `ticket_holds` tells
-    whether the URL's ticket is ours and in time, and is None without a ticket.
+    in order; `peer` is the address of the socket's other end. `has_ticket` tells whether
+    the URL carries a ticket, and `ticket` what it permits, None where it does not hold.
     """
 
     authorization: tuple[str, ...] = field(default=(), repr=False)
     peer: str = ""
     forwarded_for: tuple[str, ...] = ()
-    ticket_holds: bool | None = None
+    has_ticket: bool = False
+    ticket: Authorization | None = None
     origin: tuple[str, ...] = ()
 
 
@@ -62,29 +65,20 @@ class BasicPair:
     digest: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class ExotelPeer:
-    """A connection taken for Exotel's, and what it was admitted by.
-
-    `pair_digest` is that of the pair it showed, by which a business's own pair
-    is found; empty unless `how` is `basic`.
-    """
-
-    how: Literal["basic", "address", "ticket", "waived"]
-    pair_digest: str = field(default="", repr=False)
-
-
 def detect(
     shown: Shown,
     policy: IngestPolicy,
+    purpose: Purpose,
     now: float,
-    known_digests: Callable[[str], bool],
-) -> OwnClient | ExotelPeer:
-    """Tell who opens a socket at `/v1/ingest`, or refuse it.
+    owner_of: Callable[[str], str],
+) -> Authorization:
+    """Return what a request's credential permits, or refuse it.
 
-    `now` is in Unix seconds; `known_digests` tells whether a `pair_digest` is
-    of a pair that a business has of its own. Credentials that are shown decide,
-    also under `waive`: no address and no ticket makes up for wrong ones.
+    `now` is in Unix seconds; `owner_of` returns the business that has a pair of its own, by
+    the pair's digest, or an empty id. A pair that is among the shared ones speaks for the
+    service, whichever business has it too. Credentials that are shown decide, also under
+    `waive`: no address and no ticket makes up for wrong ones. Under `waive` tickets are
+    ignored.
 
     Raises:
         CredentialsInvalid: the credentials are unreadable, or none we know.
@@ -92,10 +86,12 @@ def detect(
         TokenInvalid, TokenExpired: the token does not hold.
         ExotelNotSupported: it has no token, and SUPPORT_EXOTEL is not set.
         OriginRefused: it has no token, and is a browser.
+        PurposeMismatch: it has nothing but a ticket, which does not get a stream URL.
     """
     credentials = read_credentials(shown.authorization)
     if isinstance(credentials, BearerToken):
-        return own_client(credentials, policy.jwt, now)
+        client = own_client(credentials, policy.jwt, now)
+        return Authorization(Proof.JWT, purpose, client.business_id, client.interaction_id or "")
     if not policy.support_exotel:
         raise ExotelNotSupported(
             "there is no Bearer token, and Exotel is served only with SUPPORT_EXOTEL=true"
@@ -103,22 +99,28 @@ def detect(
     if not policy.waive:
         refuse_origin(shown.origin)
     if credentials is not None:
-        known = _is_among(credentials.digest, policy.exotel_pairs)
-        if not (known or known_digests(credentials.digest)):
+        if _is_among(credentials.digest, policy.exotel_pairs):
+            return Authorization(Proof.EXOTEL_SHARED_PAIR, purpose)
+        owner = owner_of(credentials.digest)
+        if not owner:
             raise CredentialsInvalid(
                 "the Basic credentials fit neither EXOTEL_API_KEY and EXOTEL_API_TOKEN"
                 " nor a business's own pair"
             )
-        return ExotelPeer("basic", credentials.digest)
-    if shown.ticket_holds:
-        return ExotelPeer("ticket")
+        return Authorization(Proof.EXOTEL_OWN_PAIR, purpose, owner)
+    if shown.ticket is not None and shown.ticket.purpose is purpose and not policy.waive:
+        return shown.ticket
     address = client_address(shown.peer, shown.forwarded_for, policy.trusted_proxies)
     if address is not None and is_in(address, policy.exotel_networks):
-        return ExotelPeer("address")
+        return Authorization(Proof.EXOTEL_ADDRESS, purpose)
     if policy.waive:
-        return ExotelPeer("waived")
-    if shown.ticket_holds is False:
-        raise CredentialsInvalid("the ticket in the URL is not ours, or its time has passed")
+        return Authorization(Proof.WAIVED, purpose)
+    if shown.has_ticket:
+        if purpose is not Purpose.OPEN_STREAM:
+            raise PurposeMismatch("a ticket opens one stream, and gets no stream URL")
+        raise CredentialsInvalid(
+            "the ticket in the URL was not issued here, has been used, or its minute has passed"
+        )
     raise CredentialsMissing(
         f"there is no Authorization header, and {address or 'the address'} is not in"
         " EXOTEL_ALLOWED_IPS"

@@ -41,6 +41,7 @@
         ├── TicketSpent
         ├── UnknownBusiness
         ├── BusinessMismatch
+        ├── PurposeMismatch           a credential for something else
         ├── PlanLimitReached
         ├── CallRateExceeded
         ├── MonthlyLimitReached
@@ -130,6 +131,7 @@ from app.errors.remote import (
     MonthlyLimitReached,
     OriginRefused,
     PlanLimitReached,
+    PurposeMismatch,
     SignatureInvalid,
     SignatureMissing,
     StartTimeout,
@@ -186,6 +188,7 @@ __all__ = [
     "PlanLimitReached",
     "ProcessFull",
     "PublicUrlMissing",
+    "PurposeMismatch",
     "RemoteError",
     "SecretUnreadable",
     "SettingsError",

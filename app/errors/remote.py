@@ -107,6 +107,13 @@ class BusinessMismatch(RemoteError):
     reason = "business_mismatch"
 
 
+class PurposeMismatch(RemoteError):
+    """Raised when a credential is good, and for something else."""
+
+    http_status = 403
+    reason = "purpose_mismatch"
+
+
 class PlanLimitReached(RemoteError):
     """Raised when every slot of the business's plan is taken."""
 

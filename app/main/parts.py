@@ -162,7 +162,7 @@ def make_bridge(
     reception = Reception(
         store,
         registry,
-        TicketOffice(secret_keys_of(settings)[0], time.time, lambda: secrets.token_urlsafe(16)),
+        TicketOffice(secret_keys_of(settings), time.time, lambda: secrets.token_urlsafe(16)),
         herald,
         metrics,
         takes_events=lambda: outbox.takes_events,

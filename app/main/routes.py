@@ -113,7 +113,7 @@ def _add_twilio(
     app.include_router(voice_router(desk))
 
     def new_session(handshake: Handshake) -> CallSession:
-        if handshake.unsigned:
+        if not handshake.authorization.is_proven:
             # Typed or pasted by hand: it may pause, and names calls that are not its own.
             return CallSession(bridge, TwilioWire(), handshake)
         return CallSession(

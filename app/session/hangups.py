@@ -44,7 +44,7 @@ class Hangups:
     def __init__(self, carrier: Carrier, *, twiml_seconds: float = TWIML_SECONDS) -> None:
         self._carrier = carrier
         self._twiml_seconds = twiml_seconds
-        # By business and CallSid: whoever has an account of its own may name any call.
+        # By business and CallSid: a business with an account of its own may name any call.
         self._waiting: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._asking: dict[tuple[str, str], asyncio.Task[None]] = {}
 
@@ -70,11 +70,11 @@ class Hangups:
         except StoreUnavailable:
             return Outcome.UNREACHABLE  # nobody knows with whose credentials to ask
 
-    def ended(self, call_sid: str, business_id: str = "") -> None:
-        """Note that Twilio has told a call's end; with `business_id`, a call of this business."""
-        for key in [key for key in self._waiting if key[1] == call_sid]:
-            if business_id in ("", key[0]):
-                self._waiting.pop(key).cancel()
+    def ended(self, business_id: str, call_sid: str) -> None:
+        """Note that Twilio has reported the end of a business's call."""
+        ending = self._waiting.pop((business_id, call_sid), None)
+        if ending is not None:
+            ending.cancel()
 
     async def close(self, seconds: float) -> None:
         """Give up what still waits for its TwiML; finish within `seconds` what is asked."""
@@ -102,4 +102,5 @@ class Hangups:
 
 def _carrier_call(admitted: Admitted) -> CarrierCall:
     call = admitted.call
-    return CarrierCall(call.call_sid, admitted.account_sid, call.business_id, admitted.own_account)
+    is_own = admitted.authorization.is_own_account
+    return CarrierCall(call.call_sid, admitted.account_sid, call.business_id, is_own)

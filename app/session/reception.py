@@ -5,14 +5,15 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from app.auth import Ticket, TicketOffice
+from app.auth import TICKET_PARAMETER, Ticket, TicketOffice, TicketUse
+from app.carriers.authorization import Authorization, Proof, Purpose
 from app.errors import (
     BridgeError,
-    BusinessMismatch,
     CallRateExceeded,
     EventsBacklogged,
     MonthlyLimitReached,
     PlanLimitReached,
+    RemoteError,
     StoreUnavailable,
     UnknownBusiness,
 )
@@ -34,7 +35,11 @@ CALL_MEMORY_SECONDS = 14_400
 
 @dataclass(frozen=True, slots=True)
 class IncomingCall:
-    """What the webhook says of a call. `business_id` is the one its URL names, or empty."""
+    """What a request says of a call.
+
+    `business_id` is the business that the request names, or empty: its `Authorization`
+    decides whether it may.
+    """
 
     call_sid: str
     from_number: str
@@ -45,21 +50,14 @@ class IncomingCall:
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """What a media socket said before its first message.
+    """What a media socket showed before its first message, and what that permits.
 
-    `business_id` is the one that its credentials or the URL's path fix, or
-    empty; `query` holds the first value of each query parameter. With
-    `has_credentials` it needs no ticket. One that is `unsigned` was let in without
-    a signature: it is not the carrier's, but driven by hand. `own_account` tells that
-    a token of the business's own account signed it; its id is then fixed.
+    `query` holds the first value of each query parameter.
     """
 
     carrier: str
-    business_id: str = ""
+    authorization: Authorization
     query: Mapping[str, str] = field(default_factory=dict)
-    has_credentials: bool = False
-    unsigned: bool = False
-    own_account: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +84,19 @@ class Refusal:
 class Admitted:
     """A stream that may be published, under this identity and plan.
 
-    `account_sid` is the carrier account that the call belongs to, empty where not
-    known, and `own_account` that it is the business's own; `forwarded` tells that the
-    caller talks to somebody else beside it. `may_be_captured`: its business allows that
-    what its peer sends is recorded.
+    `authorization` is what admitted it, with the business and the call that it was found
+    to be for. `account_sid` is the carrier account that the call belongs to, empty where
+    not known; `forwarded` tells that the caller talks to somebody else beside it.
+    `may_be_captured`: its business allows that what its peer sends is recorded.
     """
 
     call: CallIdentity
     plan: Plan
     from_number: str
     to_number: str
+    authorization: Authorization
     account_sid: str = ""
     forwarded: bool = False
-    own_account: bool = False
     may_be_captured: bool = False
     business_name: str = ""
     country: str = ""
@@ -137,12 +135,20 @@ class Reception:
 
     # --------------------------------------------------------------- the webhook
 
-    async def answer(self, call: IncomingCall) -> Welcome | Refusal:
+    async def answer(self, call: IncomingCall, authorization: Authorization) -> Welcome | Refusal:
         """Decide on an incoming call; the same call may ask again.
 
         A call that asks again keeps its slot, and gets a fresh ticket unless a
-        stream of it is live. Never raises a BridgeError: a refusal is an answer.
+        stream of it is live. Never raises a BridgeError: a refusal is an answer. What the
+        authorization does not permit is refused without an event: it is nobody's call.
         """
+        try:
+            authorization.require(Purpose.ANSWER_CALL, Purpose.GET_STREAM_URL)
+            authorization.check_call(call.call_sid)
+            call = replace(call, business_id=authorization.business_of(call.business_id))
+        except RemoteError as error:
+            self._metrics.calls.labels(error.reason).inc()
+            return Refusal(error, None)
         business: Business | None = None
         plan: Plan | None = None
         try:
@@ -160,13 +166,15 @@ class Reception:
         ticket = ""
         # No stream of a call that nobody has heard of can be live.
         if is_first or not await self._stream_is_live(business.id, call.call_sid):
-            ticket = self._tickets.issue(call.call_sid, business.id, plan.name)
+            use = _use_of(call.carrier)
+            ticket = self._tickets.issue(call.call_sid, business.id, plan.name, use)
         return Welcome(business, plan, ticket)
 
-    async def owner(self, call: IncomingCall) -> Business | None:
-        """Give the business that owns a call; None when none does, or none can be asked."""
+    async def owner(self, call: IncomingCall, authorization: Authorization) -> Business | None:
+        """Return the business that owns a call; None when none does, or none can be asked."""
         try:
-            business, _ = await self._owner(call)
+            business_id = authorization.business_of(call.business_id)
+            business, _ = await self._owner(replace(call, business_id=business_id))
         except BridgeError:
             return None
         return business
@@ -221,8 +229,10 @@ class Reception:
     async def admit(self, start: StreamStarted, handshake: Handshake) -> Admitted:
         """Let a stream in, and make it this process's own.
 
+        What its peer says is compared with its authorization before anything is changed.
+
         Raises:
-            RemoteError: its ticket, business or plan does not admit it.
+            RemoteError: its authorization, business or plan does not admit it.
             LocalError: this process or the store cannot take it now.
         """
         said = {**handshake.query, **start.params}
@@ -233,13 +243,14 @@ class Reception:
             carrier=handshake.carrier,
         )
         ticket = self._ticket_of(start, handshake)
+        authorization, call = _authorized(call, start, handshake, ticket)
         if ticket is None:
             self._check_open()
         self._slots.claim(start.stream_sid)
         try:
             if ticket is not None:
                 await self._tickets.spend(ticket)
-            business, plan = await self._owner_of_stream(call, start, handshake, ticket)
+            business, plan = await self._owner_of_stream(call, ticket)
             takes_over = ""
             if ticket is not None and ticket.call_sid != start.call_sid:
                 takes_over = ticket.call_sid
@@ -260,9 +271,9 @@ class Reception:
             plan,
             call.from_number,
             call.to_number,
+            replace(authorization, business_id=business.id, call_sid=call.call_sid),
             account_sid=start.account_sid,
             forwarded=bool(business.forward_to),
-            own_account=handshake.own_account,
             may_be_captured=business.capture_calls,
             business_name=business.name,
             country=business.country,
@@ -274,34 +285,60 @@ class Reception:
         counting = Counting(int(self._wall_clock() * 1000), limits_of(plan), takes_over)
         await self._slots.reserve(business.id, call_sid, plan.max_concurrent_calls, pace, counting)
 
-    def ticket_holds(self, query: Mapping[str, str]) -> bool | None:
-        """Tell whether a URL's ticket is ours and in time; None when it has none."""
-        return self._tickets.holds(query.get("ticket", ""))
+    async def ticket_in(self, query: Mapping[str, str]) -> Authorization | None:
+        """Return what the ticket in an ingest URL permits; None where it permits nothing."""
+        text = query.get(TICKET_PARAMETER, "")
+        if not text or self._waive_tickets:
+            return None
+        try:
+            return (await self._tickets.read_unspent(text, TicketUse.INGEST)).authorization
+        except RemoteError:
+            return None
 
     def _ticket_of(self, start: StreamStarted, handshake: Handshake) -> Ticket | None:
         # DESIGN: ALLOW_UNSIGNED ignores tickets, since a pasted capture carries an old one.
-        if self._waive_tickets or handshake.has_credentials:
+        if self._waive_tickets:
             return None
-        text = start.params.get("ticket") or handshake.query.get("ticket", "")
-        return self._tickets.read(text, start.call_sid)
+        in_url = handshake.query.get(TICKET_PARAMETER, "")
+        if handshake.authorization.proof is Proof.TICKET:
+            text = in_url  # the one that opened the socket
+        elif handshake.authorization.needs_ticket:
+            text = start.params.get(TICKET_PARAMETER) or in_url
+        else:
+            return None
+        return self._tickets.read(text, start.call_sid, _use_of(handshake.carrier))
 
     async def _owner_of_stream(
-        self,
-        call: IncomingCall,
-        start: StreamStarted,
-        handshake: Handshake,
-        ticket: Ticket | None,
+        self, call: IncomingCall, ticket: Ticket | None
     ) -> tuple[Business, Plan]:
-        named = start.params.get("businessId") or handshake.query.get("businessId", "")
-        fixed = ticket.business_id if ticket else handshake.business_id
-        for other in (named, handshake.business_id):
-            if fixed and other and other != fixed:
-                raise BusinessMismatch("the stream names a business that is not its own")
-        found = await self._owner(replace(call, business_id=fixed or named))
+        found = await self._owner(call)
         if ticket is None or ticket.plan == found[1].name:
             return found
         # The plan that the call began with holds, if it still exists.
         return found[0], await self._store.plan(ticket.plan) or found[1]
+
+
+def _authorized(
+    call: IncomingCall, start: StreamStarted, handshake: Handshake, ticket: Ticket | None
+) -> tuple[Authorization, IncomingCall]:
+    """Return what handshake and ticket permit together, and the call with its business.
+
+    Raises:
+        BusinessMismatch: the peer names another business or call.
+        PurposeMismatch: the handshake's credential opens no stream.
+    """
+    authorization = handshake.authorization
+    authorization.require(Purpose.OPEN_STREAM)
+    if ticket is not None:
+        authorization = authorization.narrowed_to(ticket.authorization)
+    authorization.check_call(call.call_sid)
+    authorization.check_call_in(start.params, handshake.query)
+    business_id = authorization.business_in(start.params, handshake.query)
+    return authorization, replace(call, business_id=business_id)
+
+
+def _use_of(carrier: str) -> TicketUse:
+    return TicketUse.INGEST if carrier == EXOTEL else TicketUse.TWILIO_MEDIA
 
 
 def _identity(call: IncomingCall, business: Business | None, plan: Plan | None) -> CallIdentity:

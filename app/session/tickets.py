@@ -2,13 +2,10 @@
 
 from collections.abc import Callable
 
-from app.auth import TICKET_LIFE_SECONDS, Ticket, TicketOffice
-from app.errors import BridgeError, StoreUnavailable, TicketSpent
+from app.auth import TICKET_LIFE_SECONDS, Ticket, TicketOffice, TicketUse
+from app.errors import StoreUnavailable, TicketSpent
 from app.metrics import Metrics
 from app.store.base import Store
-
-# The beginning of a call's id that is ours, where a carrier has not told its own yet.
-MADE_UP_CALL = "url-"
 
 
 class TicketCheck:
@@ -30,35 +27,38 @@ class TicketCheck:
         self._wall_clock = wall_clock
         self._spent_here: dict[str, float] = {}
 
-    def issue(self, call_sid: str, business_id: str, plan: str) -> str:
-        """Give a ticket for one stream of a call."""
-        return self._office.issue(call_sid, business_id, plan)
+    def issue(self, call_sid: str, business_id: str, plan: str, use: TicketUse) -> str:
+        """Create a ticket for one stream of a call."""
+        return self._office.issue(call_sid, business_id, plan, use)
 
-    def holds(self, text: str) -> bool | None:
-        """Tell whether a ticket is ours and in time; None of an empty text."""
-        if not text:
-            return None
-        try:
-            self._office.read(text)
-        except BridgeError:
-            return False
-        return True
-
-    def read(self, text: str, call_sid: str) -> Ticket:
+    def read(self, text: str, call_sid: str, use: TicketUse) -> Ticket:
         """Read the ticket that a stream of this call brings.
 
-        One that was given before the call's id was known is good for any call.
+        Raises:
+            RemoteError: it is forged, not in time, or for another call or endpoint.
+        """
+        return self._office.check(text, call_sid, use)
+
+    async def read_unspent(self, text: str, use: TicketUse) -> Ticket:
+        """Read a ticket before its stream's call is known; it stays unspent.
 
         Raises:
-            RemoteError: it is not ours, not in time, or another call's.
+            TicketSpent: it has admitted a stream.
+            RemoteError: it is forged, not in time, or for another endpoint.
         """
-        ticket = self._office.read(text)
-        if ticket.call_sid.startswith(MADE_UP_CALL):
-            return ticket
-        return self._office.check(text, call_sid)
+        ticket = self._office.read(text, use)
+        is_spent = self._spent_here.get(ticket.nonce, 0.0) > self._wall_clock()
+        if not is_spent:
+            try:
+                is_spent = await self._store.ticket_is_spent(ticket.nonce)
+            except StoreUnavailable:
+                self._metrics.store_errors.inc()  # it is spent at `start`, or refused there
+        if is_spent:
+            raise TicketSpent("this ticket has admitted a stream before")
+        return ticket
 
     async def spend(self, ticket: Ticket) -> None:
-        """Let a ticket be good for nothing more.
+        """Make a ticket good for nothing more.
 
         Raises:
             TicketSpent: it was before.

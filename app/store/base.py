@@ -79,6 +79,9 @@ class Store(Usage, Watching, Protocol):
     async def spend_ticket(self, nonce: str, ttl_seconds: float) -> bool:
         """Redeem a ticket; False when it was spent within `ttl_seconds` before."""
 
+    async def ticket_is_spent(self, nonce: str) -> bool:
+        """Return whether a ticket was redeemed, in the time for which that is remembered."""
+
     async def first_seen(self, call_sid: str, ttl_seconds: float) -> bool:
         """Tell whether this call is asked about for the first time in `ttl_seconds`."""
 

@@ -46,6 +46,10 @@ class MemoryStore(MemoryConfiguration, MemoryUsage, MemoryWatching):
         """Redeem a ticket; False when it was spent within `ttl_seconds` before."""
         return self._spent.first(nonce, ttl_seconds)
 
+    async def ticket_is_spent(self, nonce: str) -> bool:
+        """Return whether a ticket was redeemed."""
+        return self._spent.knows(nonce)
+
     async def first_seen(self, call_sid: str, ttl_seconds: float) -> bool:
         """Tell whether this call is asked about for the first time in `ttl_seconds`."""
         return self._seen.first(call_sid, ttl_seconds)

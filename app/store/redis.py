@@ -67,7 +67,11 @@ class RedisStore(RedisConfiguration, RedisDurability, RedisUsage, RedisWatching)
 
     async def spend_ticket(self, nonce: str, ttl_seconds: float) -> bool:
         """Redeem a ticket; False when it was spent within `ttl_seconds` before."""
-        return await self._first(f"ticket:{{{nonce}}}", ttl_seconds)
+        return await self._first(_ticket_key(nonce), ttl_seconds)
+
+    async def ticket_is_spent(self, nonce: str) -> bool:
+        """Return whether a ticket was redeemed."""
+        return bool(await self._ask("EXISTS", _ticket_key(nonce)))
 
     async def first_seen(self, call_sid: str, ttl_seconds: float) -> bool:
         """Tell whether this call is asked about for the first time in `ttl_seconds`."""
@@ -181,6 +185,10 @@ def _known(facts: str | bytes) -> list[HeldStream]:
 
 def _name(held: HeldStream) -> str:
     return f"{held.call.stream_sid}@{held.started_at}"
+
+
+def _ticket_key(nonce: str) -> str:
+    return f"ticket:{{{nonce}}}"
 
 
 def _stream_key(business_id: str, call_sid: str) -> str:

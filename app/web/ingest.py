@@ -2,8 +2,8 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from urllib.parse import parse_qsl, urlencode
+from dataclasses import dataclass, field, replace
+from urllib.parse import urlencode
 
 import msgspec
 from fastapi import APIRouter, Request, WebSocket, WebSocketDisconnect
@@ -11,16 +11,17 @@ from fastapi.responses import JSONResponse, Response
 from starlette.requests import HTTPConnection
 from starlette.routing import WebSocketRoute
 
+from app.auth import MADE_UP_CALL, TICKET_PARAMETER
+from app.carriers.authorization import Authorization, Proof, Purpose
 from app.credentials.handshake import (
     BasicPair,
-    ExotelPeer,
     IngestPolicy,
     Shown,
     detect,
     read_credentials,
 )
 from app.credentials.jwks import JwksKeys
-from app.credentials.tokens import BearerToken, OwnClient
+from app.credentials.tokens import BearerToken
 from app.errors import (
     BridgeError,
     BusinessMismatch,
@@ -35,6 +36,7 @@ from app.errors import (
     PlanLimitReached,
     ProcessFull,
     PublicUrlMissing,
+    PurposeMismatch,
     StoreUnavailable,
     TokenExpired,
     TokenInvalid,
@@ -50,11 +52,10 @@ from app.session.reception import (
     Reception,
     Refusal,
 )
-from app.session.tickets import MADE_UP_CALL
 from app.session.way_back import APPLET_PARAMETER, ONE_WAY_APPLET
 from app.store.base import Store
 from app.web import documented
-from app.web.body import bounded_body
+from app.web.body import bounded_body, first_values
 from app.web.documented import FORM_TYPE, JSON_TYPE, StreamUrl, form_route, refusals
 from app.web.errors import error_response
 from app.web.sockets import socket_route
@@ -83,6 +84,7 @@ REFUSALS = refusals(
     TokenExpired,
     ExotelNotSupported,
     BusinessMismatch,
+    PurposeMismatch,
     UnknownBusiness,
     PublicUrlMissing,
     Draining,
@@ -96,7 +98,10 @@ REFUSALS = refusals(
 
 @dataclass(frozen=True, slots=True)
 class IngestDesk:
-    """What the ingest routes need. `ws_base` is empty where PUBLIC_URL is not set."""
+    """What the ingest routes need. `ws_base` is empty where PUBLIC_URL is not set.
+
+    `complained` holds the businesses that were warned of: their pair is a shared one too.
+    """
 
     policy: IngestPolicy
     metrics: Metrics
@@ -109,14 +114,7 @@ class IngestDesk:
     ack_interval: int
     default_sample_rate: int
     ws_base: str
-
-
-@dataclass(frozen=True, slots=True)
-class Visitor:
-    """Who is there, and the business that this fixes, or an empty id."""
-
-    who: OwnClient | ExotelPeer
-    business_id: str
+    complained: set[str] = field(default_factory=set)
 
 
 def ingest_sockets(desk: IngestDesk) -> list[WebSocketRoute]:
@@ -124,15 +122,17 @@ def ingest_sockets(desk: IngestDesk) -> list[WebSocketRoute]:
 
     async def ingest(websocket: WebSocket) -> None:
         _log_request(websocket)
-        query = dict(websocket.query_params)
+        query = first_values(websocket.scope["query_string"])
         try:
-            visitor = await _identify(desk, websocket, query)
+            authorization = await _authorize(desk, websocket, query, Purpose.OPEN_STREAM)
+            authorization.business_in(query)
+            authorization.check_call_in(query)
         except BridgeError as error:
             desk.metrics.refused.labels(error.reason).inc()
             log.warning("[server] ❌ Authentication failed: %s", error)
             await websocket.send_denial_response(error_response(error))
             return
-        wire, handshake = _protocol(desk, visitor, query)
+        wire, handshake = _protocol(desk, authorization, query)
         try:
             await websocket.accept()
         except WebSocketDisconnect:
@@ -194,30 +194,39 @@ def _scheme(authorization: str) -> str:
     return scheme if scheme in ("Basic", "Bearer") else "***" if scheme else "none"
 
 
-async def _identify(
-    desk: IngestDesk, connection: HTTPConnection, query: Mapping[str, str]
-) -> Visitor:
-    """Tell who is there, and whose; raises the RemoteError that refuses them."""
+async def _authorize(
+    desk: IngestDesk, connection: HTTPConnection, query: Mapping[str, str], purpose: Purpose
+) -> Authorization:
+    """Return what a request's credential permits, or raise the BridgeError that refuses it."""
     policy = desk.policy
     authorization = tuple(connection.headers.getlist("authorization"))
     credentials = read_credentials(authorization)
-    own_business = ""
+    owner = ""
     if isinstance(credentials, BearerToken) and desk.jwks is not None and policy.jwt is not None:
         keys = await desk.jwks.keys_for(credentials.key_id)
         policy = replace(policy, jwt=replace(policy.jwt, keys=keys))
     elif isinstance(credentials, BasicPair):
-        own_business = await _owner_of(desk.store, credentials)
+        owner = await _owner_of(desk.store, credentials)
     if not isinstance(credentials, BearerToken) and policy.support_exotel:
         log.info("[server] Exotel WebSocket upgrade request (IP whitelist/Basic Auth)")
+    opens_by_ticket = credentials is None and purpose is Purpose.OPEN_STREAM
     shown = Shown(
         authorization,
         connection.client.host if connection.client else "",
         tuple(connection.headers.getlist("x-forwarded-for")),
-        desk.reception.ticket_holds(query),
+        bool(query.get(TICKET_PARAMETER)),
+        await desk.reception.ticket_in(query) if opens_by_ticket else None,
         tuple(connection.headers.getlist("origin")),
     )
-    who = detect(shown, policy, desk.wall_clock(), lambda digest: bool(own_business))
-    return Visitor(who, who.business_id if isinstance(who, OwnClient) else own_business)
+    found = detect(shown, policy, purpose, desk.wall_clock(), lambda digest: owner)
+    if owner and found.proof is Proof.EXOTEL_SHARED_PAIR and owner not in desk.complained:
+        desk.complained.add(owner)
+        log.warning(
+            "[exotel] ⚠️ An Exotel pair of business %s is the service's shared pair too: it speaks "
+            "for the whole service. Remove it from the business and give it a pair of its own",
+            owner,
+        )
+    return found
 
 
 async def _owner_of(store: Store, pair: BasicPair) -> str:
@@ -229,17 +238,18 @@ async def _owner_of(store: Store, pair: BasicPair) -> str:
 
 
 def _protocol(
-    desk: IngestDesk, visitor: Visitor, query: Mapping[str, str]
+    desk: IngestDesk, authorization: Authorization, query: Mapping[str, str]
 ) -> tuple[Wire, Handshake]:
-    who = visitor.who
-    if isinstance(who, OwnClient):
+    if authorization.proof is Proof.JWT:
         wire: Wire = PcmWire(
-            who.business_id, who.interaction_id, desk.ack_interval, desk.default_sample_rate
+            authorization.business_id,
+            authorization.call_sid or None,
+            desk.ack_interval,
+            desk.default_sample_rate,
         )
-        return wire, Handshake(OWN_CLIENT, visitor.business_id, query, has_credentials=True)
+        return wire, Handshake(OWN_CLIENT, authorization, query)
     wire = ExotelWire(new_id=desk.new_id, default_sample_rate=desk.default_sample_rate, query=query)
-    has_credentials = who.how != "ticket"
-    return wire, Handshake(EXOTEL, visitor.business_id, query, has_credentials=has_credentials)
+    return wire, Handshake(EXOTEL, authorization, query)
 
 
 # ---------------------------------------------------------------- stream URLs
@@ -250,34 +260,41 @@ async def _stream_url(desk: IngestDesk, request: Request) -> str:
 
     How Exotel asks is not documented: a GET or a POST, each parameter optional.
     """
-    said = {**dict(request.query_params), **await _form(request)}
-    visitor = await _identify(desk, request, dict(request.query_params))
+    query, form = first_values(request.scope["query_string"]), await _form(request)
+    authorization = await _authorize(desk, request, query, Purpose.GET_STREAM_URL)
+    authorization.check_call_in(form, query)
+    named = authorization.business_in(form, query)
+    said = {**query, **form}
     if not desk.ws_base:
         raise PublicUrlMissing("PUBLIC_URL is not set, so there is no URL to give")
-    call_sid = said.get("CallSid") or MADE_UP_CALL + desk.new_id()
+    call_sid = said.get("CallSid") or authorization.call_sid
+    if call_sid.startswith(MADE_UP_CALL):
+        raise InvalidIdentifier(f"CallSid begins with {MADE_UP_CALL!r}, which no carrier's does")
+    call_sid = call_sid or MADE_UP_CALL + desk.new_id()
     if not is_identifier(call_sid):
-        raise InvalidIdentifier("CallSid is not an id")
-    named = said.get("businessId", "")
-    if visitor.business_id and named not in ("", visitor.business_id):
-        raise BusinessMismatch("the credentials belong to another business")
+        raise InvalidIdentifier("CallSid is not of the form [A-Za-z0-9_.-]{1,128}")
     decided = await desk.reception.answer(
         IncomingCall(
             call_sid,
             said.get("CallFrom") or said.get("From", ""),
             said.get("CallTo") or said.get("To", ""),
-            visitor.business_id or named,
+            named,
             EXOTEL,
-        )
+        ),
+        authorization,
     )
     if isinstance(decided, Refusal):
         raise decided.error
-    query = {"sample-rate": str(decided.plan.sample_rate), "ticket": decided.ticket}
+    url_query = {
+        "sample-rate": str(decided.plan.sample_rate),
+        TICKET_PARAMETER: decided.ticket,
+    }
     if said.get(APPLET_PARAMETER, "").lower() == ONE_WAY_APPLET:
-        query[APPLET_PARAMETER] = ONE_WAY_APPLET
-    # For who is known by a pair or an address: then the ticket is not read.
-    query["businessId"] = named
+        url_query[APPLET_PARAMETER] = ONE_WAY_APPLET
+    # For a peer that shows a pair or an address: then the ticket is not read.
+    url_query["businessId"] = said.get("businessId", "")
     log.info("[exotel] Stream URL given - CallSid: %s, %s", call_sid, decided.business.id)
-    return f"{desk.ws_base}{INGEST}?{urlencode({k: v for k, v in query.items() if v})}"
+    return f"{desk.ws_base}{INGEST}?{urlencode({k: v for k, v in url_query.items() if v})}"
 
 
 async def _form(request: Request) -> dict[str, str]:
@@ -287,10 +304,7 @@ async def _form(request: Request) -> dict[str, str]:
         return {}  # no parameter is needed
     if request.headers.get("content-type", "").startswith(JSON_TYPE):
         return params_of(_decoded(body))
-    try:
-        return dict(parse_qsl(body.decode("utf-8", "replace"), max_num_fields=100))
-    except ValueError:
-        return {}  # no parameter is needed
+    return first_values(body)
 
 
 def _decoded(body: bytes) -> object:

@@ -18,9 +18,10 @@ from app.session.call import CallSession
 from app.session.reception import Handshake
 from app.session.socket import Closed, Take
 from app.session.watch import Line
+from app.web.body import first_values
 from app.web.errors import error_response
 from app.web.sockets import socket_route
-from app.web.twilio_form import SIGNATURE_HEADER, Signer, TwilioRequests, signed_parts
+from app.web.twilio_form import SIGNATURE_HEADER, TwilioRequests, signed_parts
 from app.wire.base import SOCKET_EXTENSION
 
 log = logging.getLogger(__name__)
@@ -149,7 +150,7 @@ def stream_sockets(
         try:
             if not waive_origin:
                 refuse_origin(websocket.headers.getlist("origin"))
-            signer = await requests.check_handshake(
+            authorization = await requests.check_handshake(
                 *signed_parts(websocket.scope),
                 websocket.headers.getlist(SIGNATURE_HEADER),
                 business_id,
@@ -164,14 +165,8 @@ def stream_sockets(
         except WebSocketDisconnect:
             log.debug("= the peer went before its socket was accepted")
             return
-        query = dict(websocket.query_params)
-        handshake = Handshake(
-            "twilio",
-            business_id,
-            query,
-            unsigned=signer is None,
-            own_account=signer is Signer.BUSINESS,
-        )
+        query = first_values(websocket.scope["query_string"])
+        handshake = Handshake("twilio", authorization, query)
         await new_session(handshake).run(OpenSocket(websocket))
 
     paths = (TWILIO_MEDIA, TWILIO_MEDIA + "/", TWILIO_MEDIA + "/{business_id}")

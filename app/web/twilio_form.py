@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 from urllib.parse import parse_qsl
 
 from fastapi import Request
 from starlette.types import Scope
 
 from app.auth import TwilioSignatures
+from app.carriers.authorization import Authorization, Proof, Purpose
 from app.errors import MalformedRequest, SignatureInvalid, SignatureMissing
 from app.metrics import Metrics
 from app.session.accounts import OwnAccounts
@@ -24,27 +24,19 @@ Params = list[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class TwilioRequest:
-    """A request that Twilio signed, or whose signature is waived.
+    """A request that Twilio signed, or whose signature is waived, and what that permits.
 
     `form` has the first value of each field, from the body or, for a GET, from
-    the URL; `business_id` is the URL's own `businessId`, or empty. With `own_account`
-    a token of a business's own account signed it, and `business_id` is this business.
+    the URL. The authorization's business is the one whose own account signed the request,
+    else the URL's `businessId`, which the signature covers.
     """
 
     form: dict[str, str]
-    business_id: str
-    own_account: bool = False
+    authorization: Authorization
 
     def field(self, name: str) -> str:
         """Give a field's value, empty when it is missing or blank."""
         return self.form.get(name, "")
-
-
-class Signer(Enum):
-    """Whose token a signature was made with."""
-
-    SERVICE = "service"
-    BUSINESS = "business"
 
 
 class TwilioRequests:
@@ -69,8 +61,8 @@ class TwilioRequests:
         self._metrics = metrics
         self._waive_unsigned = waive_unsigned
 
-    async def read(self, request: Request) -> TwilioRequest:
-        """Read one request.
+    async def read(self, request: Request, purpose: Purpose) -> TwilioRequest:
+        """Read one request, which is for `purpose`.
 
         Raises:
             SignatureMissing, SignatureInvalid: Twilio did not send this.
@@ -83,49 +75,51 @@ class TwilioRequests:
         query = _pairs(request.scope["query_string"])
         body = await _form(request) if request.method == "POST" else []
         form = _first(body if request.method == "POST" else query)
-        said = TwilioRequest(form, _first(query).get("businessId", ""))
-        if signatures and (self._signatures.configured or not self._waive_unsigned):
-            parts = signed_parts(request.scope)
-            signer = await self._signer(
-                lambda by: by.check_webhook(*parts, body, signatures),
-                *(said.business_id, said.field("To")),
-            )
-            if signer:
-                # Whatever is configured in this moment: it is about this one.
-                return TwilioRequest(form, signer, own_account=True)
-        return said
+        business_id = _first(query).get("businessId", "")
+        if not signatures or (self._waive_unsigned and not self._signatures.configured):
+            return TwilioRequest(form, Authorization(Proof.WAIVED, purpose, business_id))
+        parts = signed_parts(request.scope)
+        authorization = await self._signed_by(
+            lambda by: by.check_webhook(*parts, body, signatures),
+            purpose,
+            *(business_id, form.get("To", "")),
+        )
+        return TwilioRequest(form, authorization)
 
     async def check_handshake(
         self, path: str, query: str, signatures: list[str], business_id: str
-    ) -> Signer | None:
-        """Tell whose token signed this upgrade; None where that is waived.
-
-        `business_id` is the one that its path names.
+    ) -> Authorization:
+        """Return what an upgrade's signature permits; `business_id` is its path's.
 
         Raises:
             SignatureMissing, SignatureInvalid: Twilio did not send this.
             StoreUnavailable: as `read`.
         """
         if self._waive_unsigned and not (signatures and self._signatures.configured):
-            return None
-        signer = await self._signer(
-            lambda by: by.check_handshake(path, query, signatures), business_id, ""
+            return Authorization(Proof.WAIVED, Purpose.OPEN_STREAM, business_id)
+        return await self._signed_by(
+            lambda by: by.check_handshake(path, query, signatures),
+            *(Purpose.OPEN_STREAM, business_id, ""),
         )
-        return Signer.BUSINESS if signer else Signer.SERVICE
 
-    async def _signer(
-        self, check: Callable[[TwilioSignatures], int], business_id: str, dialled: str
-    ) -> str:
-        """Give the business whose own token signed; empty where one of the service's did."""
+    async def _signed_by(
+        self,
+        check: Callable[[TwilioSignatures], int],
+        purpose: Purpose,
+        business_id: str,
+        dialled: str,
+    ) -> Authorization:
+        """Return what a signature permits; `business_id` is the one in the signed URL."""
         try:
             self._note_token(check(self._signatures))
-            return ""
+            return Authorization(Proof.TWILIO_SERVICE, purpose, business_id)
         except SignatureInvalid:
             account = await self._accounts.of_request(business_id, dialled)
             if account is None:
                 raise
         self._note_token(check(self._signatures.by(account.tokens)))
-        return account.business_id
+        # Whoever owns the number a moment later: the request is about this business.
+        return Authorization(Proof.TWILIO_BUSINESS, purpose, account.business_id)
 
     def _note_token(self, index: int) -> None:
         if index > 0:

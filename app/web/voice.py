@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from app import twiml
+from app.carriers.authorization import Authorization, Purpose
 from app.errors import (
     BridgeError,
     CallRateExceeded,
@@ -82,18 +83,18 @@ def voice_router(desk: VoiceDesk) -> APIRouter:
     @_route(router, "/twilio-voice", "voice webhook", VOICE_FORM, responses={200: TWIML})
     async def voice(request: Request) -> Response:
         """Answer an incoming call with TwiML: where its audio goes, or why it is turned away."""
-        said = await _read(desk, request, "Voice Webhook")
+        said = await _read(desk, request, Purpose.ANSWER_CALL, "Voice Webhook")
         if isinstance(said, Response):
             return said
         call = _incoming(said)
         log.info("[Voice Webhook] Incoming call - CallSid: %s", call.call_sid)
-        decided = await desk.reception.answer(call)
-        return _xml(_answer(desk, call, decided, own_account=said.own_account))
+        decided = await desk.reception.answer(call, said.authorization)
+        return _xml(_answer(desk, call, decided, said.authorization))
 
     @_route(router, "/twilio-dial", "dial action", DIAL_FORM, responses={200: TWIML})
     async def dial(request: Request) -> Response:
         """Tell a forwarded call what comes after it: nothing, or that nobody answered."""
-        said = await _read(desk, request, "Dial Action")
+        said = await _read(desk, request, Purpose.REPORT_STATUS, "Dial Action")
         if isinstance(said, Response):
             return said
         status = said.field("DialCallStatus")
@@ -103,7 +104,7 @@ def voice_router(desk: VoiceDesk) -> APIRouter:
     @_route(router, "/twilio-status", "call status callback", STATUS_FORM, **NOTED)
     async def status(request: Request) -> Response:
         """Take a call's new status; a final one frees its slot."""
-        said = await _read(desk, request, "Call Status")
+        said = await _read(desk, request, Purpose.REPORT_STATUS, "Call Status")
         if isinstance(said, Response):
             return said
         data = {
@@ -112,16 +113,15 @@ def voice_router(desk: VoiceDesk) -> APIRouter:
             "sequence": said.field("SequenceNumber"),
         }
         call, _ = await _announce(desk, said, "call.status", data)
-        if data["status"] in FINAL_STATUSES:
-            desk.hangups.ended(call.call_sid, said.business_id if said.own_account else "")
-            if call.business_id:
-                await desk.registry.release(call.business_id, call.call_sid)
+        if data["status"] in FINAL_STATUSES and call.business_id:
+            desk.hangups.ended(call.business_id, call.call_sid)
+            await desk.registry.release(call.business_id, call.call_sid)
         return Response(status_code=204)
 
     @_route(router, "/twilio-stream-status", "stream status callback", STREAM_FORM, **NOTED)
     async def stream_status(request: Request) -> Response:
         """Take a media stream's new status, and why it failed."""
-        said = await _read(desk, request, "Stream Status")
+        said = await _read(desk, request, Purpose.REPORT_STATUS, "Stream Status")
         if isinstance(said, Response):
             return said
         event = said.field("StreamEvent")
@@ -136,9 +136,11 @@ def voice_router(desk: VoiceDesk) -> APIRouter:
     return router
 
 
-async def _read(desk: VoiceDesk, request: Request, label: str) -> TwilioRequest | Response:
+async def _read(
+    desk: VoiceDesk, request: Request, purpose: Purpose, label: str
+) -> TwilioRequest | Response:
     try:
-        said = await desk.requests.read(request)
+        said = await desk.requests.read(request, purpose)
         if not is_identifier(said.field("CallSid")):
             raise MalformedRequest("CallSid is missing, or not an id")
     except BridgeError as error:
@@ -148,13 +150,14 @@ async def _read(desk: VoiceDesk, request: Request, label: str) -> TwilioRequest 
 
 
 def _incoming(said: TwilioRequest) -> IncomingCall:
-    return IncomingCall(
-        said.field("CallSid"), said.field("From"), said.field("To"), said.business_id
-    )
+    return IncomingCall(said.field("CallSid"), said.field("From"), said.field("To"))
 
 
 def _answer(
-    desk: VoiceDesk, call: IncomingCall, decided: Welcome | Refusal, *, own_account: bool
+    desk: VoiceDesk,
+    call: IncomingCall,
+    decided: Welcome | Refusal,
+    authorization: Authorization,
 ) -> str:
     if isinstance(decided, Refusal):
         log.warning(
@@ -164,7 +167,8 @@ def _answer(
         return _refusal(decided)
     business, plan = decided.business, decided.plan
     # Twilio strips a query: by the path we know whose token signs the handshake.
-    url = f"{desk.ws_base}/twilio-media" + (f"/{quote(business.id)}" if own_account else "")
+    path = f"/{quote(business.id)}" if authorization.is_own_account else ""
+    url = f"{desk.ws_base}/twilio-media{path}"
     log.info(
         "[Voice Webhook] Call %s from %s, business: %s, plan: %s",
         *(call.call_sid, desk.mask_phone(call.from_number), business.id, plan.name),
@@ -212,7 +216,7 @@ def _refusal(refusal: Refusal) -> str:
 async def _announce(
     desk: VoiceDesk, said: TwilioRequest, event: str, data: dict[str, str]
 ) -> tuple[CallIdentity, Business | None]:
-    owner = await desk.reception.owner(_incoming(said))
+    owner = await desk.reception.owner(_incoming(said), said.authorization)
     call = CallIdentity(
         said.field("CallSid"),
         said.field("StreamSid"),

@@ -16,7 +16,7 @@ from app.session.record import policy_of
 from tests.consumer.bridge import Bridge
 from tests.consumer.reading import next_call, worker
 from tests.markdown import read
-from tests.samples import CALL, a_record
+from tests.samples import CALL, OPENED, a_record
 
 POLICY = StreamPolicy("Müller & Söhne", "DE", False, True, 600, 5, 40, 7200)
 
@@ -54,7 +54,7 @@ def test_takes_a_policy_from_the_business_and_its_plan() -> None:
         return_audio=True,
     )
     admitted = Admitted(
-        CALL, plan, "+15005550009", "", business_name=POLICY.business_name, country="DE"
+        CALL, plan, "+15005550009", "", OPENED, business_name=POLICY.business_name, country="DE"
     )
     assert policy_of(admitted) == POLICY
     assert policy_of(replace(admitted, forwarded=True)).forwarded

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from app.auth import TicketOffice
+from app.carriers.authorization import Authorization, Proof, Purpose
 from app.events import EndReason, HeldStream, LifecycleEvent, WireEvent
 from app.metrics import Metrics
 from app.plans import Business, Directory, Plan
@@ -95,7 +96,7 @@ class Parts:
         )
         ids = itertools.count()
         herald = Herald(self.told.append, time.time, lambda: str(next(ids)))
-        tickets = TicketOffice("s" * 32, time.time, lambda: str(next(ids)))
+        tickets = TicketOffice(["s" * 32], time.time, lambda: str(next(ids)))
         reception = Reception(
             self.store,
             self.registry,
@@ -128,7 +129,7 @@ class Parts:
     ) -> None:
         await self.store.load_if_empty(directory)
         writer = asyncio.create_task(self.outbox.run())
-        handshake = Handshake("twilio", "b")
+        handshake = Handshake("twilio", Authorization(Proof.WAIVED, Purpose.OPEN_STREAM, "b"))
         session = CallSession(
             self.bridge, wire or TwilioWire(), handshake, idle_seconds=idle_seconds
         )

@@ -10,6 +10,7 @@ from app.session import hangups
 from app.session.hangups import Hangups
 from app.session.reception import Admitted
 from app.twilio_api import CarrierCall, Outcome
+from tests.samples import OPENED
 from tests.waiting import WAIT_SECONDS, until
 
 SOON, LATE = 0.05, 60.0
@@ -38,7 +39,7 @@ class Carrier:
 
 def admitted(call_sid: str = "CA1", *, forwarded: bool = False, business_id: str = "b") -> Admitted:
     call = CallIdentity(call_sid, "MZ1", business_id, "plan", "twilio")
-    return Admitted(call, Plan("plan"), "", "", account_sid="AC1", forwarded=forwarded)
+    return Admitted(call, Plan("plan"), "", "", OPENED, "AC1", forwarded)
 
 
 async def test_a_forwarded_call_is_ended_at_once() -> None:
@@ -74,8 +75,8 @@ async def test_a_call_that_its_twiml_ended_is_left_alone() -> None:
     hangups = Hangups(carrier, twiml_seconds=SOON)
     hangups.hang_up(admitted("CA1"), EndReason.MAX_CALL_SECONDS)
     hangups.hang_up(admitted("CA2"), EndReason.MAX_CALL_SECONDS)
-    hangups.ended("CA1")
-    hangups.ended("CA-unheard-of")
+    hangups.ended("b", "CA1")
+    hangups.ended("b", "CA-unheard-of")
     await until(lambda: bool(carrier.asked))
     await asyncio.sleep(2 * SOON)
     assert [call.call_sid for call in carrier.asked] == ["CA2"]
@@ -87,7 +88,7 @@ async def test_a_business_that_names_anothers_call_neither_saves_nor_shadows_it(
     hangups = Hangups(carrier, twiml_seconds=SOON)
     hangups.hang_up(admitted("CA1", business_id="other"), EndReason.MAX_CALL_SECONDS)
     hangups.hang_up(admitted("CA1"), EndReason.MAX_CALL_SECONDS)
-    hangups.ended("CA1", "other")
+    hangups.ended("other", "CA1")
     await until(lambda: bool(carrier.asked))
     await asyncio.sleep(2 * SOON)
     assert carrier.asked == [CarrierCall("CA1", "AC1", "b")]
@@ -99,7 +100,7 @@ async def test_the_end_of_a_call_that_is_being_ended_changes_nothing() -> None:
     hangups = Hangups(carrier)
     hangups.hang_up(admitted(forwarded=True), EndReason.MAX_CALL_SECONDS)
     await until(lambda: bool(carrier.asked))
-    hangups.ended("CA1")
+    hangups.ended("b", "CA1")
     carrier.answers.set()
     await until(lambda: carrier.done == 1)
     await hangups.close(WAIT_SECONDS)

@@ -2,10 +2,12 @@
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
 from app.auth import TICKET_LIFE_SECONDS, TicketOffice
+from app.carriers.authorization import Authorization, Proof, Purpose
 from app.errors import (
     BridgeError,
     BusinessMismatch,
@@ -25,6 +27,7 @@ from app.plans import Business, Directory, Plan
 from app.registry import Registry
 from app.session.herald import Herald
 from app.session.reception import (
+    EXOTEL,
     Handshake,
     IncomingCall,
     Reception,
@@ -45,6 +48,9 @@ DIRECTORY = Directory(
         Business("two", "Two", "small", ("+15005550002",)),
     ),
 )
+
+
+ANSWER = Authorization(Proof.TWILIO_SERVICE, Purpose.ANSWER_CALL)
 
 
 class AwayStore(MemoryStore):
@@ -71,7 +77,7 @@ class Desk:
         self.reception = Reception(
             self.store,
             self.registry,
-            TicketOffice("s" * 32, self.clock, lambda: f"nonce-{next(ids)}"),
+            TicketOffice(["s" * 32], self.clock, lambda: f"nonce-{next(ids)}"),
             Herald(self.told.append, self.clock, lambda: f"event-{next(ids)}"),
             Metrics(),
             takes_events=lambda: self.takes_events,
@@ -84,9 +90,17 @@ class Desk:
         return self.now
 
     async def welcome(self, call_sid: str = "CA1", to: str = "+15005550001") -> Welcome:
-        decided = await self.reception.answer(IncomingCall(call_sid, "+1", to))
+        decided = await self.reception.answer(IncomingCall(call_sid, "+1", to), ANSWER)
         assert isinstance(decided, Welcome)
         return decided
+
+    async def stream_url(self, call_sid: str, to: str) -> dict[str, str]:
+        """Return the query of the URL that a call at Exotel is given."""
+        call = IncomingCall(call_sid, "+1", to, carrier=EXOTEL)
+        asked = Authorization(Proof.EXOTEL_SHARED_PAIR, Purpose.GET_STREAM_URL)
+        decided = await self.reception.answer(call, asked)
+        assert isinstance(decided, Welcome)
+        return {"ticket": decided.ticket}
 
 
 @pytest.fixture
@@ -110,7 +124,13 @@ def start(
     return StreamStarted(stream_sid, call_sid, form, params=params, to_number=to)
 
 
-TWILIO = Handshake("twilio")
+def opened(
+    proof: Proof = Proof.TWILIO_SERVICE, business_id: str = "", carrier: str = "twilio"
+) -> Handshake:
+    return Handshake(carrier, Authorization(proof, Purpose.OPEN_STREAM, business_id))
+
+
+TWILIO = opened()
 
 
 async def test_a_call_is_welcomed_announced_once_and_its_ticket_admits(desk: Desk) -> None:
@@ -123,16 +143,17 @@ async def test_a_call_is_welcomed_announced_once_and_its_ticket_admits(desk: Des
 
 
 async def test_a_ticket_counts_a_call_once_against_the_pace(desk: Desk) -> None:
-    made_up = (await desk.welcome("url-1", "+15005550003")).ticket
-    decided = await desk.reception.answer(IncomingCall("CA9", "+1", "+15005550003"))
+    query = await desk.stream_url("url-1", "+15005550003")
+    decided = await desk.reception.answer(IncomingCall("CA9", "+1", "+15005550003"), ANSWER)
     assert isinstance(decided, Refusal)
     assert decided.error.reason == "call_rate_exceeded"
     assert [event.data.get("reason") for event in desk.told] == [None, "call_rate_exceeded"]
-    await desk.reception.admit(start({"ticket": made_up}), TWILIO)
+    by_ticket = replace(opened(Proof.TICKET, "three", EXOTEL), query=query)
+    await desk.reception.admit(start({}), by_ticket)
 
 
 async def test_a_stream_without_a_ticket_is_held_to_the_pace(desk: Desk) -> None:
-    client = Handshake("pcm", "three", has_credentials=True)
+    client = opened(Proof.JWT, "three", "client")
     await desk.reception.admit(start({}), client)
     with pytest.raises(CallRateExceeded):
         await desk.reception.admit(start({}, "CA2", "MZ2"), client)
@@ -140,7 +161,7 @@ async def test_a_stream_without_a_ticket_is_held_to_the_pace(desk: Desk) -> None
 
 async def test_a_url_may_name_the_business(desk: Desk) -> None:
     call = IncomingCall("CA1", "+1", "+19999999999", "two")
-    decided = await desk.reception.answer(call)
+    decided = await desk.reception.answer(call, ANSWER)
     assert isinstance(decided, Welcome)
     assert decided.business.id == "two"
 
@@ -157,7 +178,7 @@ async def test_a_refusal_is_announced_with_its_reason(
     desk: Desk, call: IncomingCall, reason: str
 ) -> None:
     await desk.welcome("CA1", "+15005550002")
-    decided = await desk.reception.answer(call)
+    decided = await desk.reception.answer(call, ANSWER)
     assert isinstance(decided, Refusal)
     assert decided.error.reason == reason
     assert (desk.told[-1].name, desk.told[-1].data["reason"]) == ("call.rejected", reason)
@@ -165,13 +186,13 @@ async def test_a_refusal_is_announced_with_its_reason(
 
 async def test_a_draining_process_and_a_full_event_queue_refuse_calls(desk: Desk) -> None:
     desk.takes_events = False
-    decided = await desk.reception.answer(IncomingCall("CA1", "+1", "+15005550001"))
+    decided = await desk.reception.answer(IncomingCall("CA1", "+1", "+15005550001"), ANSWER)
     assert isinstance(decided, Refusal)
     assert isinstance(decided.error, EventsBacklogged)
     assert desk.told == []
     desk.takes_events = True
     desk.registry.refuse_new_calls()
-    decided = await desk.reception.answer(IncomingCall("CA1", "+1", "+15005550001"))
+    decided = await desk.reception.answer(IncomingCall("CA1", "+1", "+15005550001"), ANSWER)
     assert isinstance(decided, Refusal)
     assert decided.error.reason == "draining"
 
@@ -209,7 +230,7 @@ async def test_credentials_of_one_business_never_open_another(desk: Desk) -> Non
     ticket = (await desk.welcome()).ticket
     said = {"ticket": ticket, "businessId": "two"}
     assert isinstance(await refused(desk, start(said)), BusinessMismatch)
-    elsewhere = Handshake("twilio", business_id="two")
+    elsewhere = opened(business_id="two")
     ticket = (await desk.welcome()).ticket
     mismatch = await refused(desk, start({"ticket": ticket}), elsewhere)
     assert isinstance(mismatch, BusinessMismatch)
@@ -234,7 +255,7 @@ async def test_without_tickets_the_owner_is_found_in_this_order(
     to: str,
     owner: str,
 ) -> None:
-    handshake = Handshake("twilio", path, query)
+    handshake = replace(opened(Proof.WAIVED, path), query=query)
     admitted = await open_desk.reception.admit(start(params, to=to), handshake)
     assert admitted.call.business_id == owner
 

@@ -30,7 +30,7 @@ from app.session.herald import Herald
 from app.session.ledger import Ledger
 from app.session.reception import Admitted
 from app.session.stream import MediaStream
-from tests.samples import CALL
+from tests.samples import CALL, OPENED
 
 FRAME = b"\xff" * 160
 PLAIN = Plan("plain")
@@ -55,7 +55,7 @@ class Bench:
         ids = itertools.count()
         herald = Herald(self.told.append, lambda: 5.0, lambda: f"e{next(ids)}")
         self.stream = MediaStream(
-            Admitted(CALL, plan, "", ""),
+            Admitted(CALL, plan, "", "", OPENED),
             MediaFormat(Encoding.MULAW, 8000),
             self.queue,
             Ledger(Metrics()),

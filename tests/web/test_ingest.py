@@ -378,8 +378,10 @@ async def test_whose_call_it_is(
 
 
 async def test_a_business_of_its_own_pair_is_no_other(ingest: Service) -> None:
-    async with opened(ingest, "?businessId=business-1", f"Basic {OWN_PAIR}") as socket:
-        await exotel_call(socket, "other1", [b"\x00\x00" * 800])
+    assert await refusal(ingest, "?businessId=business-1", f"Basic {OWN_PAIR}") == 403
+    async with opened(ingest, "", f"Basic {OWN_PAIR}") as socket:
+        params = {"businessId": "business-1"}
+        await socket.send(exotel.start_message("other1", "call-other1", params=params))
         assert await closing(socket) == (1008, "business_mismatch")
 
 
@@ -401,10 +403,14 @@ async def test_a_stream_url_admits_one_stream_by_its_ticket_alone(ingest: Servic
     url = answer.json()["url"]
     assert url.startswith(f"{ingest.ws_url}{INGEST}?sample-rate=8000&ticket=")
     assert len(url) < 600  # Exotel's limit of a StreamUrl
-    for sid, expected in (("url1", (1000, "stop")), ("url1b", (1008, "ticket_invalid"))):
+    for sid, expected in (("url1b", (1008, "ticket_invalid")), ("url1", (1000, "stop"))):
         async with connect(url, compression=None) as socket:
             await exotel_call(socket, sid, [b"\x00\x00" * 800])
             assert await closing(socket) == expected
+    with pytest.raises(InvalidStatus) as refused:
+        async with connect(url, compression=None):
+            pass
+    assert refused.value.response.status_code == 401
     assert await owner(ingest, "url1") == "indian"
     [ticket] = parse_qs(urlsplit(url).query)["ticket"]
     assert ticket not in ingest.logged()
@@ -436,9 +442,19 @@ async def test_a_stream_url_without_a_call_id_serves_whichever_call_comes(
     async with connect(url, compression=None) as socket:
         await exotel_call(socket, "url2", [b"\x00\x00" * 800])
         assert await closing(socket) == (1000, "stop")
-    async with connect(url, compression=None) as socket:
-        await exotel_call(socket, "url3", [b"\x00\x00" * 800])
-        assert await closing(socket) == (1008, "ticket_spent")
+    with pytest.raises(InvalidStatus) as refused:
+        async with connect(url, compression=None):
+            pass
+    assert refused.value.response.status_code == 401
+
+
+async def test_of_two_sockets_with_one_ticket_one_is_admitted(ingest: Service) -> None:
+    url = (await stream_url(ingest, CallTo="+15005550006")).json()["url"]
+    async with connect(url, compression=None) as one, connect(url, compression=None) as two:
+        await exotel_call(one, "url4", [b"\x00\x00" * 800])
+        assert await closing(one) == (1000, "stop")
+        await exotel_call(two, "url5", [b"\x00\x00" * 800])
+        assert await closing(two) == (1008, "ticket_spent")
 
 
 @pytest.mark.parametrize(

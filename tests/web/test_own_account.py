@@ -11,6 +11,7 @@ from fastapi import Request
 from websockets.exceptions import InvalidStatus
 
 from app.auth import TwilioSignatures
+from app.carriers.authorization import Authorization, Proof, Purpose
 from app.credentials.sealing import Sealing
 from app.metrics import Metrics
 from app.plans import Business, Directory, Plan
@@ -152,8 +153,9 @@ async def test_whose_a_request_is_is_fixed_when_its_signature_is_checked() -> No
         **{"type": "http", "method": "GET", "path": "/twilio-voice"},
         **{"query_string": query.encode(), "headers": [(b"x-twilio-signature", right.encode())]},
     }
-    said = await requests.read(Request(scope))
-    assert (said.business_id, said.own_account) == (A.id, True)
+    said = await requests.read(Request(scope), Purpose.ANSWER_CALL)
+    own = Authorization(Proof.TWILIO_BUSINESS, Purpose.ANSWER_CALL, A.id)
+    assert said.authorization == own
 
 
 async def test_of_two_ids_the_first_counts_for_whoever_reads_it(accounts: Service) -> None:

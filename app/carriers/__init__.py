@@ -1,0 +1,1 @@
+"""Who a carrier's request proves to be, and what it may do with calls and streams."""
