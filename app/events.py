@@ -28,9 +28,10 @@ class Connected(msgspec.Struct, frozen=True):
 class StreamStarted(msgspec.Struct, frozen=True):
     """The peer described the stream it is about to send.
 
-    `seq` is the carrier's sequence number, None where it sends none. `params`
-    are the custom parameters, all text. `from_number` and `to_number` are set
-    by carriers that name them in `start`.
+    `stream_sid` is the name that the peer uses for its stream, not the id under which
+    it is published; see `app.carriers.stream_ids`. `seq` is the carrier's sequence number,
+    None where it sends none. `params` are the custom parameters, all text. `from_number`
+    and `to_number` are set by carriers that name them in `start`.
     """
 
     stream_sid: str
@@ -243,7 +244,8 @@ class StreamRecord:
     """What `stream:{STREAM}` says from the start: whose audio, and its format.
 
     `started_at` is Unix time in ms. `published` describes the audio entries,
-    `carried` what the carrier sends. `policy` is None in a record that version 0.1 wrote.
+    `carried` what the carrier sends. `peer_stream_sid` is the name that the peer uses for
+    the stream, empty where not known. `policy` is None in a record that version 0.1 wrote.
     """
 
     call: CallIdentity
@@ -255,6 +257,7 @@ class StreamRecord:
     tracks: tuple[Track, ...]
     started_at: int
     policy: StreamPolicy | None = None
+    peer_stream_sid: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import sys
 
 from websockets.asyncio.client import ClientConnection, connect
 
+from app.carriers.stream_ids import stream_id
 from app.wire import twilio
 
 FRAME_SECONDS = 0.02
@@ -23,6 +24,7 @@ def tell(stream: str) -> None:
 
 
 async def talk_as_twilio(socket: ClientConnection, stream_sid: str) -> None:
+    stream_sid = "MZ" + stream_sid
     await socket.send(twilio.connected_message())
     await socket.send(
         twilio.start_message(stream_sid, "CA" + stream_sid, params={"businessId": "business-1"})
@@ -40,7 +42,7 @@ async def talk_as_twilio(socket: ClientConnection, stream_sid: str) -> None:
 async def talk_as_client(socket: ClientConnection, interaction: str) -> None:
     start = {"event": "start", "interaction_id": interaction, "tenant_id": "business-1"}
     await socket.send(json.dumps({**start, "sample_rate": 8000, "encoding": "pcm16"}))
-    tell(f"business-1.{interaction}")
+    tell(stream_id("client", "business-1", interaction))
     while True:
         await socket.send(b"\x00\x01" * 160)
         await asyncio.sleep(FRAME_SECONDS)

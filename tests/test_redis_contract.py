@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 
 from app.administration.access_keys import digest_of
+from app.carriers.stream_ids import stream_id
 from app.store.access import Session
 from app.store.captures import Asked
 from app.store.redis_access import RedisAccess
@@ -131,7 +132,7 @@ async def by_exotel(service: Service) -> None:
         await socket.send(exotel.start_message("ex-1", "call-ex-1", to_number=TALKING))
         await socket.send(exotel.media_message("ex-1", b"\0\1" * 160, seq=2, chunk=1, timestamp=0))
         await socket.send(exotel.stop_message("ex-1", "call-ex-1", seq=3))
-    await receipt_of(service, "ex-1")
+    await receipt_of(service, stream_id("exotel", "talking", "ex-1"))
 
 
 async def administer(service: Service, heard: Peer, erased: Peer) -> None:

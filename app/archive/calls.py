@@ -32,6 +32,7 @@ class CallStream:
     """One stream of a call; times are Unix ms, `receipt` as published, None while live.
 
     `provisional`: another replica ended it, and its receipt counts nothing.
+    `peer_stream_sid` is the name that the peer uses for it, empty where not known.
     """
 
     stream_sid: str
@@ -42,6 +43,7 @@ class CallStream:
     ended_at: int | None = None
     receipt: Mapping[str, Any] | None = None
     provisional: bool = False
+    peer_stream_sid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ def _begun(event: LifecycleEvent) -> CallStream:
         tuple(tracks) if isinstance(tracks, list) else (),
         str(data.get("encoding", "")),
         int(data.get("sampleRate", 0)),
+        peer_stream_sid=str(data.get("peerStreamSid", "")),
     )
 
 

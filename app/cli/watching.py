@@ -1,4 +1,4 @@
-"""`tail` and `calls`: what happens, and what has happened, as Redis has it."""
+"""`tail`, `calls` and `stream-id`: what happens, what has happened, and under which keys."""
 
 import argparse
 import asyncio
@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from app.archive.redis import RedisArchive
+from app.carriers.stream_ids import CARRIERS, stream_id
 from app.cli.arguments import EXIT_UNUSABLE, Beside, Commands, beside, count
 from app.errors import CommandFailed, StoreUnavailable
 from app.log import without_password
@@ -23,7 +24,7 @@ MOST_CALLS = 10_000
 
 
 def add_to(commands: Commands) -> None:
-    """Add `tail` and `calls`."""
+    """Add `tail`, `calls` and `stream-id`."""
     watch = commands.add_parser("tail", help="show live calls: events, levels, and their audio")
     watch.add_argument(
         "call", nargs="?", default="", metavar="CALL", help="one call, by its CallSid or stream id"
@@ -42,6 +43,21 @@ def add_to(commands: Commands) -> None:
     calls.add_argument("--limit", type=count(MOST_CALLS), default=20, metavar="N")
     calls.add_argument("--json", action="store_true", help="one JSON object a line")
     calls.set_defaults(run=_calls, which="all")
+    named = commands.add_parser(
+        "stream-id", help="print the id under which a peer's stream is published"
+    )
+    named.add_argument("name", metavar="NAME", help="stream_sid, streamSid or interaction_id")
+    named.add_argument("--business", required=True, metavar="ID", help="the business's id")
+    named.add_argument("--carrier", required=True, choices=CARRIERS)
+    named.set_defaults(run=_stream_id)
+
+
+def _stream_id(parsed: argparse.Namespace) -> int:
+    try:
+        print(stream_id(parsed.carrier, parsed.business, parsed.name))
+    except ValueError as error:
+        raise CommandFailed(f"no such stream can exist: {error}") from error
+    return 0
 
 
 def _tail(parsed: argparse.Namespace) -> int:

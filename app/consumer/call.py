@@ -68,6 +68,14 @@ class Call(Speech):
         return self._stream.call.plan
 
     @property
+    def peer_stream_sid(self) -> str:
+        """Return the name that the carrier or client uses for the stream.
+
+        Empty where the service that wrote the stream is older than this field.
+        """
+        return self._stream.peer_stream_sid
+
+    @property
     def policy(self) -> StreamPolicy | None:
         """Return what the business's name, country and plan allowed as the call began.
 

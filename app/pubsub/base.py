@@ -270,6 +270,8 @@ def record_fields(record: StreamRecord) -> dict[str, Field]:
         "carrierSampleRate": record.carried.sample_rate,
         "startedAt": record.started_at,
     }
+    if record.peer_stream_sid:
+        fields["peerStreamSid"] = record.peer_stream_sid
     if record.policy is not None:
         fields["policy"] = msgspec.json.encode(record.policy).decode()
     return fields

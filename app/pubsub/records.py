@@ -48,6 +48,7 @@ def parse_record(stream_sid: str, fields: Mapping[str, Field]) -> StoredRecord |
         tracks=tuple(Track(name) for name in str(fields["tracks"]).split(",") if name),
         started_at=int(fields["startedAt"]),
         policy=None if policy is None else msgspec.json.decode(str(policy), type=StreamPolicy),
+        peer_stream_sid=str(fields.get("peerStreamSid", "")),
     )
     return StoredRecord(
         record,

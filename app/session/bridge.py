@@ -82,7 +82,7 @@ class Bridge:
         record = record_of(start, admitted, started_ms)
         plan = admitted.plan
         queue = self.outbox.queue(
-            start.stream_sid,
+            admitted.call.stream_sid,
             started_ms,
             bytes_per_second=plan.published_format.bytes_per_second,
             tracks=len(plan.published_tracks),
@@ -96,8 +96,9 @@ class Bridge:
         self.outbox.open_stream(queue, record, kept_seconds, on_opened)
         self.herald.tell("stream.started", admitted.call, described(record))
         log.info(
-            "[WebSocket] Stream %s started - CallSid: %s, business: %s, plan: %s",
-            *(start.stream_sid, start.call_sid, admitted.call.business_id, plan.name),
+            "[WebSocket] Stream %s started - CallSid: %s, business: %s, plan: %s, peer's id: %s",
+            *(admitted.call.stream_sid, start.call_sid, admitted.call.business_id),
+            *(plan.name, start.stream_sid),
         )
         return stream
 

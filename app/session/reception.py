@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from app.auth import TICKET_PARAMETER, Ticket, TicketOffice, TicketUse
 from app.carriers.authorization import Authorization, Proof, Purpose
+from app.carriers.stream_ids import stream_id
 from app.errors import (
     BridgeError,
     CallRateExceeded,
@@ -246,11 +247,12 @@ class Reception:
         authorization, call = _authorized(call, start, handshake, ticket)
         if ticket is None:
             self._check_open()
-        self._slots.claim(start.stream_sid)
+        business, plan = await self._owner_of_stream(call, ticket)
+        stream_sid = stream_id(handshake.carrier, business.id, start.stream_sid)
+        self._slots.claim(stream_sid)
         try:
             if ticket is not None:
                 await self._tickets.spend(ticket)
-            business, plan = await self._owner_of_stream(call, ticket)
             takes_over = ""
             if ticket is not None and ticket.call_sid != start.call_sid:
                 takes_over = ticket.call_sid
@@ -263,9 +265,9 @@ class Reception:
                 self._turn_away(call, error, business, plan)
                 raise
         except BaseException:
-            self._slots.disclaim(start.stream_sid)
+            self._slots.disclaim(stream_sid)
             raise
-        identity = replace(_identity(call, business, plan), stream_sid=start.stream_sid)
+        identity = replace(_identity(call, business, plan), stream_sid=stream_sid)
         return Admitted(
             identity,
             plan,

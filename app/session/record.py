@@ -19,6 +19,7 @@ def record_of(start: StreamStarted, admitted: Admitted, started_ms: int) -> Stre
         tracks=tuple(track for track in start.tracks if track in plan.published_tracks),
         started_at=started_ms,
         policy=policy_of(admitted),
+        peer_stream_sid=start.stream_sid,
     )
 
 
@@ -47,4 +48,5 @@ def described(record: StreamRecord) -> dict[str, object]:
         "from": record.from_number,
         "to": record.to_number,
         "startedAt": record.started_at,
+        "peerStreamSid": record.peer_stream_sid,
     }

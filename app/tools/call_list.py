@@ -68,6 +68,7 @@ def as_data(call: CallSummary, mask: Callable[[str], str]) -> dict[str, Any]:
         "streams": [
             {
                 "stream_sid": stream.stream_sid,
+                "peer_stream_sid": stream.peer_stream_sid,
                 "started_at": stream.started_at,
                 "ended_at": stream.ended_at,
                 "end_reason": (stream.receipt or {}).get("end_reason"),

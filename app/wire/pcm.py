@@ -123,13 +123,10 @@ class PcmWire:
             if fields.get(name) not in (None, self._business_id):
                 raise BusinessMismatch(f"start: {name} is not the token's")
         interaction_id = self._interaction_of(fields.get("interaction_id"))
-        stream_sid = f"{self._business_id}.{interaction_id}"
-        if not is_identifier(stream_sid):
-            raise InvalidIdentifier("start: the ids of business and interaction are too long")
         audio = self._format_of(fields)
         self._interaction_id = interaction_id
         self._sample_bytes = audio.encoding.bytes_per_sample
-        return StreamStarted(stream_sid, interaction_id, audio)
+        return StreamStarted(interaction_id, interaction_id, audio)
 
     def _interaction_of(self, said: object) -> str:
         if said is None or said == "":

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from app.carriers.stream_ids import stream_id
 from app.tools.capture.load import load_capture
 from app.tools.capture.routes import Route
 from app.tools.capture.wscat import wscat_command
@@ -85,9 +86,11 @@ async def test_what_is_printed_places_the_call_with_every_frame(
     assert ["while IFS= read -r line" in one for one in commands] == [False, False, True, False]
     assert ["--auth" in one for one in commands] == [False, False, False, True]
     await asyncio.gather(*(typed(one, npx) for one in commands))
+    streams = [stream_of(one) for one in commands]
+    streams[3] = stream_id("exotel", "indian", streams[3])
     found = [
-        await receipt_of(service, stream_of(one))
-        for service, one in zip([waiving, enforcing, waiving, enforcing], commands, strict=True)
+        await receipt_of(service, stream)
+        for service, stream in zip([waiving, enforcing, waiving, enforcing], streams, strict=True)
     ]
     assert [one["received"] for one in found] == [454, 454, 50, 91]
     assert [one["published"] for one in found] == [454, 454, 50, 91]

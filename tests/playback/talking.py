@@ -11,6 +11,7 @@ from typing import Any
 from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 
+from app.carriers.stream_ids import stream_id
 from app.media import Encoding, MediaFormat
 from app.wire import exotel
 from tests.businesses import business, plan
@@ -48,10 +49,12 @@ class Talk:
     redis: Redis
     listener: Listener
     call_sid: str
+    published_as: str = ""
 
     @property
     def stream_sid(self) -> str:
-        return self.listener.stream_sid
+        """Return the stream's id in Redis: a Twilio caller uses the same one."""
+        return self.published_as or self.listener.stream_sid
 
     async def command(self, command: str, **fields: Any) -> str:
         """Write a command as any worker does: one XADD."""
@@ -106,7 +109,8 @@ async def exotel_call(service: Service, query: str = "", rate: int = 8000) -> As
         )
         audio = MediaFormat(Encoding.PCM16, rate)
         async with listening(socket, stream_sid, audio) as listener:
-            talk = Talk(service, redis, listener, call_sid)
+            published_as = stream_id("exotel", "talking", stream_sid)
+            talk = Talk(service, redis, listener, call_sid, published_as)
             await talk.started()
             yield talk
 

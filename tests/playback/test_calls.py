@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 
 from app.audio import pcm16_to_mulaw
+from app.carriers.stream_ids import stream_id
 from tests.playback.listener import Listener, listening
 from tests.playback.talking import (
     ACCOUNT,
@@ -455,7 +456,7 @@ async def test_an_own_client_is_not_spoken_to(service: Service) -> None:
         await socket.send(json.dumps({"event": "start", "interaction_id": interaction}))
         assert json.loads(await socket.recv())["event"] == "started"
         async with Redis.from_url(service.redis_url) as redis:
-            stream_sid = f"talking.{interaction}"
+            stream_sid = stream_id("client", "talking", interaction)
             talk = Talk(service, redis, Listener(socket, stream_sid), interaction)
             await talk.started()
             await talk.command("play", audio=speech(0.2), id="p")

@@ -279,3 +279,25 @@ async def test_a_stream_of_nobody_and_a_live_one_are_refused(open_desk: Desk) ->
     await open_desk.reception.admit(start({"businessId": "one"}), TWILIO)
     with pytest.raises(StreamAlreadyLive):
         await open_desk.reception.admit(start({"businessId": "one"}), TWILIO)
+
+
+@pytest.mark.parametrize("carrier", ["exotel", "client"])
+async def test_two_businesses_that_name_the_same_stream_get_two(
+    open_desk: Desk, carrier: str
+) -> None:
+    ones, twos = (opened(Proof.WAIVED, name, carrier) for name in ("one", "two"))
+    mine = await open_desk.reception.admit(start({}), ones)
+    theirs = await open_desk.reception.admit(start({}), twos)
+    assert mine.call.stream_sid != theirs.call.stream_sid
+    with pytest.raises(StreamAlreadyLive):
+        await open_desk.reception.admit(start({}, "CA2"), ones)
+
+
+async def test_a_peer_that_names_the_id_of_another_business_does_not_get_it(
+    open_desk: Desk,
+) -> None:
+    theirs = await open_desk.reception.admit(start({}), opened(Proof.WAIVED, "two", "client"))
+    named = start({}, "CA2", theirs.call.stream_sid)
+    for carrier in ("client", "exotel", "twilio"):
+        mine = await open_desk.reception.admit(named, opened(Proof.WAIVED, "one", carrier))
+        assert mine.call.stream_sid not in ("MZ1", theirs.call.stream_sid)

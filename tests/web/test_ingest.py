@@ -24,6 +24,7 @@ from jwt.algorithms import RSAAlgorithm
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from app.carriers.stream_ids import stream_id
 from app.wire import exotel
 from tests.service import (
     WAIT_SECONDS,
@@ -215,7 +216,8 @@ async def test_the_fixing_guide_can_be_followed(guide: Service) -> None:
     async with opened(guide, "?sample-rate=24000") as socket:
         await exotel_call(socket, "guide1", [b"\x01\x00" * 2400] * 3, rate=24000)
         await closing(socket)
-    assert await stream_of(guide, before) == "guide1"
+    stream_sid = stream_id("exotel", "business-1", "guide1")
+    assert await stream_of(guide, before) == stream_sid
     log = guide.logged()
     for phrase in (
         "[server] Exotel WebSocket upgrade request (IP whitelist/Basic Auth)",
@@ -225,7 +227,7 @@ async def test_the_fixing_guide_can_be_followed(guide: Service) -> None:
     ):
         assert lines_with(log, phrase)
     assert not lines_with(log, "stream_sid: guide1, seq: 3 }")
-    assert len(await entries_of(guide, "guide1")) == 4
+    assert len(await entries_of(guide, stream_sid)) == 4
 
 
 async def test_without_support_exotel_the_answer_is_401_and_says_why(service: Service) -> None:
@@ -353,8 +355,9 @@ async def test_an_address_on_the_list_needs_no_header_and_a_forged_one_does_not_
             pass
 
 
-async def owner(service: Service, stream_sid: str) -> str:
-    started = lines_with(service.logged(), f"Stream {stream_sid} started")[0]
+async def owner(service: Service, name: str) -> str:
+    """Return whose the stream is that its peer calls `name`."""
+    started = lines_with(service.logged(), " started - CallSid", f"peer's id: {name}")[0]
     return started.partition("business: ")[2].partition(",")[0]
 
 
@@ -522,7 +525,7 @@ async def test_an_own_client_is_answered_and_its_frames_acknowledged(ingest: Ser
         assert answers == [{"event": "ack", "seq": 10}, {"event": "ack", "seq": 20}]
         await socket.send(json.dumps({"event": "stop"}))
         assert await closing(socket) == (1000, "stop")
-    receipt = await receipt_of(ingest, "business-1.int-123")
+    receipt = await receipt_of(ingest, stream_id("client", "business-1", "int-123"))
     assert (receipt["received"], receipt["published"]) == (25, 25)
     assert adds_up(receipt)
     events = await events_of(ingest, "int-123", at_least=2)
@@ -557,14 +560,14 @@ async def test_pitch_and_length_are_right_after_conversion(guide: Service, rate:
     async with opened(guide, f"?sample_rate={rate}&businessId=wide") as socket:
         await exotel_call(socket, f"tone{rate}", frames, rate=rate)
         await closing(socket)
-    await stream_of(guide, before)
-    entries = await entries_of(guide, f"tone{rate}")
+    stream_sid = await stream_of(guide, before)
+    entries = await entries_of(guide, stream_sid)
     audio = b"".join(entry.get("audio", b"") for entry in entries)
     samples = np.frombuffer(audio, "<i2").astype(float)
     assert abs(len(samples) - 16000 * seconds) <= 1600
     spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples)), 2**20))
     assert np.argmax(spectrum) * 16000 / 2**20 == pytest.approx(440, rel=0.001)
-    receipt = await receipt_of(guide, f"tone{rate}")
+    receipt = await receipt_of(guide, stream_sid)
     assert (receipt["published"], receipt["format_mismatch"]) == (len(frames), 0)
 
 
@@ -581,9 +584,9 @@ async def test_audio_that_is_not_what_it_declares_is_told_once(guide: Service) -
             )
         await socket.send(exotel.stop_message("truth1", "call-truth1", seq=len(frames) + 2))
         await closing(socket)
-    await stream_of(guide, before)
-    assert (await receipt_of(guide, "truth1"))["format_mismatch"] == 1
-    told = lines_with(guide.logged(), "Stream truth1 declares pcm16 at 8000 Hz")
+    stream_sid = await stream_of(guide, before)
+    assert (await receipt_of(guide, stream_sid))["format_mismatch"] == 1
+    told = lines_with(guide.logged(), f"Stream {stream_sid} declares pcm16 at 8000 Hz")
     assert len(told) == 1
     assert "16000 Hz" in told[0]
 
@@ -619,8 +622,7 @@ async def test_bad_input_is_counted_and_does_not_end_a_call(guide: Service) -> N
             await socket.send(message)
         await socket.send(exotel.stop_message("bad1", "call-bad1", seq=11))
         assert await closing(socket) == (1000, "stop")
-    await stream_of(guide, before)
-    receipt = await receipt_of(guide, "bad1")
+    receipt = await receipt_of(guide, await stream_of(guide, before))
     assert adds_up(receipt)
     assert receipt["duplicates"] == 1
     assert receipt["seq_resets"] >= 1
@@ -646,7 +648,7 @@ async def test_three_kinds_of_calls_side_by_side_lose_nothing(ingest: Service) -
         async with opened(ingest, authorization=f"Basic {PAIR}") as socket:
             await exotel_call(socket, "side1", [b"\x00\x01" * 800] * 50)
             await closing(socket)
-        return "side1"
+        return stream_id("exotel", "business-1", "side1")
 
     async def by_client() -> str:
         async with opened(ingest, authorization=token()) as socket:
@@ -655,7 +657,7 @@ async def test_three_kinds_of_calls_side_by_side_lose_nothing(ingest: Service) -
                 await socket.send(b"\x00\x01" * 4800)
             await socket.send(json.dumps({"event": "stop"}))
             await closing(socket)
-        return "business-1.side2"
+        return stream_id("client", "business-1", "side2")
 
     for stream_sid in await asyncio.gather(by_twilio(), by_exotel(), by_client()):
         receipt: Mapping[str, Any] = await receipt_of(ingest, stream_sid)

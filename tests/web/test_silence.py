@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from app.carriers.stream_ids import stream_id
 from app.tools.embedded import EmbeddedRedis
 from app.wire import exotel
 from tests.service import (
@@ -169,7 +170,7 @@ async def test_a_stream_of_exotels_that_stands_still_is_idle(hasty: Service) -> 
         await peer.send(exotel.media_message("idle1", b"\0" * 1600, seq=2, chunk=1, timestamp=0))
         await asyncio.wait_for(peer.wait_closed(), WAIT_SECONDS)
         assert (peer.close_code, peer.close_reason) == (1000, "idle")
-    receipt = await receipt_of(hasty, "idle1")
+    receipt = await receipt_of(hasty, stream_id("exotel", "business-1", "idle1"))
     assert (receipt["published"], receipt["end_reason"]) == (1, "idle")
 
 
@@ -225,11 +226,11 @@ async def test_a_replay_that_waits_for_room_is_not_silent(tmp_path: Path) -> Non
             try:
                 sending = asyncio.create_task(send_all(peer))
                 await asyncio.sleep(3)
-                assert not lines_with(service.logged(), "replay ended")
+                assert not lines_with(service.logged(), " ended - CallSid: replay")
             finally:
                 os.kill(redis.pid, signal.SIGCONT)
             await sending
-        receipt = await receipt_of(service, "business-1.replay")
+        receipt = await receipt_of(service, stream_id("client", "business-1", "replay"))
         assert (receipt["received"], receipt["published"]) == (1000, 1000)
         assert receipt["end_reason"] == "stop"
 

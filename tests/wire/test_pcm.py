@@ -66,10 +66,8 @@ def started(**changes: Any) -> PcmWire:
 # ------------------------------------------------------------------------- start
 
 
-def test_a_start_names_the_stream_by_business_and_interaction() -> None:
-    assert start_of() == StreamStarted(
-        "tenant-abc.int-123", INTERACTION, MediaFormat(Encoding.PCM16, 24000)
-    )
+def test_a_start_names_the_stream_by_its_interaction() -> None:
+    assert start_of() == StreamStarted(INTERACTION, INTERACTION, MediaFormat(Encoding.PCM16, 24000))
 
 
 def test_a_started_stream_is_answered_to_the_letter() -> None:
@@ -120,7 +118,7 @@ def test_the_rate_that_is_assumed_is_the_callers() -> None:
         ({"interaction_id": ""}, MalformedRequest),
         ({"interaction_id": "int 123"}, InvalidIdentifier),
         ({"interaction_id": 123}, InvalidIdentifier),
-        ({"interaction_id": "a" * 118}, InvalidIdentifier),
+        ({"interaction_id": "a" * 129}, InvalidIdentifier),
         *(({"sample_rate": r}, UnsupportedFormat) for r in (0, 48000, 44100, "fast", -8000, [])),
         *(({"encoding": name}, UnsupportedFormat) for name in ("opus", 16, ["pcm16"])),
         ({"channels": 2}, UnsupportedFormat),
@@ -134,7 +132,7 @@ def test_a_start_that_cannot_be_is_refused(
         wire.receive(a_start(**changes))
     assert wire.state is StreamState.CONNECTING
     # What was refused leaves nothing behind.
-    assert start_of(wire).stream_sid == "tenant-abc.int-123"
+    assert start_of(wire).stream_sid == INTERACTION
 
 
 def test_the_tokens_interaction_holds() -> None:
@@ -143,9 +141,9 @@ def test_the_tokens_interaction_holds() -> None:
     assert start_of(a_wire(INTERACTION)).call_sid == INTERACTION
 
 
-def test_a_stream_id_may_have_128_characters_and_no_more() -> None:
-    longest = "a" * (127 - len(BUSINESS))
-    assert len(start_of(interaction_id=longest).stream_sid) == 128
+def test_an_interaction_id_may_have_128_characters_and_no_more() -> None:
+    longest = "a" * 128
+    assert start_of(interaction_id=longest).stream_sid == longest
     with pytest.raises(InvalidIdentifier):
         start_of(interaction_id=longest + "a")
 

@@ -105,6 +105,11 @@ async def _entries(archive: Archive, stream_sid: str) -> AsyncIterator[Entry]:
         after = chunk[-1][0]
 
 
+def _peer_name(stream: StreamRecord) -> str:
+    """Return the name that the peer used for its stream; 0.1 published under that name."""
+    return stream.peer_stream_sid or stream.call.stream_sid
+
+
 @dataclass
 class _Writer(ABC):
     """Write entries as a carrier's messages, numbered anew; a gap takes numbers away."""
@@ -157,7 +162,7 @@ class _TwilioWriter(_Writer):
     def opening(self) -> list[str]:
         stream, audio = self.stream, self.format
         start = twilio.start_message(
-            *(stream.call.stream_sid, stream.call.call_sid),
+            *(_peer_name(stream), stream.call.call_sid),
             tracks=stream.tracks,
             params=stream.params,
             sample_rate=audio.sample_rate,
@@ -167,7 +172,7 @@ class _TwilioWriter(_Writer):
 
     def frame(self, payload: bytes, track: Track, ts: int) -> str:
         return twilio.media_message(
-            *(self.stream.call.stream_sid, payload),
+            *(_peer_name(self.stream), payload),
             seq=self.seq,
             chunk=self.chunks[track],
             timestamp=ts,
@@ -175,15 +180,15 @@ class _TwilioWriter(_Writer):
         )
 
     def stop(self) -> str:
-        call = self.stream.call
-        return twilio.stop_message(call.stream_sid, call.call_sid, seq=self.seq + 1)
+        name, call_sid = _peer_name(self.stream), self.stream.call.call_sid
+        return twilio.stop_message(name, call_sid, seq=self.seq + 1)
 
 
 class _ExotelWriter(_Writer):
     def opening(self) -> list[str]:
         stream, audio = self.stream, self.format
         start = exotel.start_message(
-            *(stream.call.stream_sid, stream.call.call_sid),
+            *(_peer_name(stream), stream.call.call_sid),
             from_number=stream.from_number,
             to_number=stream.to_number,
             params=stream.params,
@@ -193,12 +198,12 @@ class _ExotelWriter(_Writer):
         return [exotel.connected_message(), start]
 
     def frame(self, payload: bytes, track: Track, ts: int) -> str:
-        sid, chunk = self.stream.call.stream_sid, self.chunks[track]
+        sid, chunk = _peer_name(self.stream), self.chunks[track]
         return exotel.media_message(sid, payload, seq=self.seq, chunk=chunk, timestamp=ts)
 
     def stop(self) -> str:
-        call = self.stream.call
-        return exotel.stop_message(call.stream_sid, call.call_sid, seq=self.seq + 1)
+        name, call_sid = _peer_name(self.stream), self.stream.call.call_sid
+        return exotel.stop_message(name, call_sid, seq=self.seq + 1)
 
 
 class _ClientWriter(_Writer):

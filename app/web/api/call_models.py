@@ -17,10 +17,12 @@ class Stream(BaseModel):
     """One stream of a call; times are Unix ms.
 
     `receipt` is what became of its audio, null while it is live, `words` the same in a
-    sentence. `provisional`: its replica died, and another ended it.
+    sentence. `provisional`: its replica died, and another ended it. `peer_stream_sid` is
+    the name that the carrier or client uses for the stream, empty where not known.
     """
 
     stream_sid: str
+    peer_stream_sid: str
     started_at: int
     ended_at: int | None
     tracks: list[str]
@@ -35,6 +37,7 @@ class Stream(BaseModel):
         """Give a stream as it is answered."""
         return cls(
             stream_sid=stream.stream_sid,
+            peer_stream_sid=stream.peer_stream_sid,
             started_at=stream.started_at,
             ended_at=stream.ended_at,
             tracks=list(stream.tracks),
@@ -61,6 +64,7 @@ _CALL_EXAMPLE: JsonDict = {
     "streams": [
         {
             "stream_sid": "MZ00000000000000000000000000000001",
+            "peer_stream_sid": "MZ00000000000000000000000000000001",
             "started_at": 1800000000900,
             "ended_at": 1800000060000,
             "tracks": ["inbound", "outbound"],
