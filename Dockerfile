@@ -15,6 +15,8 @@ WORKDIR /srv
 COPY app/ app/
 # An example: with BUSINESSES_FILE=businesses.toml it is read once, when nothing is configured.
 COPY businesses.toml .
+# Others reach a container from outside: also with ALLOW_UNSIGNED, where 127.0.0.1 is the default.
+ENV HOST=0.0.0.0
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 RUN python -m compileall -q app
 USER 10001

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 # A room is a module of `app`, or a package with all it holds. A room imports
 # from rooms of earlier layers, and from itself; never from a sibling.
 LAYERS = (
-    {"errors", "hosts", "media", "redis_url"},
+    {"errors", "hosts", "media", "redis_url", "secret_strength"},
     {"events", "audio", "budget", "plans", "settings", "log", "metrics", "topology"},
     {"carriers", "businesses"},
     {

@@ -18,7 +18,7 @@ from websockets.exceptions import InvalidStatus
 from app.administration.secret_fields import NAMES
 from app.cli import main
 from app.notices import signature as notice_signature
-from app.settings import Settings
+from app.settings import SECRET_NAMES, SUFFIX, Settings
 from tests.markdown import ROOT, blocks, read, rows, spans
 from tests.redis_process import RedisProcess
 from tests.service import Service, a_call, http_client, post, service_alone, signature
@@ -82,6 +82,9 @@ def test_each_document_of_an_operator_names_only_settings_that_are() -> None:
         word for span in spans(OPERATIONS) for word in re.findall(r"\b[A-Z][A-Z_]{2,}\b", span)
     }
     named = {name for name in named - foreign if not name.startswith("RAILWAY_")}
+    files = {"NAME_FILE", *(name + SUFFIX for name in SECRET_NAMES)}
+    assert named & files
+    named -= files
     assert len(named) > 20
     assert {name for name in named if name.lower() not in Settings.__dataclass_fields__} == set()
 
@@ -162,6 +165,7 @@ def variables(value: str) -> dict[str, str]:
     return {
         "TWILIO_AUTH_TOKEN": value,
         "ADMIN_TOKEN": value,
+        "METRICS_TOKEN": value,
         "EXOTEL_API_KEY": value,
         "EXOTEL_API_TOKEN": value,
         "SUPPORT_EXOTEL": "true",
@@ -194,6 +198,12 @@ async def by_an_operator(service: Service, secret: str) -> bool:
     return answer.status_code == 200
 
 
+async def by_prometheus(service: Service, secret: str) -> bool:
+    async with http_client() as client:
+        answer = await client.get(service.url + "/metrics", headers=bearer(secret))
+    return answer.status_code == 200
+
+
 async def by_exotel(service: Service, secret: str) -> bool:
     url = service.ws_url.replace("://", f"://{secret}:{secret}@") + "/v1/ingest"
     try:
@@ -203,7 +213,7 @@ async def by_exotel(service: Service, secret: str) -> bool:
         return False
 
 
-@pytest.mark.parametrize("shown", [by_twilio, by_an_operator, by_exotel])
+@pytest.mark.parametrize("shown", [by_twilio, by_an_operator, by_prometheus, by_exotel])
 async def test_of_two_secrets_both_are_good_until_the_old_one_is_taken_out(
     during: Service, after: Service, shown: Callable[[Service, str], Awaitable[bool]]
 ) -> None:

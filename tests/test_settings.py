@@ -51,7 +51,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert (settings.broker_buffer_seconds, settings.broker_buffer_bytes) == (30.0, 268_435_456)
     assert settings.drain_seconds == 30.0
     assert settings.secret_key == ()
-    assert settings.metrics_token is None
+    assert settings.metrics_token == ()
     assert settings.businesses_file is None
 
 
@@ -229,6 +229,8 @@ def test_a_host_that_strangers_reach_is_public(base: str, public: bool) -> None:
         ("TWILIO_AUTH_TOKEN", "12345,"),
         ("TWILIO_AUTH_TOKEN", "12345,,67890"),
         ("SECRET_KEY", "k" * 31),
+        ("METRICS_TOKEN", "m" * 32 + ","),
+        ("JWT_SECRET", "j" * 31),
         ("ADMIN_TOKEN", "t" * 31),
         ("ADMIN_TOKEN", "t" * 32 + ","),
         ("ADMIN_TOKEN", "t" * 32 + ",short"),
@@ -328,6 +330,28 @@ def test_unsigned_and_without_a_public_url_the_port_on_localhost_is_meant() -> N
     settings = Settings.load({**LOCAL, "PORT": "8123"})
     assert settings.public_url.http_base == "http://localhost:8123"
     assert settings.waives_signatures
+
+
+@pytest.mark.parametrize("unsigned", ["true", "public"])
+def test_unsigned_listens_to_this_machine_alone_unless_a_host_is_named(unsigned: str) -> None:
+    local = {**LOCAL, "ALLOW_UNSIGNED": unsigned}
+    assert Settings.load(local).host == "127.0.0.1"
+    assert Settings.load({**local, "HOST": ""}).host == "127.0.0.1"
+    assert Settings.load({**local, "HOST": "0.0.0.0"}).host == "0.0.0.0"
+    assert Settings.load({**GOOD, "ALLOW_UNSIGNED": "false"}).host == "0.0.0.0"
+
+
+@pytest.mark.parametrize(
+    ("value", "tokens"),
+    [
+        ("scrape-token-one", ["scrape-token-one"]),
+        ("new-token,old-token", ["new-token", "old-token", "new-token,old-token"]),
+        ("one\\,token", ["one,token", "one\\,token"]),
+    ],
+)
+def test_metrics_tokens_are_separated_by_commas(value: str, tokens: list[str]) -> None:
+    settings = Settings.load({**GOOD, "METRICS_TOKEN": value})
+    assert [token.reveal() for token in settings.metrics_token] == tokens
 
 
 @pytest.mark.parametrize("url", ["https://a.example.com", "https://8.8.8.8"])

@@ -11,12 +11,14 @@ from dotenv import dotenv_values
 
 from app.errors import SettingsError
 from app.log import phone_mask
-from app.settings import Settings
+from app.settings import SECRET_NAMES, SUFFIX, Settings, with_files
 from app.tools.embedded import url_of_running
 
 EXIT_UNUSABLE = 2
 # Where `make run` has the data of its own Redis.
 EMBEDDED = Path("data")
+# INGEST_TOKEN is the commands' own: the JWT of a client.
+FROM_FILES = (*SECRET_NAMES, "INGEST_TOKEN")
 
 
 class Commands(Protocol):
@@ -27,17 +29,34 @@ class Commands(Protocol):
 
 
 def environment_of(env_file: Path | None) -> dict[str, str]:
-    """Give the variables of the environment, and those of a file that it has not."""
+    """Return the variables of the environment, and those of a file that it has not.
+
+    `NAME` and `NAME_FILE` are one variable here: the environment's wins over the file's.
+    """
     from_file: Mapping[str, str | None] = dotenv_values(env_file) if env_file else {}
-    return {name: value for name, value in from_file.items() if value} | dict(os.environ)
+    found = {name: value for name, value in from_file.items() if value}
+    for name in FROM_FILES:
+        if os.environ.get(name) or os.environ.get(name + SUFFIX):
+            found.pop(name, None)
+            found.pop(name + SUFFIX, None)
+    return found | dict(os.environ)
+
+
+def secrets_read(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which the secrets of `NAME_FILE` are under `NAME`.
+
+    Raises:
+        SettingsError: a file cannot be used.
+    """
+    return with_files(environment, FROM_FILES)
 
 
 def environment_beside(env_file: Path | None) -> dict[str, str]:
-    """Give the environment of a command beside the service.
+    """Return the environment of a command beside the service, with the secrets of files.
 
     Where no REDIS_URL is set, it is that of the server that `make run` has started here.
     """
-    environment = environment_of(env_file)
+    environment = secrets_read(environment_of(env_file))
     if not environment.get("REDIS_URL") and (running := url_of_running(EMBEDDED)):
         environment["REDIS_URL"] = running
     return environment

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 import httpx
 
 from app import twilio_api
-from app.cli.arguments import Commands, environment_beside, environment_of
+from app.cli.arguments import Commands, environment_beside, environment_of, secrets_read
 from app.cli.target import admin_token_of
 from app.diagnosis.causes import CAUSES
 from app.diagnosis.deployment import Deployment
 from app.diagnosis.findings import Finding, skipped, worst
 from app.diagnosis.settings_checks import settings_findings
 from app.errors import SettingsError
-from app.main.examined import deployment_of
+from app.main.examined import deployment_of, exposed_files
 from app.settings import Settings
 from app.tools.connecting import connect_number, webhooks_of
 from app.tools.doctor.address import Address, read_address
@@ -106,12 +106,13 @@ def _deployment(
             example=f"{error.variable}={error.example}",
         )
         return alone, [found]
-    deployment = deployment_of(settings, environment)
+    exposed = exposed_files(environment_of(parsed.env_file), parsed.env_file)
+    deployment = deployment_of(settings, environment, exposed)
     return deployment, settings_findings(deployment)
 
 
 def _twilio(parsed: argparse.Namespace) -> int:
-    environment = environment_of(parsed.env_file)
+    environment = secrets_read(environment_of(parsed.env_file))
     # No call is taken here: of all settings, these are needed.
     needed = {name: environment.get(name, "") for name in _OF_TWILIO}
     settings = Settings.load({**needed, "ALLOW_UNSIGNED": "public", "PUBSUB_ADAPTER": "memory"})

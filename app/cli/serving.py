@@ -10,12 +10,14 @@ import socket
 import sys
 import tempfile
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from app import log as logs
 from app.cli.arguments import EXIT_UNUSABLE, Commands, environment_of
 from app.errors import BridgeError, SettingsError
 from app.main import Service, compose
+from app.main.examined import deployment_of, exposed_files, log_warnings
 from app.metrics import Metrics, SharedFigures
 from app.server import DrainingServer, GuardedConfig, SocketRules, server_config
 from app.settings import Adapter, Settings
@@ -64,19 +66,23 @@ def _serve(parsed: argparse.Namespace) -> int:
     environment = environment_of(parsed.env_file)
     with ExitStack() as stack:
         uses_redis = environment.get("PUBSUB_ADAPTER", "") != "memory"
-        if parsed.embedded_redis and uses_redis and not environment.get("REDIS_URL"):
+        has_redis = environment.get("REDIS_URL") or environment.get("REDIS_URL_FILE")
+        if parsed.embedded_redis and uses_redis and not has_redis:
             redis = stack.enter_context(EmbeddedRedis(parsed.embedded_redis))
             environment["REDIS_URL"] = redis.url
         settings = Settings.load(environment)
         logs.configure(settings.log_format, settings.log_level)
+        exposed = exposed_files(environment, parsed.env_file)
+        deployment = deployment_of(settings, environment, exposed)
+        log_warnings(deployment)
         if parsed.workers > 1:
             return _serve_by_workers(parsed.workers, settings, environment)
-        service = compose(settings)
+        service = compose(settings, deployment)
         server = DrainingServer(
             _server_config(service, settings),
             refuse_new_calls=service.refuse_new_calls,
             drain=service.drain,
-            on_listening=lambda port: _greet(settings, port, environment.get("REDIS_URL", "")),
+            on_listening=lambda port: _greet(settings, port),
         )
         server.run()
     return 0 if server.started else 1
@@ -88,11 +94,6 @@ def _serve_by_workers(count: int, settings: Settings, environment: dict[str, str
         problem = f"is memory, which {count} workers cannot share"
         raise SettingsError("PUBSUB_ADAPTER", problem, Adapter.REDIS_STREAMS)
     if not settings.secret_key:
-        log.warning(
-            "[server] SECRET_KEY is not set: tickets are good for these %d workers only, "
-            "and not for another replica; no secret of a business can be stored",
-            count,
-        )
         environment["SECRET_KEY"] = secrets.token_urlsafe(32)
     # Each worker imports what we have imported, wherever it was found.
     environment["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
@@ -125,7 +126,7 @@ def _serve_by_workers(count: int, settings: Settings, environment: dict[str, str
             environment,
             sockets,
             Patience(stop=settings.drain_seconds + STOP_SECONDS),
-            on_listening=lambda: _greet(settings, port, environment["REDIS_URL"]),
+            on_listening=lambda: _greet(settings, port),
             on_end=SharedFigures(Path(directory)).forget_gauges,
         )
         return asyncio.run(supervisor.run())
@@ -139,7 +140,10 @@ def _worker(parsed: argparse.Namespace) -> int:
         settings = Settings.load(os.environ)
         logs.configure(settings.log_format, settings.log_level, worker=parsed.slot)
         metrics = Metrics.of_worker(parsed.figures, parsed.slot)
-        service = compose(settings, metrics=metrics, has_passing_key=parsed.passing_key)
+        deployment = deployment_of(settings, os.environ, exposed_files(os.environ))
+        if parsed.passing_key:
+            deployment = replace(deployment, has_secret_key=False)
+        service = compose(settings, deployment, metrics=metrics, has_passing_key=parsed.passing_key)
     except BridgeError as error:
         lifeline.report_unusable(str(error))
         return EXIT_UNUSABLE
@@ -167,7 +171,7 @@ def _server_config(service: Service, settings: Settings) -> GuardedConfig:
     )
 
 
-def _greet(settings: Settings, port: int, redis_url: str) -> None:
+def _greet(settings: Settings, port: int) -> None:
     """Say that the service listens, and where to go next."""
     local = f"localhost:{port}"
     public = settings.public_url.http_base if settings.public_url else "PUBLIC_URL"
@@ -187,6 +191,7 @@ def _greet(settings: Settings, port: int, redis_url: str) -> None:
         url = f"ws://{local}/twilio-media?businessId=business-1&callSid=test123"
         paste = "(sleep 1; cat tests/captures/speech.jsonl; sleep 2)"
         lines.append(f'  by hand      {paste} | npx wscat -c "{url}"')
+    redis_url = settings.redis_url.reveal() if settings.redis_url else ""
     if redis_url.startswith(("redis://", "rediss://")):
         lines.append(
             f"  the audio    redis-cli -u {logs.without_password(redis_url)} XRANGE calls - +"

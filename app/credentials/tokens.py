@@ -17,11 +17,11 @@ from jwt.types import Options
 
 from app.errors import CredentialsInvalid, TokenExpired, TokenInvalid
 from app.plans import IDENTIFIER
+from app.secret_strength import weakness_of
 
 Key = RSAPublicKey | bytes
 
 TOKEN_MAX_CHARS = 8192
-MIN_SECRET_CHARACTERS = 32
 # NIST SP 800-131A.
 MIN_RSA_BITS = 2048
 # A time in milliseconds is later than this one, and so is infinity.
@@ -99,8 +99,8 @@ def _read_public_key(pem: str) -> RSAPublicKey:
 
 
 def _read_secret(secret: str) -> bytes:
-    if len(secret) < MIN_SECRET_CHARACTERS:
-        raise ValueError(f"JWT_SECRET must have at least {MIN_SECRET_CHARACTERS} characters")
+    if weakness := weakness_of("JWT_SECRET", [secret]):
+        raise ValueError(f"JWT_SECRET {weakness}")
     try:
         return HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
     except UnicodeEncodeError:

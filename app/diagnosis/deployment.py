@@ -1,5 +1,6 @@
 """How the service is deployed, as its settings and its platform say it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -20,7 +21,8 @@ class Deployment:
 
     `public_url` is where it is called: scheme and host. `auth_token` is the current one.
     `exotel_pair` is the `KEY:TOKEN` that Exotel shows; `exotel_wanted` tells that any of
-    Exotel's variables is set.
+    Exotel's variables is set. `weak_secrets` has what is wrong with each by its variable, and
+    `exposed_files` the paths of files with secrets that every user of the machine may read.
     """
 
     public_url: str = ""
@@ -29,6 +31,12 @@ class Deployment:
     auth_token: str = field(default="", repr=False)
     waives_signatures: bool = False
     has_secret_key: bool = False
+    has_admin_token: bool = False
+    has_metrics_token: bool = False
+    takes_jwts: bool = False
+    has_jwt_audience: bool = False
+    weak_secrets: Mapping[str, str] = field(default_factory=dict)
+    exposed_files: tuple[str, ...] = ()
     redis_url: str = field(default="", repr=False)
     twilio_api_url: str = "https://api.twilio.com"
     twilio_monitor_url: str = "https://monitor.twilio.com"

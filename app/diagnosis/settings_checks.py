@@ -1,10 +1,12 @@
 """What the settings themselves show: no other program is asked."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 
 from app.diagnosis.causes import CAUSES
 from app.diagnosis.deployment import Deployment, Platform
-from app.diagnosis.findings import Finding, skipped, well
+from app.diagnosis.findings import Finding, Level, skipped, well
+from app.secret_strength import ENFORCED_FROM
 
 # devcenter.heroku.com, "Dyno shutdown behavior"; render.com, "Zero-downtime deploys".
 HEROKU_SECONDS = 30.0
@@ -12,6 +14,18 @@ RENDER_DEFAULT_SECONDS = 30.0
 RENDER_MOST_SECONDS = 300.0
 # After its calls a process still writes the last audio and receipts, and closes.
 LAST_WRITES_SECONDS = 10.0
+# The checks whose warnings belong in the log of a start.
+OPENINGS = frozenset(
+    {
+        "signatures",
+        "secret_key",
+        "admin_token",
+        "metrics_token",
+        "jwt_audience",
+        "secrets",
+        "secret_files",
+    }
+)
 _LOOPBACK = ("127.", "::1", "localhost")
 
 
@@ -34,10 +48,21 @@ def settings_findings(deployment: Deployment) -> list[Finding]:
         well("settings", "Every variable can be read."),
         _signatures(deployment),
         _secret_key(deployment),
+        _admin_token(deployment),
+        _metrics_token(deployment),
+        _jwt_audience(deployment),
+        *_secrets(deployment),
+        *_secret_files(deployment),
         _exotel(deployment),
         *_platform(deployment),
         *_redis(deployment),
     ]
+
+
+def warnings_at_start(deployment: Deployment) -> list[Finding]:
+    """Return what the settings leave open to others, for the log of a start."""
+    found = settings_findings(deployment)
+    return [one for one in found if one.check in OPENINGS and one.level is Level.WARNING]
 
 
 def _signatures(deployment: Deployment) -> Finding:
@@ -56,6 +81,49 @@ def _secret_key(deployment: Deployment) -> Finding:
     if deployment.has_secret_key:
         return well("secret_key", "SECRET_KEY is set.")
     return CAUSES["secret_key_missing"].finding("SECRET_KEY is not set.")
+
+
+def _admin_token(deployment: Deployment) -> Finding:
+    if deployment.has_admin_token:
+        return well("admin_token", "ADMIN_TOKEN is set: operators can sign in.")
+    return CAUSES["admin_token_missing"].finding("ADMIN_TOKEN is not set.")
+
+
+def _metrics_token(deployment: Deployment) -> Finding:
+    if deployment.has_metrics_token:
+        return well("metrics_token", "METRICS_TOKEN is set.")
+    if not deployment.is_public:
+        return well("metrics_token", "/metrics is open, on this machine or network alone.")
+    return CAUSES["metrics_open"].finding("METRICS_TOKEN is not set, and PUBLIC_URL is public.")
+
+
+def _jwt_audience(deployment: Deployment) -> Finding:
+    if not deployment.takes_jwts:
+        return skipped("jwt_audience", "No JWT key is set: /v1/ingest takes no tokens.")
+    if deployment.has_jwt_audience:
+        return well("jwt_audience", "JWT_AUDIENCE is set.")
+    return CAUSES["jwt_audience_missing"].finding("A JWT key is set, and JWT_AUDIENCE is not.")
+
+
+def _secrets(deployment: Deployment) -> Sequence[Finding]:
+    if not deployment.weak_secrets:
+        return [well("secrets", "No secret is too short or a placeholder.")]
+    cause = CAUSES["secret_weak"]
+    weak = deployment.weak_secrets.items()
+    return [
+        cause.finding(f"{name} {problem}.", variable=name, release=ENFORCED_FROM)
+        for name, problem in weak
+    ]
+
+
+def _secret_files(deployment: Deployment) -> Sequence[Finding]:
+    if not deployment.exposed_files:
+        return [well("secret_files", "No file of secrets is readable by every user.")]
+    cause = CAUSES["secret_file_exposed"]
+    return [
+        cause.finding(f"{path} holds secrets, and every user may read it.", path=shlex.quote(path))
+        for path in deployment.exposed_files
+    ]
 
 
 def _exotel(deployment: Deployment) -> Finding:

@@ -1,6 +1,5 @@
 """The composition root: every part is made here, once, from the settings."""
 
-import logging
 import os
 import random
 import time
@@ -11,8 +10,10 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 
 from app import log as logs
+from app.diagnosis.deployment import Deployment
 from app.lifecycle import Lifecycle
 from app.main.administered import add_api, make_administered
+from app.main.examined import deployment_of, exposed_files, log_warnings
 from app.main.notified import make_notices, told_by
 from app.main.parts import (
     VERSION,
@@ -41,8 +42,6 @@ from app.store.base import Store
 from app.web import documented
 from app.web.errors import install_error_handlers
 from app.web.streams import RequestLog
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +72,14 @@ def create_app(
     if settings is None:
         settings = Settings.load(os.environ)
         logs.configure(settings.log_format, settings.log_level)
-    return compose(settings, pubsub=pubsub, store=store).app
+    deployment = deployment_of(settings, os.environ, exposed_files(os.environ))
+    log_warnings(deployment)
+    return compose(settings, deployment, pubsub=pubsub, store=store).app
 
 
 def compose(
     settings: Settings,
+    deployment: Deployment,
     *,
     pubsub: PubSub | None = None,
     store: Store | None = None,
@@ -86,14 +88,10 @@ def compose(
 ) -> Service:
     """Make every part from `settings` and join them; nothing is connected yet.
 
+    `deployment` is what the doctor's page looks at.
     A SECRET_KEY that is `has_passing_key` was made for this run only: nothing is
     sealed with it that the next could not open.
     """
-    if settings.waives_signatures:
-        log.warning(
-            "[server] ⚠️ ALLOW_UNSIGNED: requests without a signature are served, and stream "
-            "tickets are ignored"
-        )
     metrics = metrics or Metrics()
     pubsub = pubsub or make_pubsub(settings)
     store = store or make_store(settings)
@@ -116,7 +114,7 @@ def compose(
             buffer_bytes=settings.broker_buffer_bytes,
         ),
     )
-    administered = make_administered(settings, store, pubsub, sealing, metrics)
+    administered = make_administered(settings, deployment, store, pubsub, sealing, metrics)
     feed = make_control(settings, pubsub)
     control = ControlDesk(feed, metrics, time.monotonic)
     captures = make_captures(settings)

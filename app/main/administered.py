@@ -1,7 +1,5 @@
 """The routes of whoever administers, and their pages, with what these stand on."""
 
-import logging
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,8 +25,8 @@ from app.archive.memory import MemoryArchive
 from app.archive.redis import RedisArchive
 from app.credentials.sealing import Sealing
 from app.diagnosis.checkup import Checkup
+from app.diagnosis.deployment import Deployment
 from app.lifecycle import Connected
-from app.main.examined import deployment_of
 from app.metrics import Metrics
 from app.pubsub.base import PubSub
 from app.pubsub.memory import MemoryPubSub
@@ -53,8 +51,6 @@ from app.web.api.speech import speech_router
 from app.web.api.usage import usage_router
 from app.web.health import Condition
 from app.web.visitors import Visitors
-
-log = logging.getLogger(__name__)
 
 # Whoever administers waits longer than a call may.
 TIMEOUT_SECONDS = 2.0
@@ -82,7 +78,12 @@ class Administered:
 
 
 def make_administered(
-    settings: Settings, store: Store, pubsub: PubSub, sealing: Sealing | None, metrics: Metrics
+    settings: Settings,
+    deployment: Deployment,
+    store: Store,
+    pubsub: PubSub,
+    sealing: Sealing | None,
+    metrics: Metrics,
 ) -> Administered:
     """Make what whoever administers needs, by connections of its own: no call waits for it."""
     access = _access(settings)
@@ -90,8 +91,6 @@ def make_administered(
     archive = _archive(settings, pubsub)
     commands = _commands(settings, pubsub)
     administration = Administration.of(configuration, access, sealing or NoSealer(), time.time)
-    if not settings.admin_token:
-        log.warning("[server] ADMIN_TOKEN is not set: nobody can be an operator")
     attempts = AttemptLimiter(access, time.monotonic, metrics)
     gate = Gate(
         access,
@@ -104,7 +103,7 @@ def make_administered(
     visitors = Visitors(gate, settings.trusted_proxies, http_base)
     board = Board(configuration, metrics)
     news = News(pubsub, metrics)
-    checkup = Checkup(deployment_of(settings, os.environ), time.monotonic)
+    checkup = Checkup(deployment, time.monotonic)
     return Administered(
         administration,
         Library(archive),

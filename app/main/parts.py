@@ -128,10 +128,6 @@ def secret_keys_of(settings: Settings) -> tuple[str, ...]:
     """Return the keys of SECRET_KEY, or one that is good for this process only."""
     if settings.secret_key:
         return tuple(key.reveal() for key in settings.secret_key)
-    log.warning(
-        "[server] SECRET_KEY is not set: tickets are good for this process only, "
-        "and not for another replica; no secret of a business can be stored"
-    )
     return (secrets.token_urlsafe(32),)
 
 

@@ -70,7 +70,7 @@ def add_routes(
         health_router(
             lifecycle.conditions(),
             bridge.metrics,
-            metrics_token=settings.metrics_token.reveal() if settings.metrics_token else "",
+            metrics_tokens=tuple(token.reveal() for token in settings.metrics_token),
             version=VERSION,
             live_streams=bridge.metrics.live_total,
             warnings=lifecycle.warnings,

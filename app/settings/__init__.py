@@ -5,7 +5,19 @@ field of `Settings` is a variable of the same name in capitals; its metadata
 say how it is read and what a good value looks like.
 """
 
-from app.settings.model import Settings
+from app.settings.files import SUFFIX, others_may_read, readable_by_others, with_files
+from app.settings.model import SECRET_NAMES, Settings
 from app.settings.values import Adapter, PublicUrl, Secret, Unsigned
 
-__all__ = ["Adapter", "PublicUrl", "Secret", "Settings", "Unsigned"]
+__all__ = [
+    "SECRET_NAMES",
+    "SUFFIX",
+    "Adapter",
+    "PublicUrl",
+    "Secret",
+    "Settings",
+    "Unsigned",
+    "others_may_read",
+    "readable_by_others",
+    "with_files",
+]

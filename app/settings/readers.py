@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 
 from app.hosts import is_host, is_public
 from app.redis_url import parse_redis_url
+from app.secret_strength import FLOORS, PLACEHOLDER_REFUSED, is_placeholder, weakness_of
 from app.settings.values import Network, PublicUrl, Secret
 
-MIN_SECRET_CHARACTERS = 32
+_COMMAS = "commas separate several, and a comma that belongs to one is written \\,"
 _DIGEST = re.compile(r"sha256-[0-9a-f]{64}")
 
 
@@ -125,26 +126,41 @@ def read_account_sid(value: str) -> str:
 
 
 def read_secret_keys(value: str) -> tuple[Secret, ...]:
-    """Read keys separated by commas; a comma inside a key is written `\\,`.
+    """Read one key or several, as `read_rotating`, each as long as its floor demands."""
+    least = FLOORS["SECRET_KEY"].characters
+    keys = read_rotating(value)
+    texts = [key.reveal() for key in keys]
+    if any(len(text) < least for text in texts):
+        problem = f"must have at least {least} characters"
+        if len(texts) > 1:
+            problem += f" in each key, and one is shorter: {_COMMAS}"
+        raise Unusable(problem)
+    if any(map(is_placeholder, texts)):
+        raise Unusable(PLACEHOLDER_REFUSED)
+    return keys
 
-    Version 0.1 read the whole text as one key. Where that differs from what is
-    read now, the whole text stays as the last key, so that what 0.1 signed and
-    sealed with it can still be verified and opened.
+
+def read_rotating(value: str) -> tuple[Secret, ...]:
+    """Read secrets separated by commas, the current one first; `\\,` is a comma of a secret.
+
+    Version 0.1 read the whole text as one secret. Where that differs from what is read
+    now, the whole text is the last secret, so that what 0.1 signed, sealed or expected
+    is still good.
     """
     texts = [text.replace("\\,", ",") for text in re.split(r"(?<!\\),", value)]
     if len(texts) > 1:
         texts = [text.strip() for text in texts]
-    for number, text in enumerate(texts, 1):
-        if len(text) < MIN_SECRET_CHARACTERS:
-            which = f" in each key, and key {number} of {len(texts)} is shorter: commas separate "
-            which += "keys, and a comma that belongs to a key is written \\,"
-            raise Unusable(
-                f"must have at least {MIN_SECRET_CHARACTERS} characters"
-                + (which if len(texts) > 1 else "")
-            )
+    if not all(texts):
+        raise Unusable(f"has nothing on one side of a comma: {_COMMAS}")
     if texts != [value]:
         texts.append(value)
     return tuple(Secret(text) for text in dict.fromkeys(texts))
+
+
+def read_jwt_secret(value: str) -> Secret:
+    if weakness := weakness_of("JWT_SECRET", [value]):
+        raise Unusable(weakness)
+    return Secret(value)
 
 
 def read_admin_tokens(value: str) -> tuple[Secret, ...]:
@@ -157,8 +173,11 @@ def _admin_digest(token: str) -> str:
         if not _DIGEST.fullmatch(token):
             raise Unusable("has a digest that is not sha256- and 64 hexadecimal digits")
         return token
-    if len(token) < MIN_SECRET_CHARACTERS or not token.isascii():
-        raise Unusable(f"must have at least {MIN_SECRET_CHARACTERS} characters a token, all ASCII")
+    least = FLOORS["ADMIN_TOKEN"].characters
+    if len(token) < least or not token.isascii():
+        raise Unusable(f"must have at least {least} characters a token, all ASCII")
+    if is_placeholder(token):
+        raise Unusable(PLACEHOLDER_REFUSED)
     return f"sha256-{hashlib.sha256(token.encode()).hexdigest()}"
 
 

@@ -28,12 +28,12 @@ def health_router(
     conditions: Sequence[Condition],
     metrics: Metrics,
     *,
-    metrics_token: str,
+    metrics_tokens: tuple[str, ...],
     version: str,
     live_streams: Callable[[], int],
     warnings: Callable[[], Awaitable[list[str]]],
 ) -> APIRouter:
-    """Make the health routes and `/metrics`; an empty `metrics_token` leaves it open.
+    """Make the health routes and `/metrics`; without `metrics_tokens` it is open.
 
     What is counted is of the whole service; readiness is of the process asked.
     """
@@ -80,7 +80,8 @@ def health_router(
     async def exposition(request: Request) -> Response:
         """Give every series of this process."""
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if metrics_token and not constant_time_equal(given, metrics_token):
+        # Every token is compared, so that the time taken does not tell which one fits.
+        if metrics_tokens and not sum(constant_time_equal(given, one) for one in metrics_tokens):
             headers = {"WWW-Authenticate": "Bearer"}
             detail = "send Authorization: Bearer METRICS_TOKEN"
             return JSONResponse({"error": "unauthorized", "detail": detail}, 401, headers)

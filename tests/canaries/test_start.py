@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import BridgeError
-from app.main import compose
+from app.main import create_app
 from app.settings import Settings
 from tests.businesses import BUSINESSES, business
 from tests.canaries.watch import SETTINGS, Watch, canary, secret_settings
@@ -61,7 +61,7 @@ def test_no_refusal_of_a_setting_quotes_it(name: str) -> None:
 def refusal_of(environ: dict[str, str]) -> str:
     """Give all that could be printed of a start that is refused; nothing when it is not."""
     try:
-        compose(Settings.load(environ))
+        create_app(Settings.load(environ))
     except BridgeError as error:
         return "".join(traceback.format_exception(error))
     return ""

@@ -7,6 +7,11 @@ INSIDE_CHECKS = {
     "settings": "the environment: every variable readable, none missing",
     "signatures": "whether requests without a signature are served",
     "secret_key": "whether tickets and sealed secrets outlive the process",
+    "admin_token": "whether anybody can be an operator",
+    "metrics_token": "whether strangers can read /metrics",
+    "jwt_audience": "whether tokens made for other services are taken",
+    "secrets": "whether secrets are long enough, and no placeholders",
+    "secret_files": "whether other users of the machine can read files of secrets",
     "exotel_settings": "SUPPORT_EXOTEL and Exotel's credentials",
     "listening": "HOST, on a platform that routes to it",
     "drain_window": "whether the platform waits as long as DRAIN_SECONDS",
@@ -109,6 +114,42 @@ INSIDE_CAUSES = (
         "Set SECRET_KEY to the output of: openssl rand -hex 32, the same in every replica.",
     ),
     Cause(
+        "admin_token_missing",
+        "admin_token",
+        Level.WARNING,
+        "Nobody can be an operator: only media-bridge config changes plans and businesses.",
+        "Set ADMIN_TOKEN to the output of: openssl rand -hex 32, or to sha256- and its digest.",
+    ),
+    Cause(
+        "metrics_open",
+        "metrics_token",
+        Level.WARNING,
+        "Anyone who knows the URL can read /metrics: how many calls there are, and how they go.",
+        "Set METRICS_TOKEN to the output of: openssl rand -hex 32, and the same in Prometheus.",
+    ),
+    Cause(
+        "jwt_audience_missing",
+        "jwt_audience",
+        Level.WARNING,
+        "A token that the same issuer made for another service is taken too.",
+        "Set JWT_AUDIENCE to the aud of the tokens made for this service.",
+    ),
+    Cause(
+        "secret_weak",
+        "secrets",
+        Level.WARNING,
+        "Whoever guesses it is let in.",
+        'Replace {variable} (docs/operations.md, "Replacing secrets"): from version {release} the '
+        "service does not start with it.",
+    ),
+    Cause(
+        "secret_file_exposed",
+        "secret_files",
+        Level.WARNING,
+        "Any account on this machine, also that of another service, can read the secret.",
+        "Take the permission away: chmod o-rwx {path} (in Kubernetes: defaultMode: 0440).",
+    ),
+    Cause(
         "exotel_off",
         "exotel_settings",
         Level.FAILED,
@@ -132,7 +173,7 @@ INSIDE_CAUSES = (
         Level.FAILED,
         "The platform's proxy is another machine, and cannot reach a service that listens on "
         "loopback only: it answers 502.",
-        "Set HOST=0.0.0.0, or take HOST out of the environment.",
+        "Set HOST=0.0.0.0; unless it is set, it is 127.0.0.1 with ALLOW_UNSIGNED.",
     ),
     Cause(
         "drain_window_railway",
