@@ -60,7 +60,7 @@ def test_the_commands_that_a_document_names_are_there(
     with pytest.raises(SystemExit):
         main(["--help"])
     told = capsys.readouterr().out
-    named = re.findall(r"(?:`|^    )media-bridge ([a-z][a-z-]*)", read(name), re.M)
+    named = re.findall(r"(?:`|^ {4,})media-bridge ([a-z][a-z-]*)", read(name), re.M)
     assert {one for one in named if not re.search(rf"^    {one} ", told, re.M)} == set()
 
 

@@ -1,9 +1,11 @@
-"""`config`: plans and businesses, between Redis and a file."""
+"""`config`: plans and businesses, between Redis and a file; `redis-acl`: users of Redis."""
 
 import argparse
 import asyncio
+import re
 from pathlib import Path
 
+from app.admin.redis_users import acl_commands, sentinel_commands
 from app.cli.arguments import Commands, beside
 from app.errors import ConfigurationError
 from app.store.redis import RedisStore
@@ -13,7 +15,7 @@ ADMIN_TIMEOUT_SECONDS = 5.0
 
 
 def add_to(commands: Commands) -> None:
-    """Add `config`."""
+    """Add `config` and `redis-acl`."""
     config = commands.add_parser("config", help="plans and businesses as a TOML file")
     config.add_argument(
         "action",
@@ -29,6 +31,21 @@ def add_to(commands: Commands) -> None:
         help="import: delete what is stored and not in the file",
     )
     config.set_defaults(run=_config)
+    acl = commands.add_parser(
+        "redis-acl",
+        help="print the Redis users of the service, of workers and of metrics, as commands for "
+        "redis-cli",
+    )
+    kind = acl.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--group",
+        type=_group,
+        help="print a user for the workers of this group, who cannot change another group's state",
+    )
+    kind.add_argument(
+        "--sentinel", action="store_true", help="print the user that Sentinels need for both"
+    )
+    acl.set_defaults(run=_redis_acl)
 
 
 def _config(parsed: argparse.Namespace) -> int:
@@ -70,3 +87,18 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be written: {error}") from error
+
+
+def _group(text: str) -> str:
+    """Read the name of a group: without what a Redis pattern or a rule gives a meaning."""
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", text):
+        raise argparse.ArgumentTypeError(
+            f"must be 1 to 64 of A-Z a-z 0-9 _ . -, is {text!r}; rename the group in its workers"
+        )
+    return text
+
+
+def _redis_acl(parsed: argparse.Namespace) -> int:
+    lines = sentinel_commands() if parsed.sentinel else acl_commands(parsed.group or "")
+    print("\n".join(lines))
+    return 0

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from app.admin.redis_users import service_probes
 from app.diagnosis.causes import CAUSES
 from app.diagnosis.findings import Finding, skipped, well
 from app.diagnosis.steps import Step
@@ -18,6 +19,13 @@ OLDEST_VERSION = (6, 2)
 # What an entry takes beside its audio at most, measured (README, "What a Redis carries").
 ENTRY_BYTES = 57
 MOST_SKEW_SECONDS = 2.0
+# What Redis says of a command; of a key or a channel it says "to access".
+NO_COMMAND = "no permissions to run"
+# Advice, not a warning: many hosted servers have no other user.
+DEFAULT_USER = (
+    " The service signs in as Redis' default user, who may do everything; docs/operations.md, "
+    '"Redis users", has users with fewer permissions.'
+)
 
 
 class Examination(Protocol):
@@ -31,6 +39,12 @@ class Examination(Protocol):
 
     async def durability_warnings(self) -> list[str]:
         """Say what a restart would lose."""
+
+    async def user(self) -> str:
+        """Return the ACL user of the connection; empty where that is not known."""
+
+    async def refusals(self, commands: Sequence[Sequence[str]]) -> list[str]:
+        """Return for each command the words by which it is not permitted, or nothing."""
 
 
 class Configured(Protocol):
@@ -65,6 +79,10 @@ class RedisChecks:
 
     async def _reached(self) -> Sequence[Finding]:
         try:
+            user = await self.server.user()
+            if missing := await self._missing_permissions():
+                who = f"Redis user {user}" if user else "The user of REDIS_URL"
+                return [CAUSES["redis_permissions"].finding(f"{who} lacks {missing}.")]
             facts = await self.server.facts()
         except StoreUnavailable as error:
             return [_unreached(error)]
@@ -76,7 +94,22 @@ class RedisChecks:
         except StoreUnavailable as error:
             return [CAUSES["redis_read_only"].finding(f"It answers, and takes no write: {error}.")]
         of = ", a node of a Cluster" if facts.is_of_cluster else ""
-        return [well("redis", f"Redis {facts.version}{of} answers, and takes writes.")]
+        said = f"Redis {facts.version}{of} answers, and takes writes."
+        return [well("redis", said + (DEFAULT_USER if user == "default" else ""))]
+
+    async def _missing_permissions(self) -> str:
+        """Name the commands and keys that Redis does not permit; nothing where it permits all."""
+        probes = service_probes()
+        found = await self.server.refusals([probe.words for probe in probes])
+        refused = [(probe, words) for probe, words in zip(probes, found, strict=True) if words]
+        commands, patterns = dict[str, None](), dict[str, None]()
+        for probe, words in refused:
+            if NO_COMMAND in words:
+                commands[probe.command] = None
+            else:
+                patterns[probe.pattern] = None
+        named = [("the commands", commands), ("the keys", patterns)]
+        return " and ".join(f"{kind} {', '.join(names)}" for kind, names in named if names)
 
     async def _durability(self) -> Sequence[Finding]:
         lost = await self.server.durability_warnings()

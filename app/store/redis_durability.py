@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from redis.exceptions import NoPermissionError
+
 from app.errors import StoreUnavailable
 from app.store.reach import RedisReach, text
 from app.topology import ClusterClient
@@ -17,6 +19,8 @@ LOSES_ALL: Final = (
 class RedisDurability(RedisReach):
     """Look how Redis keeps its data."""
 
+    _may_ask_config = True
+
     async def durability_warnings(self) -> list[str]:
         """Say what a restart of Redis would lose; nothing where that cannot be told."""
         if isinstance(self._client, ClusterClient):
@@ -25,9 +29,14 @@ class RedisDurability(RedisReach):
             persistence = await self._ask("INFO", "persistence")
             if value_of(persistence, "aof_enabled") != "0":
                 return []
+            if not self._may_ask_config:
+                return []
             snapshots = value_of(await self._ask("CONFIG", "GET", "save"), "save")
-        except StoreUnavailable:
-            # Hosted servers forbid CONFIG.
+        except StoreUnavailable as error:
+            # Hosted servers forbid CONFIG, and so do our own ACL users: CONFIG GET shows
+            # passwords. Each refusal is an entry in ACL LOG, so Redis is asked once.
+            if isinstance(error.__cause__, NoPermissionError):
+                self._may_ask_config = False
             return []
         return [LOSES_ALL] if snapshots == "" else []
 

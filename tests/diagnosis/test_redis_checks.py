@@ -1,7 +1,7 @@
 """Whether a Redis serves, asked of real ones."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -123,6 +123,12 @@ class OldRedis:
 
     async def durability_warnings(self) -> list[str]:
         return []
+
+    async def user(self) -> str:
+        return ""
+
+    async def refusals(self, commands: Sequence[Sequence[str]]) -> list[str]:
+        return [""] * len(commands)
 
 
 @pytest.mark.parametrize(

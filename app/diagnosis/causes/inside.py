@@ -228,6 +228,15 @@ INSIDE_CAUSES = (
         "and # as %23; the user must be allowed every command that the service uses.",
     ),
     Cause(
+        "redis_permissions",
+        "redis",
+        Level.FAILED,
+        "Redis answers NOPERM to what the service does with them: calls are refused, or their "
+        "audio is not published.",
+        "Update the users: media-bridge redis-acl prints the rules of this version, for an "
+        "administrator's redis-cli; passwords stay as they are.",
+    ),
+    Cause(
         "redis_read_only",
         "redis",
         Level.FAILED,
