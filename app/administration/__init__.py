@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from app.administration.audit import AuditLog
+from app.admin.audit_log import AuditLog
 from app.administration.businesses import Businesses
 from app.administration.keys import Keys
 from app.administration.plans import Plans
@@ -28,10 +28,10 @@ class Administration:
         configuration: Configuration,
         access: Access,
         sealer: Sealer,
+        audit: AuditLog,
         wall_clock: Callable[[], float],
     ) -> "Administration":
         """Make it from what it stands on. `wall_clock` gives Unix seconds."""
-        audit = AuditLog(access, wall_clock)
         businesses = Businesses(configuration, access, audit)
         return cls(
             Plans(configuration, audit),

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from app.admin.audit_log import AuditLog
 from app.admin.principal import Principal
 from app.admin.roles import Permission
-from app.administration.audit import AuditLog
 from app.administration.plans import check_version
 from app.administration.records import changed, table_of, told, without_limits
 from app.errors import FieldsInvalid, Forbidden, NotThere
@@ -32,8 +32,8 @@ OF_ITS_ADMIN: Final = frozenset(
 )
 # Written by `Secrets`, and shown to nobody.
 SECRET: Final = frozenset({"exotel_pairs"})
-# What may stand in the audit log as it is.
-_SHOWN: Final = ("plan", "country", "twilio_account_sid", "capture_calls")
+# Phone numbers, which the audit log keeps so that they can be erased.
+_PERSONAL: Final = ("forward_to", "numbers")
 
 
 class Businesses:
@@ -88,7 +88,14 @@ class Businesses:
         stored = await self._configuration.add_business(made)
         # Keys that an earlier one of this id had are nobody's.
         await self._access.forget(made.id)
-        await self._audit.note(who, "business.created", made.id, made.id, {"plan": made.plan})
+        data, personal = told(
+            make_business(made.id, {"numbers": [], "plan": made.plan, "name": made.name}),
+            made,
+            secret=SECRET,
+            personal=_PERSONAL,
+        )
+        data = {**data, "plan": made.plan}
+        await self._audit.note(who, "business.created", made.id, made.id, data, personal)
         return stored
 
     async def edit(
@@ -132,8 +139,8 @@ class Businesses:
             _refuse_others(set(names) - OF_ITS_ADMIN - SECRET)
         of = before.version if version is None else version
         stored = await self._configuration.save_business(after, of)
-        data = told(before.record, after, _SHOWN)
-        await self._audit.note(who, "business.saved", after.id, after.id, data)
+        data, personal = told(before.record, after, secret=SECRET, personal=_PERSONAL)
+        await self._audit.note(who, "business.saved", after.id, after.id, data, personal)
         return stored
 
     async def delete(self, who: Principal, business_id: str, version: int | None) -> None:
@@ -147,6 +154,7 @@ class Businesses:
         of = before.version if version is None else version
         await self._configuration.delete_business(business_id, of)
         await self._access.forget(business_id)
+        await self._audit.store.drop(business_id)
         # Not in the business's own log: one that is made anew under this id has none.
         await self._audit.note(who, "business.deleted", business_id)
 

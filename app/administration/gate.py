@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 from app.admin.attempts import AttemptLimiter, WayIn
+from app.admin.audit_log import AuditLog
 from app.admin.principal import THE_OPERATOR, Principal
 from app.admin.roles import Role
 from app.administration.access_keys import (
@@ -16,7 +17,6 @@ from app.administration.access_keys import (
     is_key,
     new_session_secret,
 )
-from app.administration.audit import AuditLog
 from app.credentials.addresses import ClientSource
 from app.errors import FormExpired, SignInRequired
 from app.store.access import Access, AccessKey, Session

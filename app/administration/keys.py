@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from app.admin.audit_log import AuditLog
 from app.admin.principal import Principal
 from app.admin.roles import Permission
 from app.administration.access_keys import KEY_ID, digest_of, new_key
-from app.administration.audit import AuditLog
 from app.administration.businesses import Businesses
 from app.errors import FieldsInvalid, NotThere
 from app.plans import Field, checks

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from app.admin.audit_log import AuditLog
 from app.admin.principal import Principal
 from app.admin.roles import Permission
-from app.administration.audit import AuditLog
 from app.errors import NotThere
 from app.events import HeldStream
 from app.store.base import Store

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+from app.admin.audit_log import AuditLog
 from app.admin.principal import Principal
 from app.admin.roles import Permission
-from app.administration.audit import AuditLog
 from app.administration.records import changed, table_of, told, without_limits
 from app.errors import EditedMeanwhile, NotThere
-from app.plans import PLAN_FIELDS, PLAN_NAME, Plan, make_plan
+from app.plans import PLAN_NAME, Plan, make_plan
 from app.store.configuration import Configuration, Stored
 
 
@@ -72,7 +72,7 @@ class Plans:
             check_version(before, version)
             return before
         stored = await self._configuration.save_plan(after, _of(before, version))
-        data = told(before.record, after, tuple(PLAN_FIELDS))
+        data, _ = told(before.record, after)
         await self._audit.note(who, "plan.saved", name, data=data)
         return stored
 

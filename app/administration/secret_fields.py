@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
+from app.admin.audit_log import AuditLog
 from app.admin.principal import Principal
 from app.admin.roles import Permission
-from app.administration.audit import AuditLog
 from app.administration.businesses import Businesses
 from app.errors import FieldsInvalid
 from app.plans import BUSINESS_FIELDS, checks

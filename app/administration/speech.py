@@ -4,9 +4,9 @@ import secrets
 from collections.abc import Callable
 from typing import Final
 
+from app.admin.audit_log import AuditLog
 from app.admin.principal import Principal
 from app.admin.roles import Permission
-from app.administration.audit import AuditLog
 from app.administration.commanding import Commands
 from app.errors import FieldsInvalid, Forbidden, NotThere
 from app.events import HeldStream

@@ -142,6 +142,7 @@ def compose(
             "news": administered.news.run,
             "commands": control.run,
             "taps": taps.run,
+            "audit": administered.administration.audit.run,
         },
         on_drain=(administered.library.close, administered.watchers.end_all),
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 
 from app.admin.attempts import AttemptLimiter
+from app.admin.audit_log import AuditLog
 from app.administration import Administration
 from app.administration.commanding import (
     ChannelCommands,
@@ -27,6 +28,7 @@ from app.credentials.sealing import Sealing
 from app.diagnosis.checkup import Checkup
 from app.diagnosis.deployment import Deployment
 from app.lifecycle import Connected
+from app.main.audited import make_audit_store
 from app.metrics import Metrics
 from app.pubsub.base import PubSub
 from app.pubsub.memory import MemoryPubSub
@@ -90,7 +92,11 @@ def make_administered(
     configuration = _configuration(settings, store)
     archive = _archive(settings, pubsub)
     commands = _commands(settings, pubsub)
-    administration = Administration.of(configuration, access, sealing or NoSealer(), time.time)
+    audit_store = make_audit_store(settings, is_chained=sealing is not None)
+    audit = AuditLog(audit_store, time.time, time.monotonic)
+    administration = Administration.of(
+        configuration, access, sealing or NoSealer(), audit, time.time
+    )
     attempts = AttemptLimiter(access, time.monotonic, metrics)
     gate = Gate(
         access,
@@ -122,7 +128,7 @@ def make_administered(
         settings.waives_signatures,
         checkup,
         attempts,
-        (access, configuration, archive, commands, checkup),
+        (access, audit_store, configuration, archive, commands, checkup),
     )
 
 

@@ -1,15 +1,13 @@
-"""The access port: who may administer, who has tried to, and what was done.
+"""The access port: who may administer, and who has tried to.
 
 Every method but `open` and `close` raises StoreUnavailable when the store
 cannot be reached in time.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 MOST_ATTEMPTS = 100
-MOST_ENTRIES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,25 +40,8 @@ class Session:
     key_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class AuditEntry:
-    """One thing that was done: by whom, to what, and what changed; never a secret's value.
-
-    `at` is Unix ms. `actor` is `operator` or `key:ID`; `action` two words such as `plan.saved`.
-    `id` is given by the store, and is in order.
-    """
-
-    at: int
-    actor: str
-    action: str
-    target: str
-    business_id: str = ""
-    data: Mapping[str, str | int] = field(default_factory=dict)
-    id: str = ""
-
-
 class Access(Protocol):
-    """Keep keys, sessions, attempts and the audit log, for all replicas."""
+    """Keep keys, sessions and attempts, for all replicas."""
 
     async def open(self) -> None:
         """Make ready; does not fail when the store is away."""
@@ -87,10 +68,7 @@ class Access(Protocol):
         """Remember when a key was last used; no effect on one that is revoked."""
 
     async def forget(self, business_id: str) -> None:
-        """Revoke a business's keys, and drop its own view of the audit log: it is no more.
-
-        The log of all that was done keeps what it has.
-        """
+        """Revoke a business's keys: it is no more."""
 
     async def begin_session(self, session: Session, seconds: float) -> None:
         """Keep a session for so long after its last use."""
@@ -109,17 +87,3 @@ class Access(Protocol):
 
     async def attempts_of(self, address: str) -> int:
         """Count the wrong keys that still count."""
-
-    async def record(self, entry: AuditEntry) -> AuditEntry:
-        """Append to the audit log; give the entry with its id.
-
-        About MOST_ENTRIES are kept of all, and of each business.
-        """
-
-    async def audit_log(
-        self, business_id: str | None, before: str = "", limit: int = 50
-    ) -> list[AuditEntry]:
-        """Give what was done to a business, or with None all that was done, the latest first.
-
-        `before` is the id of the last entry of the page before, given for the same business.
-        """

@@ -3,9 +3,8 @@
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import count, islice
 
-from app.store.access import MOST_ATTEMPTS, MOST_ENTRIES, AccessKey, AuditEntry, Session
+from app.store.access import MOST_ATTEMPTS, AccessKey, Session
 
 # Of those who are signed in, and of addresses: the oldest are forgotten first.
 MOST_REMEMBERED = 10_000
@@ -19,9 +18,6 @@ class MemoryAccess:
         self._keys: dict[tuple[str, str], AccessKey] = {}
         self._sessions: dict[str, tuple[Session, float]] = {}
         self._attempts: dict[str, deque[float]] = {}
-        self._log: deque[AuditEntry] = deque(maxlen=MOST_ENTRIES)
-        self._numbers = count(1)
-        self._forgotten: dict[str, str] = {}
 
     async def open(self) -> None:
         """Do nothing: memory is there."""
@@ -58,10 +54,9 @@ class MemoryAccess:
             self._keys[key.business_id, key.id] = replace(known, last_used_at=now_ms)
 
     async def forget(self, business_id: str) -> None:
-        """Revoke a business's keys, and drop its own view of the audit log."""
+        """Revoke a business's keys."""
         for place in [place for place in self._keys if place[0] == business_id]:
             del self._keys[place]
-        self._forgotten[business_id] = _id(next(self._numbers))
 
     # ------------------------------------------------------ sessions and attempts
 
@@ -98,33 +93,6 @@ class MemoryAccess:
         if not attempts:
             self._attempts.pop(address, None)
         return len(attempts)
-
-    # ---------------------------------------------------------------- audit log
-
-    async def record(self, entry: AuditEntry) -> AuditEntry:
-        """Append to the audit log; give the entry with its id."""
-        recorded = replace(entry, id=_id(next(self._numbers)))
-        self._log.append(recorded)
-        return recorded
-
-    async def audit_log(
-        self, business_id: str | None, before: str = "", limit: int = 50
-    ) -> list[AuditEntry]:
-        """Give what was done to a business, or with None all that was done, the latest first."""
-        since = "" if business_id is None else self._forgotten.get(business_id, "")
-        found = (
-            entry
-            for entry in reversed(self._log)
-            if (not before or entry.id < before)
-            and entry.id > since
-            and (business_id is None or entry.business_id == business_id != "")
-        )
-        return list(islice(found, limit))
-
-
-def _id(number: int) -> str:
-    # Of one length, so that their order is that of the numbers.
-    return f"{number:015}-0"
 
 
 def _make_room(remembered: dict[str, tuple[Session, float]] | dict[str, deque[float]]) -> None:

@@ -6,7 +6,6 @@ Keys; all braces are literal, and are Redis Cluster's hash tags:
     key:{DIGEST}                    string  ID and BUSINESS of the key that has this digest
     session:{DIGEST}                string  a Session as JSON, for as long as it may rest
     attempts:{ADDRESS}              zset    a wrong key → until when it counts, Unix ms
-    audit  audit:{BUSINESS}         stream  all that was done; what was done to one business
 
 A key is in `keys:{BUSINESS}`, or it is not: it is revoked by one command. What
 `key:{DIGEST}` says is only where to look.
@@ -14,15 +13,15 @@ A key is in `keys:{BUSINESS}`, or it is not: it is revoked by one command. What
 
 import hmac
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from app.errors import StoreUnavailable
-from app.store.access import MOST_ATTEMPTS, MOST_ENTRIES, AccessKey, AuditEntry, Session
+from app.store.access import MOST_ATTEMPTS, AccessKey, Session
 from app.store.reach import RedisReach, in_ms, text
 
-_T = TypeVar("_T", AccessKey, AuditEntry, Session)
+_T = TypeVar("_T", AccessKey, Session)
 
 # KEYS: attempts:{ADDRESS}; ARGV: ms for which one counts, or 0 to add none; the most.
 _ATTEMPTS = """
@@ -46,7 +45,7 @@ end
 
 
 class RedisAccess(RedisReach):
-    """Keep keys, sessions, attempts and the audit log in Redis, reached as `RedisReach` says."""
+    """Keep keys, sessions and attempts in Redis, reached as `RedisReach` says."""
 
     # --------------------------------------------------------------------- keys
 
@@ -94,12 +93,11 @@ class RedisAccess(RedisReach):
         await self._ask("EVAL", _NOTE_USE, 1, _keys_key(key.business_id), key.id, now_ms)
 
     async def forget(self, business_id: str) -> None:
-        """Revoke a business's keys, and drop its own view of the audit log."""
+        """Revoke a business's keys."""
         keys = await self.keys_of(business_id)
         await self._ask("DEL", _keys_key(business_id))
         for key in keys:
             await self._ask("DEL", _key_key(key.digest))
-        await self._ask("DEL", _audit_key(business_id))
 
     # ------------------------------------------------------ sessions and attempts
 
@@ -129,36 +127,9 @@ class RedisAccess(RedisReach):
         key = f"attempts:{{{address}}}"
         return int(await self._ask("EVAL", _ATTEMPTS, 1, key, added_ms, MOST_ATTEMPTS))
 
-    # ---------------------------------------------------------------- audit log
-
-    async def record(self, entry: AuditEntry) -> AuditEntry:
-        """Append to the audit log; give the entry with its id."""
-        entry_id = await self._append("audit", entry)
-        if entry.business_id:
-            await self._append(_audit_key(entry.business_id), entry)
-        return replace(entry, id=entry_id)
-
-    async def _append(self, key: str, entry: AuditEntry) -> str:
-        said = msgspec.json.encode(entry)
-        return text(await self._ask("XADD", key, "MAXLEN", "~", MOST_ENTRIES, "*", "entry", said))
-
-    async def audit_log(
-        self, business_id: str | None, before: str = "", limit: int = 50
-    ) -> list[AuditEntry]:
-        """Give what was done to a business, or with None all that was done, the latest first."""
-        key = "audit" if business_id is None else _audit_key(business_id)
-        newest = f"({before}" if before else "+"
-        found = await self._ask("XREVRANGE", key, newest, "-", "COUNT", limit)
-        return [_entry(entry_id, fields) for entry_id, fields in found]
-
 
 def _key(stored: str | bytes, used: str | bytes | None) -> AccessKey:
     return replace(_read(stored, AccessKey), last_used_at=int(used or 0))
-
-
-def _entry(entry_id: str | bytes, fields: dict[Any, Any]) -> AuditEntry:
-    said = {text(name): value for name, value in fields.items()}
-    return replace(_read(said.get("entry", b""), AuditEntry), id=text(entry_id))
 
 
 def _read(stored: str | bytes, kind: type[_T]) -> _T:
@@ -178,7 +149,3 @@ def _key_key(digest: str) -> str:
 
 def _session_key(digest: str) -> str:
     return f"session:{{{digest}}}"
-
-
-def _audit_key(business_id: str) -> str:
-    return f"audit:{{{business_id}}}"

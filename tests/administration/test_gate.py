@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import pytest
 
 from app.admin.attempts import ADMIN_LIMIT, WINDOW_SECONDS, AttemptLimiter
+from app.admin.audit_log import AuditLog
+from app.admin.audit_store import MemoryAuditStore
 from app.admin.principal import THE_OPERATOR, Principal
 from app.admin.roles import Role
 from app.administration.access_keys import digest_of, is_key, new_key
-from app.administration.audit import AuditLog
 from app.administration.gate import SESSION_SECONDS, Gate, check_csrf, csrf_token
 from app.errors import FormExpired, SignInRequired, StoreUnavailable, TooManyAttempts
 from app.metrics import Metrics
@@ -85,8 +86,8 @@ class House:
 @pytest.fixture
 def house() -> House:
     clock = Clock()
-    access = AwayAccess(clock)
-    house = House(None, access, AuditLog(access, clock), clock)  # type: ignore[arg-type]
+    access, audit = AwayAccess(clock), MemoryAuditStore()
+    house = House(None, access, AuditLog(audit, clock, clock), clock)  # type: ignore[arg-type]
     house.gate = house.gate_of(TOKEN)
     return house
 
@@ -268,7 +269,7 @@ async def test_no_key_and_no_token_is_logged(
     for secret in (TOKEN, key, signed_in.secret, "a wrong secret"):
         assert secret not in caplog.text
         assert secret not in repr(signed_in)
-        assert secret not in str(await house.access.audit_log(None))
+        assert secret not in str(await house.audit.store.page(None))
 
 
 # ----------------------------------------------------------------------- sessions
@@ -281,7 +282,7 @@ async def test_a_session_is_of_whoever_began_it(house: House) -> None:
     assert await house.gate.by_session(operator.secret) == operator
     assert await house.gate.by_session(admin.secret) == admin
     assert admin.principal == Principal(f"key:{key_id}", Role.ADMIN, "shop")
-    assert [entry.action for entry in await house.access.audit_log("shop")] == ["session.begun"]
+    assert [entry.action for entry in await house.audit.store.page("shop")] == ["session.begun"]
 
 
 @pytest.mark.parametrize("secret", ["", "x", "x" * 100_000, "\ud800", "☎", TOKEN])

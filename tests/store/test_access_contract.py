@@ -1,4 +1,4 @@
-"""What is promised of keys, sessions, attempts and the audit log, on each adapter."""
+"""What is promised of keys, sessions and attempts, on each adapter."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from app.errors import StoreUnavailable
-from app.store.access import MOST_ATTEMPTS, Access, AccessKey, AuditEntry, Session
+from app.store.access import MOST_ATTEMPTS, Access, AccessKey, Session
 from app.store.memory_access import MemoryAccess
 from app.store.redis_access import RedisAccess
 from tests.redis_groups import Cluster
@@ -104,19 +104,13 @@ async def test_the_use_of_a_revoked_key_does_not_bring_it_back(access: Access) -
     assert await access.keys_of("shop") == []
 
 
-async def test_a_business_that_is_forgotten_has_no_keys_and_nothing_of_the_log(
-    access: Access,
-) -> None:
+async def test_a_business_that_is_forgotten_has_no_keys(access: Access) -> None:
     for key in (KEY, OTHER):
         await access.add_key(key)
-        await access.record(AuditEntry(1, "operator", "key.issued", key.id, key.business_id))
     await access.forget("shop")
     assert await access.key_of(KEY.digest) is None
     assert await access.key("shop", "k1") is None
-    assert await access.audit_log("shop") == []
     assert await access.key_of(OTHER.digest) == OTHER
-    assert len(await access.audit_log("bank")) == 1
-    assert len(await access.audit_log(None)) == 2
 
 
 # --------------------------------------------------------------------- sessions
@@ -168,30 +162,6 @@ async def test_no_more_attempts_are_remembered_than_may_be(access: Access) -> No
     for _ in range(MOST_ATTEMPTS + 5):
         counted = await access.note_attempt("192.0.2.1", LONG)
     assert counted == MOST_ATTEMPTS
-
-
-# -------------------------------------------------------------------- audit log
-
-
-async def test_the_audit_log_is_read_page_by_page_the_latest_first(access: Access) -> None:
-    for number in range(7):
-        owner = "shop" if number % 2 else "bank"
-        entry = AuditEntry(number, "operator", "plan.saved", f"p{number}", owner, {"n": number})
-        recorded = await access.record(entry)
-        assert recorded == replace(entry, id=recorded.id)
-    first = await access.audit_log(None, limit=3)
-    assert [entry.data["n"] for entry in first] == [6, 5, 4]
-    second = await access.audit_log(None, first[-1].id, 10)
-    assert [entry.data["n"] for entry in second] == [3, 2, 1, 0]
-    assert [entry.target for entry in await access.audit_log("shop")] == ["p5", "p3", "p1"]
-    assert await access.audit_log("nobody") == []
-
-
-async def test_what_concerns_no_business_is_in_no_business_s_log(access: Access) -> None:
-    await access.record(AuditEntry(1, "operator", "plan.saved", "premium"))
-    assert await access.audit_log("") == []
-    assert await access.audit_log("shop") == []
-    assert len(await access.audit_log(None)) == 1
 
 
 # ----------------------------------------------------------------- Redis alone

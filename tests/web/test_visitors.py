@@ -8,9 +8,10 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from app.admin.attempts import ADMIN_LIMIT, AttemptLimiter
+from app.admin.audit_log import AuditLog
+from app.admin.audit_store import MemoryAuditStore
 from app.admin.principal import THE_OPERATOR
 from app.administration.access_keys import digest_of
-from app.administration.audit import AuditLog
 from app.administration.gate import Gate, csrf_token
 from app.errors import FormExpired, SignInRequired, TooManyAttempts
 from app.metrics import Metrics
@@ -26,7 +27,7 @@ def visitors(http_base: str = PUBLIC) -> Visitors:
     access = MemoryAccess(lambda: 1000.0)
     gate = Gate(
         access,
-        AuditLog(access, lambda: 1000.0),
+        AuditLog(MemoryAuditStore(), lambda: 1000.0, lambda: 1000.0),
         [digest_of(TOKEN)],
         AttemptLimiter(access, lambda: 1000.0, Metrics()),
         wall_clock=lambda: 1000.0,

@@ -2,8 +2,8 @@
 
 from fastapi.responses import Response
 
-from app.administration.audit import AuditLog
-from app.store.access import AuditEntry
+from app.admin.audit_entries import AuditEntry
+from app.admin.audit_log import AuditLog
 from app.web.admin.entry import Entry, Visit, quoted
 from app.web.admin.views import AuditRow
 

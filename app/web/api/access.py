@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
+from app.admin.audit_entries import AuditEntry
+from app.admin.audit_log import MOST_ON_A_PAGE, AuditLog
 from app.admin.roles import Permission, Role
-from app.administration.audit import MOST_ON_A_PAGE, AuditLog
 from app.errors import NotThere
-from app.store.access import AuditEntry
 from app.web.api.route import Asking, answers, api_router, secured
 
 

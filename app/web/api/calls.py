@@ -5,9 +5,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
+from app.admin.audit_log import AuditLog
 from app.admin.principal import Principal
 from app.admin.roles import Permission
-from app.administration.audit import AuditLog
 from app.archive.base import MAX_PAGE, CallFilter, Erased
 from app.archive.calls import CallState
 from app.archive.library import MAX_BUCKETS, Library

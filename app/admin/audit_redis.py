@@ -1,0 +1,405 @@
+"""The audit log in Redis, chained where there is a SECRET_KEY.
+
+An entry's MAC is computed here: the script that appends it does so only where the head is still
+the one it was made for. A writer that loses this race tries again behind the new head.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import msgspec
+
+from app.admin.audit_chain import (
+    CHAIN_BEGUN,
+    ROLLED_BACK,
+    ChainKeys,
+    Head,
+    StoredEntry,
+    parse_head,
+    parse_link,
+    write_head,
+    write_link,
+)
+from app.admin.audit_entries import (
+    AuditEntry,
+    Personal,
+    WrittenEntry,
+    parse_entry,
+    shown_entry,
+    write_entry,
+)
+from app.admin.audit_scripts import (
+    APPEND,
+    APPEND_UNSIGNED,
+    COUNT_REFUSAL,
+    REFUSALS_KEY,
+    TRIM,
+    LogKeys,
+)
+from app.admin.audit_store import MOST_ENTRIES, REFUSALS_A_DAY
+from app.errors import StoreUnavailable
+from app.store.reach import RedisReach, text
+
+log = logging.getLogger(__name__)
+
+TRIMMED_AT_ONCE: Final = 1_000
+PAGE: Final = 500
+# Each loss of the race means that another writer has won it.
+TRIES: Final = 100
+MOST_WAITING: Final = 1_000
+ADOPTED_AT_ONCE: Final = 50
+DAY_SECONDS: Final = 86_400
+SERVICE: Final = "service"
+
+Values = Mapping[str, Personal]
+
+
+class RedisAuditStore(RedisReach):
+    """Keep the audit log in Redis, reached as `RedisReach` says; see `AuditStore`.
+
+    Without `keys` entries have no link, or wait for a writer that has them.
+    """
+
+    keys: ChainKeys | None = None
+    most_entries: int = MOST_ENTRIES
+
+    def sign_with(self, keys: ChainKeys | None) -> "RedisAuditStore":
+        """Chain entries under these keys from now on; return itself."""
+        self.keys = keys
+        # Of each log: the head that this process has last seen, and the highest one.
+        self._heads: dict[str, bytes] = {}
+        self._highest: dict[str, Head] = {}
+        self._turn = asyncio.Lock()
+        return self
+
+    async def append(self, entry: AuditEntry) -> AuditEntry:
+        """Append an entry to the service's log, and to its business's view."""
+        written, values = write_entry(entry, secrets.token_bytes)
+        if self.keys is None:
+            return replace(entry, id=await self._append_unsigned(written, values))
+        async with self._turn:
+            entry_id, waiting = await self._append(LogKeys.of(None), written, values)
+            if entry.business_id:
+                await self._append(LogKeys.of(entry.business_id), written, values)
+            if waiting:
+                await self._adopt()
+        return replace(entry, id=entry_id)
+
+    async def _append_unsigned(self, written: WrittenEntry, values: Values) -> str:
+        """Append without a link, or leave the entry for a writer that has a key."""
+        logs = [None, written.business_id] if written.business_id else [None]
+        asked = msgspec.json.encode(written), self.most_entries, MOST_WAITING, *_pairs(values)
+        first = ""
+        for business_id in logs:
+            keys = LogKeys.of(business_id).all
+            answer = await self._ask("EVAL", APPEND_UNSIGNED, 4, *keys, *asked)
+            if answer is None:
+                return ""  # who adopts it writes the view, too
+            first = first or text(answer)
+        return first
+
+    async def _append(
+        self, keys: LogKeys, written: WrittenEntry, values: Values, inbox_id: str = ""
+    ) -> tuple[str, int]:
+        """Append a linked entry; return its id, and how many wait in the inbox.
+
+        The id is empty where another writer has taken the inbox entry.
+        """
+        raw = self._heads.get(keys.name)
+        if raw is None:
+            raw = await self._read_head(keys)
+        for _ in range(TRIES):
+            head = self._trusted(keys, raw)
+            lost = self._what_was_lost(keys, head, written.at)
+            if lost is not None:
+                answer = await self._commit(keys, raw, head, lost, {}, "")
+            else:
+                answer = await self._commit(keys, raw, head, written, values, inbox_id)
+            if answer is None:
+                return "", 0
+            if isinstance(answer, bytes):
+                raw = answer
+                continue
+            raw = self._heads[keys.name]
+            if lost is None:
+                return text(answer[0]), int(answer[2])
+        raise StoreUnavailable(f"the audit log {keys.name} was busy: {TRIES} tries failed")
+
+    async def _commit(
+        self,
+        keys: LogKeys,
+        raw: bytes,
+        head: Head | None,
+        written: WrittenEntry,
+        values: Values,
+        inbox_id: str,
+    ) -> list[Any] | bytes | None:
+        """Append an entry behind a head; return the head that is there instead, as APPEND does."""
+        seq, prev, first = (head.seq + 1, head.hash, head.first) if head else (1, "", 1)
+        signer, entry = self._signer(), msgspec.json.encode(written)
+        link, digest = signer.link(keys.name, seq, prev, entry)
+        new_head = signer.head(keys.name, seq, digest, first)
+        new_raw = write_head(new_head)
+        answer = await self._ask(
+            *("EVAL", APPEND, 4, *keys.all),
+            *(raw, new_raw, entry, write_link(link), inbox_id, *_pairs(values)),
+        )
+        if not isinstance(answer, list):
+            return answer.encode() if isinstance(answer, str) else answer
+        self._heads[keys.name], self._highest[keys.name] = new_raw, new_head
+        surplus = int(answer[1]) - self.most_entries
+        if surplus > TRIMMED_AT_ONCE:
+            await self._trim(keys, new_head)
+        return answer
+
+    def _signer(self) -> ChainKeys:
+        if self.keys is None:
+            raise TypeError("a chain needs keys")
+        return self.keys
+
+    def _trusted(self, keys: LogKeys, raw: bytes) -> Head | None:
+        """Return a head that this service has signed; None for any other, which is not extended."""
+        head = parse_head(raw) if raw else None
+        is_ours = head is not None and head.log == keys.name and self._signer().signs_head(head)
+        return head if is_ours else None
+
+    def _what_was_lost(self, keys: LogKeys, head: Head | None, at: int) -> WrittenEntry | None:
+        """Return the entry that tells of a chain that begins, or that was set back; or None."""
+        known = self._highest.get(keys.name)
+        data: dict[str, str | int] = {"had": known.seq, "hash": known.hash} if known else {}
+        if head is None:
+            if known:
+                log.error("[admin] ❌ The head of the audit log %s is gone or forged", keys.name)
+            return WrittenEntry(at, SERVICE, CHAIN_BEGUN, keys.name, data=data)
+        if known is None or (head.seq, head.hash) == (known.seq, known.hash):
+            return None
+        if head.seq > known.seq:
+            return None
+        log.error(
+            "[admin] ❌ The audit log %s was set back from %d entries to %d: a failover of Redis "
+            "has lost the last ones, or somebody has removed them",
+            *(keys.name, known.seq, head.seq),
+        )
+        self._highest[keys.name] = head
+        return WrittenEntry(at, SERVICE, ROLLED_BACK, keys.name, data=data)
+
+    async def _trim(self, keys: LogKeys, head: Head) -> None:
+        """Remove the oldest entries, and sign from where the log then begins."""
+        oldest = await self._range(keys, "-", TRIMMED_AT_ONCE)
+        first = head.first
+        fields: list[str] = []
+        for _, entry, link in oldest:
+            place = parse_link(link) if link else None
+            if place is not None:
+                first = max(first, place.seq + 1)
+            fields += parse_entry(entry).personal_fields.values()
+        new_raw = write_head(self._signer().head(keys.name, head.seq, head.hash, first))
+        ids = [entry_id for entry_id, _, _ in oldest]
+        asked: list[str | bytes | int] = [self._heads[keys.name], new_raw, len(ids)]
+        asked += [*ids, *fields]
+        if await self._ask("EVAL", TRIM, 3, *keys.all[:3], *asked):
+            self._heads[keys.name] = new_raw
+
+    async def _adopt(self) -> None:
+        """Link the entries of writers without a key, which say so from then on."""
+        service = LogKeys.of(None)
+        found = await self._ask("XRANGE", service.inbox, "-", "+", "COUNT", ADOPTED_AT_ONCE)
+        for waiting_id, entry, _ in _fields(found):
+            written = parse_entry(entry)
+            data = {**written.data, "written_without_key": 1}
+            linked = msgspec.structs.replace(written, data=data)
+            values = await self._personal_of(service, [written])
+            entry_id, _ = await self._append(service, linked, values, waiting_id)
+            if entry_id and written.business_id:
+                await self._append(LogKeys.of(written.business_id), linked, values)
+
+    # ---------------------------------------------------------------------- reading
+
+    async def page(
+        self, business_id: str | None, before: str = "", limit: int = 50
+    ) -> list[AuditEntry]:
+        """Return entries, the latest first."""
+        keys = LogKeys.of(business_id)
+        newest = id_before(before) if before else "+"
+        if not newest:
+            return []
+        found = await self._ask("XREVRANGE", keys.stream, newest, "-", "COUNT", limit)
+        return [_shown(one) for one in await self._with_personal(keys, _fields(found))]
+
+    async def stored(self, business_id: str | None) -> AsyncIterator[StoredEntry]:
+        """Return every entry as it is stored, the oldest first."""
+        keys = LogKeys.of(business_id)
+        after = "-"
+        while True:
+            found = await self._range(keys, after, PAGE)
+            for one in await self._with_personal(keys, found):
+                yield one
+            if len(found) < PAGE:
+                return
+            after = id_after(found[-1][0])
+
+    async def head(self, business_id: str | None) -> bytes | None:
+        """Return the head as it is stored."""
+        return await self._read_head(LogKeys.of(business_id)) or None
+
+    async def _read_head(self, keys: LogKeys) -> bytes:
+        found = await self._ask("GET", keys.head)
+        return found.encode() if isinstance(found, str) else found or b""
+
+    async def _range(
+        self, keys: LogKeys, first: str, limit: int
+    ) -> list[tuple[str, bytes, bytes | None]]:
+        return _fields(await self._ask("XRANGE", keys.stream, first, "+", "COUNT", limit))
+
+    async def _with_personal(
+        self, keys: LogKeys, found: Sequence[tuple[str, bytes, bytes | None]]
+    ) -> list[StoredEntry]:
+        """Add the personal values that were not erased."""
+        parsed = [_written(entry) for _, entry, _ in found]
+        known = await self._personal_of(keys, [one for one in parsed if one])
+        return [
+            StoredEntry(
+                *(entry_id, entry, link),
+                {
+                    name: known[field]
+                    for name, field in (written.personal_fields if written else {}).items()
+                    if field in known
+                },
+            )
+            for (entry_id, entry, link), written in zip(found, parsed, strict=True)
+        ]
+
+    async def _personal_of(
+        self, keys: LogKeys, entries: Sequence[WrittenEntry]
+    ) -> dict[str, Personal]:
+        wanted = [field for entry in entries for field in entry.personal_fields.values()]
+        stored = await self._ask("HMGET", keys.personal, *wanted) if wanted else []
+        return {
+            field: _personal(raw)
+            for field, raw in zip(wanted, stored, strict=True)
+            if raw is not None
+        }
+
+    # ---------------------------------------------------------------- keeping and erasing
+
+    async def may_record_refusal(self) -> bool:
+        """Count a refusal; return whether it is to be recorded."""
+        counted = await self._ask("EVAL", COUNT_REFUSAL, 1, REFUSALS_KEY, DAY_SECONDS)
+        return int(counted) <= REFUSALS_A_DAY
+
+    async def keep_up(self) -> Head | None:
+        """Begin the chain where there is none, adopt entries that wait, and return the head."""
+        if self.keys is None:
+            return None
+        keys = LogKeys.of(None)
+        async with self._turn:
+            raw = await self._read_head(keys)
+            if self._trusted(keys, raw) is None:
+                at = _in_ms(await self._ask("TIME"))
+                begun = self._what_was_lost(keys, None, at)
+                if begun is not None:
+                    await self._commit(keys, raw, None, begun, {}, "")
+            await self._adopt()
+            return self._trusted(keys, await self._read_head(keys))
+
+    async def drop(self, business_id: str) -> int:
+        """Delete a business's view, and its personal values everywhere."""
+        keys = LogKeys.of(business_id)
+        gone = int(await self._ask("XLEN", keys.stream))
+        for key in keys.all:
+            await self._ask("UNLINK", key)
+        self._heads.pop(keys.name, None)
+        self._highest.pop(keys.name, None)
+        await self.redact(lambda value: True, business_id)
+        return gone
+
+    async def redact(self, matches: Callable[[str], bool], business_id: str | None) -> int:
+        """Erase personal values that match."""
+        found = await self._matching(LogKeys.of(None), matches, business_id)
+        owners = {value.business_id for value in found.values() if value.business_id}
+        if found:
+            await self._ask("HDEL", LogKeys.of(None).personal, *found)
+        for owner in owners:
+            keys = LogKeys.of(owner)
+            if of_view := await self._matching(keys, matches, owner):
+                await self._ask("HDEL", keys.personal, *of_view)
+        return len(found)
+
+    async def count_personal(self, matches: Callable[[str], bool], business_id: str | None) -> int:
+        """Count the personal values that match."""
+        return len(await self._matching(LogKeys.of(None), matches, business_id))
+
+    async def _matching(
+        self, keys: LogKeys, matches: Callable[[str], bool], business_id: str | None
+    ) -> dict[str, Personal]:
+        found: dict[str, Personal] = {}
+        place = "0"
+        while True:
+            place, flat = await self._ask("HSCAN", keys.personal, place, "COUNT", PAGE)
+            pairs = flat.items() if isinstance(flat, dict) else zip(flat[::2], flat[1::2],
+                                                                  strict=True)  # fmt: skip
+            for name, raw in pairs:
+                value = _personal(raw)
+                if business_id in (None, value.business_id) and matches(value.value):
+                    found[text(name)] = value
+            place = text(place) if not isinstance(place, int) else str(place)
+            if place == "0":
+                return found
+
+
+def id_before(entry_id: str) -> str:
+    """Return the greatest id below this one; empty where there is none.
+
+    Redis' own form, `(ID`, needs 6.2, and refuses `(0-0`.
+    """
+    ms, _, n = entry_id.partition("-")
+    if int(n):
+        return f"{int(ms)}-{int(n) - 1}"
+    return f"{int(ms) - 1}-{2**64 - 1}" if int(ms) else ""
+
+
+def id_after(entry_id: str) -> str:
+    """Return the least id above this one."""
+    ms, _, n = entry_id.partition("-")
+    return f"{ms}-{int(n) + 1}"
+
+
+def _fields(found: Any) -> list[tuple[str, bytes, bytes | None]]:
+    entries = []
+    for entry_id, fields in found:
+        said = {text(name): value for name, value in fields.items()}
+        entries.append((text(entry_id), said.get("entry", b""), said.get("link")))
+    return entries
+
+
+def _shown(stored: StoredEntry) -> AuditEntry:
+    link = parse_link(stored.link) if stored.link else None
+    seq = link.seq if link else 0
+    return shown_entry(parse_entry(stored.entry), stored.id, seq, stored.personal)
+
+
+def _personal(raw: bytes) -> Personal:
+    try:
+        return msgspec.msgpack.decode(raw, type=Personal)
+    except msgspec.MsgspecError as error:
+        raise StoreUnavailable("a personal value beside the audit log cannot be read") from error
+
+
+def _written(entry: bytes) -> WrittenEntry | None:
+    try:
+        return parse_entry(entry)
+    except StoreUnavailable:
+        return None
+
+
+def _pairs(values: Values) -> list[str | bytes]:
+    return [part for field, value in values.items()
+            for part in (field, msgspec.msgpack.encode(value))]  # fmt: skip
+
+
+def _in_ms(time: Sequence[Any]) -> int:
+    return int(time[0]) * 1000 + int(time[1]) // 1000

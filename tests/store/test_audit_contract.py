@@ -1,0 +1,354 @@
+"""The audit log as it is kept: pages, personal values, and in Redis a chain over all replicas."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+
+import msgspec
+import pytest
+from redis.asyncio import Redis
+
+from app.admin.audit_chain import (
+    CHAIN_BEGUN,
+    ROLLED_BACK,
+    ChainKeys,
+    ChainReport,
+    Problem,
+    Verifier,
+)
+from app.admin.audit_entries import ERASED, AuditEntry
+from app.admin.audit_redis import RedisAuditStore
+from app.admin.audit_scripts import LogKeys
+from app.admin.audit_store import REFUSALS_A_DAY, AuditStore, MemoryAuditStore
+from tests.redis_groups import Cluster
+from tests.store.conftest import PATIENT, emptied
+
+KEYS = ChainKeys(["a secret key of the service"])
+OTHER_KEYS = ChainKeys(["a secret key of somebody else"])
+NUMBER, OTHER_NUMBER = "+15005550006", "+15005550007"
+ENTRY = AuditEntry(1_000, "operator", "plan.saved", "premium", address="192.0.2.1")
+
+
+def entry(number: int, business_id: str = "", **personal: str) -> AuditEntry:
+    data = {"n": number}
+    return AuditEntry(
+        *(number, "operator", "plan.saved", f"p{number}", business_id), data, personal=personal
+    )
+
+
+@pytest.fixture(params=["memory", "redis", "redis without keys", "cluster"])
+async def store(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[AuditStore]:
+    """Give an empty log, once of each kind."""
+    if request.param == "memory":
+        yield MemoryAuditStore()
+        return
+    if request.param == "cluster":
+        running: Cluster = request.getfixturevalue("nodes")
+        for node in running.masters:
+            node.command("FLUSHALL")
+        url = running.url
+    else:
+        url = await emptied(redis_url)
+    kept = RedisAuditStore.from_url(url, PATIENT)
+    kept.sign_with(None if request.param == "redis without keys" else KEYS)
+    yield kept
+    await kept.close()
+
+
+@pytest.fixture
+async def replicas(redis_url: str) -> AsyncIterator[tuple[RedisAuditStore, ...]]:
+    """Give four replicas on one empty Redis."""
+    url = await emptied(redis_url)
+    made = tuple(RedisAuditStore.from_url(url, PATIENT).sign_with(KEYS) for _ in range(4))
+    yield made
+    for one in made:
+        await one.close()
+
+
+@pytest.fixture
+async def redis(redis_url: str, replicas: object) -> AsyncIterator[Redis]:
+    async with Redis.from_url(redis_url.rsplit("/", 1)[0] + "/9") as client:
+        yield client
+
+
+async def verified(
+    store: RedisAuditStore, business_id: str | None = None, keys: ChainKeys = KEYS
+) -> ChainReport:
+    verifier = Verifier(LogKeys.of(business_id).name, keys, 2_000)
+    before = await store.head(business_id)
+    async for stored in store.stored(business_id):
+        verifier.take(stored)
+    return verifier.finish(before, await store.head(business_id))
+
+
+def done(found: list[AuditEntry]) -> list[AuditEntry]:
+    """Leave out what the log says of itself."""
+    return [one for one in found if one.action != CHAIN_BEGUN]
+
+
+# ---------------------------------------------------------------------- every log
+
+
+async def test_a_log_is_read_page_by_page_the_latest_first(store: AuditStore) -> None:
+    for number in range(7):
+        appended = await store.append(entry(number, "shop" if number % 2 else "bank"))
+        assert appended.id
+    first = await store.page(None, limit=3)
+    assert [one.data["n"] for one in first] == [6, 5, 4]
+    second = done(await store.page(None, first[-1].id, 10))
+    assert [one.data["n"] for one in second] == [3, 2, 1, 0]
+    assert [one.target for one in done(await store.page("shop"))] == ["p5", "p3", "p1"]
+    assert await store.page("nobody") == []
+
+
+async def test_what_concerns_no_business_is_in_no_businesss_log(store: AuditStore) -> None:
+    await store.append(ENTRY)
+    assert await store.page("") == []
+    assert await store.page("shop") == []
+    (found,) = done(await store.page(None))
+    assert replace(found, id="", seq=0) == ENTRY
+
+
+@pytest.mark.parametrize("before", ["0-0", "0-1", "1-0", "0-18446744073709551615"])
+async def test_nothing_is_before_the_first_id(store: AuditStore, before: str) -> None:
+    await store.append(ENTRY)
+    if not isinstance(store, MemoryAuditStore):
+        assert await store.page(None, before) == []
+
+
+async def test_a_personal_value_is_read_until_it_is_erased(store: AuditStore) -> None:
+    await store.append(entry(1, "shop", forward_to_before=NUMBER, forward_to_after=OTHER_NUMBER))
+    await store.append(entry(2, "bank", forward_to_after=NUMBER))
+
+    async def values(business_id: str | None) -> list[str]:
+        found = done(await store.page(business_id))
+        return [str(one.data[name]) for one in found for name in sorted(one.data) if name != "n"]
+
+    assert await values("shop") == [OTHER_NUMBER, NUMBER]
+
+    def matches(value: str) -> bool:
+        return value == NUMBER
+
+    assert await store.count_personal(matches, None) == 2
+    assert await store.count_personal(matches, "shop") == 1
+    assert await store.redact(matches, "shop") == 1
+    assert await values("shop") == [OTHER_NUMBER, ERASED]
+    assert await values(None) == [NUMBER, OTHER_NUMBER, ERASED]
+    assert await store.redact(matches, None) == 1
+    assert await store.redact(matches, None) == 0
+    assert await values("bank") == [ERASED]
+
+
+async def test_a_deleted_businesss_view_is_gone_and_its_personal_values(store: AuditStore) -> None:
+    await store.append(entry(1, "shop", forward_to_after=NUMBER))
+    await store.append(entry(2, "bank", forward_to_after=NUMBER))
+    assert await store.drop("shop") >= 1
+    assert await store.page("shop") == []
+    assert [one.data["forward_to_after"] for one in done(await store.page(None))] == [
+        NUMBER,
+        ERASED,
+    ]
+    assert len(done(await store.page("bank"))) == 1
+    assert await store.drop("shop") == 0
+
+
+async def test_refusals_are_recorded_so_often_a_day_and_no_more(store: AuditStore) -> None:
+    answers = [await store.may_record_refusal() for _ in range(REFUSALS_A_DAY + 3)]
+    assert answers == [True] * REFUSALS_A_DAY + [False] * 3
+
+
+# ------------------------------------------------------------------ the chain in Redis
+
+
+async def test_writers_in_several_replicas_make_one_chain(
+    replicas: tuple[RedisAuditStore, ...],
+) -> None:
+    await asyncio.gather(
+        *(replica.append(entry(number, "shop")) for number in range(25) for replica in replicas)
+    )
+    for business_id in (None, "shop"):
+        report = await verified(replicas[0], business_id)
+        assert report.findings == ()
+        assert report.entries == 101
+        assert report.head is not None
+        assert report.head.seq == 101
+    found = await replicas[0].page(None, limit=200)
+    assert [one.seq for one in found] == list(range(101, 0, -1))
+    assert (found[-1].action, found[-1].actor) == (CHAIN_BEGUN, "service")
+
+
+async def test_a_chain_is_kept_in_a_cluster(nodes: Cluster) -> None:
+    for node in nodes.masters:
+        node.command("FLUSHALL")
+    one, two = (RedisAuditStore.from_url(nodes.url, PATIENT).sign_with(KEYS) for _ in range(2))
+    await asyncio.gather(*(to.append(entry(n, "shop")) for n in range(5) for to in (one, two)))
+    assert (await verified(one)).entries == 11
+    assert (await verified(one)).holds
+    assert (await verified(one, "shop")).holds
+    for each in (one, two):
+        await each.close()
+
+
+async def test_a_trimmed_log_holds_and_its_personal_values_go_with_it(
+    replicas: tuple[RedisAuditStore, ...], redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.admin.audit_redis.TRIMMED_AT_ONCE", 10)
+    replicas[0].most_entries = 20
+    for number in range(60):
+        await replicas[0].append(entry(number, forward_to_after=NUMBER))
+    report = await verified(replicas[0])
+    assert report.findings == ()
+    assert 20 <= report.entries <= 31
+    assert await redis.hlen("{audit}:personal") == report.entries
+    first = (await replicas[1].page(None, limit=200))[-1]
+    await redis.xdel("audit", first.id)
+    assert [one.problem for one in (await verified(replicas[0])).findings] == [
+        Problem.CUT_AT_BEGINNING
+    ]
+
+
+async def test_entries_of_0_1_are_read_and_told_from_tampering(
+    replicas: tuple[RedisAuditStore, ...], redis: Redis
+) -> None:
+    old = (
+        b'{"at":1,"actor":"operator","action":"key.issued","target":"k","business_id":"","data":{}}'
+    )
+    await redis.xadd("audit", {"entry": old})
+    await replicas[0].append(ENTRY)
+    await redis.xadd("audit", {"entry": old})
+    await replicas[0].append(ENTRY)
+    found = await replicas[0].page(None)
+    assert [(one.target, one.seq) for one in found] == [
+        ("premium", 3),
+        ("k", 0),
+        ("premium", 2),
+        ("audit", 1),
+        ("k", 0),
+    ]
+    report = await verified(replicas[0])
+    assert (report.before_chain, report.of_upgrade, report.holds) == (1, 1, True)
+
+
+async def test_version_0_1_reads_what_is_written(
+    replicas: tuple[RedisAuditStore, ...], redis: Redis
+) -> None:
+    class EntryOf01(msgspec.Struct):
+        at: int
+        actor: str
+        action: str
+        target: str
+        business_id: str = ""
+        data: dict[str, str | int] = {}
+        id: str = ""
+
+    await replicas[0].append(entry(5, "shop", forward_to_after=NUMBER))
+    for key in ("audit", "audit:{shop}"):
+        ((_, fields),) = await redis.xrevrange(key, count=1)
+        read = msgspec.json.decode(fields[b"entry"], type=EntryOf01)
+        assert (read.at, read.target, read.data) == (5, "p5", {"n": 5})
+        assert NUMBER.encode() not in fields[b"entry"] + fields[b"link"]
+
+
+# ------------------------------------------------------------ somebody changes the log
+
+
+async def test_a_log_without_its_head_begins_anew_and_shows_it(
+    replicas: tuple[RedisAuditStore, ...], redis: Redis
+) -> None:
+    for number in range(3):
+        await replicas[0].append(entry(number))
+    await redis.delete("{audit}:head")
+    await replicas[1].append(entry(9))
+    await replicas[0].append(entry(10))
+    # The second: this replica knows that there were more entries.
+    problems = [one.problem for one in (await verified(replicas[0])).findings]
+    assert problems == [Problem.BEGUN_ANEW, Problem.SET_BACK]
+
+
+async def test_a_forged_head_is_not_extended(
+    replicas: tuple[RedisAuditStore, ...], redis: Redis
+) -> None:
+    """Otherwise the next entry would sign for a log that was cut."""
+    for number in range(5):
+        await replicas[0].append(entry(number))
+    ids = [entry_id for entry_id, _ in await redis.xrange("audit")]
+    await redis.xdel("audit", *ids[3:])
+    third = [stored async for stored in replicas[0].stored(None)][-1]
+    assert third.link is not None
+    forged = OTHER_KEYS.head("audit", 3, "0" * 64, 1)
+    await redis.set("{audit}:head", msgspec.json.encode(forged))
+    await replicas[1].append(entry(9))
+    assert Problem.BEGUN_ANEW in {one.problem for one in (await verified(replicas[0])).findings}
+
+
+async def test_a_process_notices_a_log_that_was_set_back(
+    replicas: tuple[RedisAuditStore, ...], redis: Redis
+) -> None:
+    for number in range(3):
+        await replicas[0].append(entry(number))
+    earlier = await redis.get("{audit}:head")
+    for number in range(3, 6):
+        await replicas[0].append(entry(number))
+    ids = [entry_id for entry_id, _ in await redis.xrange("audit")]
+    await redis.xdel("audit", *ids[4:])
+    await redis.set("{audit}:head", earlier)
+    assert (await verified(replicas[0])).holds  # Redis alone cannot tell
+    await replicas[0].append(entry(9))
+    found = await replicas[0].page(None, limit=2)
+    assert [one.action for one in found] == ["plan.saved", ROLLED_BACK]
+    assert found[1].data["had"] == 7
+    assert [one.problem for one in (await verified(replicas[0])).findings] == [Problem.SET_BACK]
+
+
+async def test_another_services_log_is_not_taken_for_its_own(
+    replicas: tuple[RedisAuditStore, ...],
+) -> None:
+    await replicas[0].append(ENTRY)
+    report = await verified(replicas[0], keys=OTHER_KEYS)
+    assert [one.problem for one in report.findings] == [Problem.FORGED_HEAD]
+
+
+# ------------------------------------------------------------- writers without SECRET_KEY
+
+
+async def test_an_entry_without_a_key_waits_and_is_linked_by_a_writer_with_one(
+    replicas: tuple[RedisAuditStore, ...], redis: Redis
+) -> None:
+    without = replicas[3].sign_with(None)
+    await replicas[0].append(ENTRY)
+    appended = await without.append(entry(7, "shop", forward_to_after=NUMBER))
+    assert appended.id == ""
+    assert len(await replicas[0].page(None)) == 2
+    await asyncio.gather(*(replica.keep_up() for replica in replicas[:3]))
+    found = await replicas[0].page(None, limit=1)
+    assert found[0].data == {"n": 7, "written_without_key": 1, "forward_to_after": NUMBER}
+    assert [one.data["n"] for one in done(await replicas[0].page("shop"))] == [7]
+    assert len(await replicas[0].page(None)) == 3
+    assert await redis.xlen("{audit}:inbox") == 0
+    for business_id in (None, "shop"):
+        assert (await verified(replicas[0], business_id)).holds
+
+
+async def test_a_log_without_any_key_has_no_chain(
+    replicas: tuple[RedisAuditStore, ...],
+) -> None:
+    without = replicas[3].sign_with(None)
+    await without.append(ENTRY)
+    assert await without.keep_up() is None
+    assert [one.seq for one in await without.page(None)] == [0]
+    assert [one.problem for one in (await verified(without)).findings] == [Problem.NO_CHAIN]
+
+
+async def test_the_chain_begins_with_the_service_and_not_with_the_first_action(
+    replicas: tuple[RedisAuditStore, ...],
+) -> None:
+    heads = await asyncio.gather(*(replica.keep_up() for replica in replicas))
+    assert {head.seq for head in heads if head} == {1}
+    assert (await verified(replicas[0])).holds
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Keep numbers out of the process's log."""
+    yield
+    assert NUMBER not in caplog.text
