@@ -3,15 +3,16 @@
 Each is recorded singly at first, and counted beyond that.
 """
 
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
 from app.admin.audit_entries import AuditEntry
-from app.store.once import Once
 
-# A player asks for a file in parts, and a page is loaded again: one entry for that long.
+# A player asks for a file in parts, and a page polls: one entry until that long after the last.
 READ_AGAIN_SECONDS: Final = 600.0
+MOST_REMEMBERED: Final = 10_000
 READS_AN_HOUR: Final = 100
 HOUR_SECONDS: Final = 3600.0
 MANY_READ: Final = "calls.read_often"
@@ -91,8 +92,8 @@ class _Hour:
 class Reads:
     """Record what is read. `append` stores an entry; `clock` gives monotonic seconds.
 
-    The same thing is recorded once in a while, however often an actor reads it; and of one
-    actor's reads READS_AN_HOUR singly, the rest as a count.
+    The same thing is recorded once for as long as an actor goes on reading it; and of one actor's
+    reads READS_AN_HOUR singly, the rest as a count.
     """
 
     def __init__(
@@ -100,20 +101,30 @@ class Reads:
     ) -> None:
         self._append = append
         self._clock = clock
-        self._read = Once(clock)
+        self._last: OrderedDict[tuple[str, ...], float] = OrderedDict()
         self._hours: dict[str, _Hour] = {}
 
     async def note(self, entry: AuditEntry) -> None:
         """Record that something was read, unless that was recorded a while ago."""
-        about = sorted(entry.data.items())
-        names = entry.actor, entry.address, entry.action, entry.business_id, entry.target
+        if not self._is_new(entry):
+            return
         hour = self._hours.setdefault(entry.actor, _Hour(self._clock()))
         hour.last = entry
         if hour.recorded >= READS_AN_HOUR:
             hour.more += 1
-        elif self._read.first(f"{names} {about}", READ_AGAIN_SECONDS):
+        else:
             hour.recorded += 1
             await self._append(entry)
+
+    def _is_new(self, entry: AuditEntry) -> bool:
+        names = entry.actor, entry.address, entry.action, entry.business_id, entry.target
+        kind = (*names, str(sorted(entry.data.items())))
+        now = self._clock()
+        last = self._last.pop(kind, None)
+        self._last[kind] = now
+        if len(self._last) > MOST_REMEMBERED:
+            self._last.popitem(last=False)
+        return last is None or now - last >= READ_AGAIN_SECONDS
 
     async def flush(self, *, all_actors: bool = False) -> None:
         """Record what was counted, of hours that are over or of all, and begin those anew."""

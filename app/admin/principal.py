@@ -49,7 +49,7 @@ class Principal:
             Forbidden: their role does not permit it.
         """
         if business_id is not None and not self.owns(business_id):
-            raise NotThere(f"there is no business {business_id!r}")
+            raise NotThere(f"there is no business {business_id!r}", others=business_id)
         if not self.may(permission):
             raise Forbidden(refusal(self.role, permission))
 

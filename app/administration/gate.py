@@ -58,7 +58,7 @@ class Gate:
         wall_clock: Callable[[], float],
     ) -> None:
         self._access = access
-        self._audit = audit
+        self.audit = audit
         self._tokens = tuple(token_digests)
         self._attempts = attempts
         self._wall_clock = wall_clock
@@ -103,7 +103,7 @@ class Gate:
         secret = new_session_secret()
         session = Session(digest_of(secret), principal.actor, principal.business_id, key_id)
         await self._access.begin_session(session, SESSION_SECONDS)
-        await self._audit.note(principal, "session.begun", principal.actor, principal.business_id)
+        await self.audit.note(principal, "session.begun", principal.actor, principal.business_id)
         return SignedIn(principal, secret)
 
     async def by_session(self, secret: str, address: str = "") -> SignedIn | None:
@@ -119,6 +119,8 @@ class Gate:
     async def sign_out(self, signed_in: SignedIn) -> None:
         """End a session."""
         await self._access.end_session(digest_of(signed_in.secret))
+        who = signed_in.principal
+        await self.audit.note(who, "session.ended", who.actor, who.business_id)
 
     async def _find(self, shown: str) -> tuple[Principal, str] | None:
         """Tell whose this is, and the id of what was shown."""
@@ -149,6 +151,7 @@ class Gate:
     async def _refuse(self, way: WayIn, source: ClientSource, shown: str) -> NoReturn:
         log.warning("[admin] ❌ A wrong token or key came from %s", source.address)
         if shown.strip():  # nothing else was compared
+            await self.audit.note_wrong_credentials(source.address, f"sign-in by {way}")
             await self._attempts.note_failure(way, source, shown)
         raise SignInRequired(
             "this token or key is not known here, or was revoked"

@@ -34,13 +34,23 @@ class LiveCalls:
         Raises:
             NotThere: another business's are asked for.
         """
-        scope = who.scope(Permission.READ_CALLS, business_id)
+        scope = await self.watched_by(who, business_id)
         streams = await self._held(scope)
         name = scope or EVERYBODY
         found = (await self._store.watch([name]))[name]
         figures = {one.stream_sid: one for one in found}
         streams.sort(key=lambda held: (-held.started_at, held.call.stream_sid))
         return [LiveStream(held, figures.get(held.call.stream_sid)) for held in streams]
+
+    async def watched_by(self, who: Principal, business_id: str | None) -> str | None:
+        """Return whose live calls these are, None for everybody's, and record who looks at them.
+
+        Raises:
+            NotThere: another business's are asked for.
+        """
+        scope = who.scope(Permission.READ_CALLS, business_id)
+        await self._audit.note_read(who, "live.watched", scope or "all calls", scope or "")
+        return scope
 
     async def end(self, who: Principal, call_sid: str, business_id: str | None = None) -> None:
         """Ask for the end of a live call: its holder ends it within a second.

@@ -54,10 +54,17 @@ class TooManyAttempts(AdminError):
 
 
 class NotThere(AdminError):
-    """Raised when there is no such thing, or none that whoever asks may see."""
+    """Raised when there is no such thing, or none that whoever asks may see.
+
+    `others` names the other business that was asked for, for the audit log alone.
+    """
 
     http_status = 404
     reason = "not_found"
+
+    def __init__(self, message: str, others: str = "") -> None:
+        self.others = others
+        super().__init__(message)
 
 
 class AlreadyThere(AdminError):

@@ -15,7 +15,7 @@ from app.administration.gate import (
     check_csrf,
 )
 from app.credentials.addresses import ClientSource, Network, client_source
-from app.errors import FormExpired, SignInRequired
+from app.errors import Forbidden, FormExpired, NotThere, SignInRequired
 
 CSRF_HEADER = "x-csrf-token"
 # RFC 9110, 9.2.1: what does not ask for a change.
@@ -53,7 +53,11 @@ class Visitors:
         if signed_in is None:
             raise SignInRequired(SIGN_IN if self.gate.has_operator else f"{SIGN_IN}; {NO_OPERATOR}")
         if request.method not in _SAFE_METHODS:
-            self.check_form(request, signed_in, request.headers.get(CSRF_HEADER, ""))
+            try:
+                self.check_form(request, signed_in, request.headers.get(CSRF_HEADER, ""))
+            except FormExpired as error:
+                await self.note_refusal(signed_in.principal, "a change by cookie", error)
+                raise
         return signed_in.principal
 
     async def signed_in(self, request: Request) -> SignedIn | None:
@@ -89,6 +93,13 @@ class Visitors:
         response.delete_cookie(
             self.cookie_name, path="/", secure=self._is_https, httponly=True, samesite="lax"
         )
+
+    async def note_refusal(self, who: Principal, what: str, error: Exception) -> None:
+        """Record in the audit log that somebody known was refused, if that is what happened."""
+        if isinstance(error, NotThere) and error.others:
+            await self.gate.audit.note_refusal(who, what, "other_business", error.others)
+        elif isinstance(error, Forbidden | FormExpired):
+            await self.gate.audit.note_refusal(who, what, error.reason)
 
     def check_form(self, request: Request, signed_in: SignedIn, token: str) -> None:
         """Raise FormExpired unless this comes from a page of this session."""

@@ -84,7 +84,7 @@ def add_calls(
         return see(CALLS, "erased")
 
     async def _one(visit: Visit, problem: str = "", status: int = 200) -> Response:
-        call = await library.call(whose(visit), visit.part("sid"))
+        call = await calls.call(visit.who, whose(visit), visit.part("sid"))
         names = await names_of(visit, desk)
         wave, note = await _wave(call)
         summary = call.summary

@@ -84,6 +84,7 @@ class Entry:
         def register(endpoint: Endpoint) -> Endpoint:
             async def serve(request: Request) -> Response:
                 viewer: Viewer | None = None
+                signed_in: SignedIn | None = None
                 try:
                     signed_in = await self._visitors.signed_in(request)
                     if signed_in is None:
@@ -97,6 +98,9 @@ class Entry:
                 except SignInRequired:
                     return _to_sign_in(request)
                 except BridgeError as error:
+                    if signed_in is not None:
+                        what = f"{method} {path}"
+                        await self._visitors.note_refusal(signed_in.principal, what, error)
                     return problem(viewer, error)
 
             self._router.add_api_route(

@@ -9,6 +9,7 @@ from app.admin.audit_entries import AuditEntry
 from app.admin.audit_log import MOST_ON_A_PAGE, AuditLog
 from app.admin.roles import Permission, Role
 from app.errors import NotThere
+from app.web.api.calls import OfBusiness
 from app.web.api.route import Asking, answers, api_router, secured
 
 
@@ -32,21 +33,29 @@ class Me(BaseModel):
 
 
 class Entry(BaseModel):
-    """One thing that was done. `at` is Unix ms; `data` names what changed, and no secret."""
+    """One thing that was done, read or refused. `at` is Unix ms; `data` has no secret.
+
+    `address` is where the request came from, null for a command. `seq` is the entry's number in
+    the chain, null where it has none: version 0.1 wrote it, or SECRET_KEY is not set.
+    """
 
     id: str
+    seq: int | None
     at: int
     actor: str
     action: str
     target: str
     business_id: str | None
+    address: str | None
     data: dict[str, str | int]
 
     @classmethod
     def of(cls, entry: AuditEntry) -> "Entry":
-        """Give an entry as it is answered."""
+        """Return an entry as it is answered."""
         return cls(
             id=entry.id,
+            seq=entry.seq or None,
+            address=entry.address or None,
             at=entry.at,
             actor=entry.actor,
             action=entry.action,
@@ -92,11 +101,11 @@ def access_router(audit: AuditLog) -> APIRouter:
     )
     async def audit_log(
         who: Asking,
-        business: str | None = None,
+        business: OfBusiness = None,
         before: str = "",
         limit: Annotated[int, Query(ge=1, le=MOST_ON_A_PAGE)] = 50,
     ) -> AuditPage:
-        """List what was done: to all, or to one business; an admin sees their own alone."""
+        """List what was done, read and refused, of all businesses or of one; an admin's, their own."""
         found = await audit.page(who, business, before, limit)
         items = [Entry.of(entry) for entry in found]
         return AuditPage(items=items, next=items[-1].id if len(items) == limit else None)

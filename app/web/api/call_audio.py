@@ -112,6 +112,8 @@ def call_audio_router(desk: CallDesk) -> APIRouter:
         """
         owner = await desk.owner(who, Permission.READ_CALLS, business, call_sid)
         recording = await library.recording(owner, call_sid, stream_sid=stream)
+        data = {"stream": recording.stream_sid}
+        await desk.audit.note_read(who, "call.audio_read", call_sid, owner, data)
         return _file(recording, call_sid, request)
 
     @router.get(
@@ -135,6 +137,9 @@ def call_audio_router(desk: CallDesk) -> APIRouter:
         owner = await desk.owner(who, Permission.READ_CALLS, business, call_sid)
         heard = await library.live_audio(owner, call_sid, stream_sid=stream)
         about = {"X-Sample-Rate": str(heard.sample_rate), "X-Channels": str(heard.channels)}
+        data = {"stream": heard.stream_sid}
+        # Each listening is an entry: nothing asks for it again by itself.
+        await desk.audit.note(who, "call.listened", call_sid, owner, data)
         visitors: Visitors = request.app.state.visitors
         audio = _while_admitted(library.listen(heard), lambda: visitors.principal(request))
         return AudioResponse(audio, 200, about, PCM)

@@ -9,7 +9,7 @@ from app.admin.audit_log import AuditLog
 from app.admin.principal import Principal
 from app.admin.roles import Permission
 from app.archive.base import MAX_PAGE, CallFilter, Erased
-from app.archive.calls import CallState
+from app.archive.calls import Call, CallState
 from app.archive.library import MAX_BUCKETS, Library
 from app.errors import ArchiveBusy, CallIsLive, NotThere
 from app.web.api.call_models import CallItem, CallPage, Event, Events, Picture, Proof, Whole
@@ -57,6 +57,12 @@ class CallDesk:
         """
         scope = who.scope(permission, business)
         return scope if scope is not None else await self.library.owner_of(call_sid)
+
+    async def call(self, who: Principal, business_id: str, call_sid: str) -> Call:
+        """Return a business's call, and record that it was looked at; or raise NotThere."""
+        found = await self.library.call(business_id, call_sid)
+        await self.audit.note_read(who, "call.viewed", call_sid, business_id)
+        return found
 
     async def erase(self, who: Principal, business_id: str, call_sid: str) -> Erased:
         """Erase a call, and write down in the audit log what was erased."""
@@ -112,7 +118,7 @@ def calls_router(desk: CallDesk) -> APIRouter:
     async def call(who: Asking, call_sid: CallSid, business: OfBusiness = None) -> Whole:
         """Give one call, with each stream's receipt."""
         owner = await desk.owner(who, Permission.READ_CALLS, business, call_sid)
-        return Whole.of_call(await library.call(owner, call_sid))
+        return Whole.of_call(await desk.call(who, owner, call_sid))
 
     @router.get(
         "/calls/{call_sid}/events",
@@ -124,7 +130,7 @@ def calls_router(desk: CallDesk) -> APIRouter:
     async def events(who: Asking, call_sid: CallSid, business: OfBusiness = None) -> Events:
         """List what happened in a call."""
         owner = await desk.owner(who, Permission.READ_CALLS, business, call_sid)
-        found = await library.call(owner, call_sid)
+        found = await desk.call(who, owner, call_sid)
         return Events(items=[Event.of(event) for event in found.events])
 
     @router.get(

@@ -4,7 +4,6 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 
-from app.admin.roles import Permission
 from app.administration.live import LiveCalls, LiveStream
 from app.errors import NotThere, TooManyWatchers
 from app.media import Track
@@ -119,7 +118,7 @@ def live_router(calls: LiveCalls, watchers: Watchers) -> APIRouter:
         id tells a repetition. It ends when the process drains, or whoever watches is signed
         out; then ask again.
         """
-        scope = who.scope(Permission.READ_CALLS, business)
+        scope = await calls.watched_by(who, business)
         visitors: Visitors = request.app.state.visitors
         return event_stream(watchers, scope, lambda: visitors.principal(request))
 

@@ -19,6 +19,7 @@ from starlette.types import Message
 
 from app.admin.principal import Principal
 from app.errors import (
+    AdminError,
     BridgeError,
     EditedMeanwhile,
     FieldsInvalid,
@@ -73,7 +74,12 @@ class GuardedRoute(APIRoute):
                 given = True
                 return {"type": "http.request", "body": body, "more_body": False}
 
-            answer = await serve(Request(request.scope, receive))
+            try:
+                answer = await serve(Request(request.scope, receive))
+            except AdminError as error:
+                what = f"{request.method} {self.path}"
+                await visitors.note_refusal(request.state.principal, what, error)
+                raise
             answer.headers.setdefault("Cache-Control", "no-store")
             return answer
 
