@@ -105,7 +105,7 @@ def access_router(audit: AuditLog) -> APIRouter:
         before: str = "",
         limit: Annotated[int, Query(ge=1, le=MOST_ON_A_PAGE)] = 50,
     ) -> AuditPage:
-        """List what was done, read and refused, of all businesses or of one; an admin's, their own."""
+        """List what was done, read and refused, of all businesses or of one; admins: their own."""
         found = await audit.page(who, business, before, limit)
         items = [Entry.of(entry) for entry in found]
         return AuditPage(items=items, next=items[-1].id if len(items) == limit else None)
