@@ -175,6 +175,7 @@ async def test_every_key_of_a_busy_service_stands_in_the_contract_with_its_type(
             return {one for key in seen for one in named(key)}
 
         await asyncio.gather(over(busy, PACED), by_exotel(busy))
+        await look()
         heard, erased = await over(busy, TALKING), await over(busy, TALKING)
         await administer(busy, heard, erased)
         captures = RedisCaptures.from_url(busy.redis_url, WAIT_SECONDS)
