@@ -110,8 +110,8 @@ INSIDE_CAUSES = (
         "secret_key",
         Level.WARNING,
         "Stream tickets are then good in one process only: behind two replicas, or over a "
-        "restart, calls are refused with ticket_invalid. No secret of a business can be stored, and "
-        "nothing shows whether somebody changed the audit log.",
+        "restart, calls are refused with ticket_invalid. No secret of a business can be stored, "
+        "and nothing shows whether somebody changed the audit log.",
         "Set SECRET_KEY to the output of: openssl rand -hex 32, the same in every replica.",
     ),
     Cause(
