@@ -12,7 +12,7 @@ from app.events import CallIdentity, EndReason, HeldStream
 from app.metrics import Metrics
 from app.plans import Business, Directory, Plan
 from app.registry import Registry, metering
-from app.store.base import SlotAnswer, Store
+from app.store.base import CallEnd, SlotAnswer, Store
 from app.store.memory import MemoryStore
 from app.store.redis import RedisStore
 from app.store.usage import Counting, Crossing, Limit, MonthOfUse
@@ -41,10 +41,11 @@ class AwayStore(MemoryStore):
         lease_seconds: float,
         per_second: float = math.inf,
         counting: Counting | None = None,
+        refused_after: CallEnd | None = None,
     ) -> SlotAnswer:
         self._check_there()
         return await super().take_slot(
-            business_id, call_sid, limit, lease_seconds, per_second, counting
+            business_id, call_sid, limit, lease_seconds, per_second, counting, refused_after
         )
 
     async def note_usage(

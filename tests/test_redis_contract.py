@@ -69,6 +69,7 @@ def _pattern(shown: str) -> "re.Pattern[str]":
         ("live:{b}", "live:{BUSINESS}"),
         ("live:{b}:call:CA1", "live:{BUSINESS}:call:CALLSID"),
         ("live:{b}:metered:MZ1@17:2026-11", "live:{BUSINESS}:metered:STREAM@START_MS:MONTH"),
+        ("live:{b}:ended:CA1", "live:{BUSINESS}:ended:CALLSID"),
         ("seen:{b:CA1}", "seen:{BUSINESS:CALLSID}"),
         ("attempts:{2001:db8::/64}", "attempts:{ADDRESS}"),
         ("live:{b}:whatever:CA1", None),

@@ -18,7 +18,7 @@ from app.events import CallIdentity, EndReason, HeldStream
 from app.metrics import Metrics
 from app.registry import Registry
 from app.registry.slots import RESERVED_SECONDS
-from app.store.base import LIVE_SECONDS, SlotAnswer
+from app.store.base import LIVE_SECONDS, CallEnd, SlotAnswer
 from app.store.memory import MemoryStore
 from app.store.usage import Counting
 from tests.waiting import WAIT_SECONDS, until
@@ -49,17 +49,20 @@ class AwayStore(MemoryStore):
         lease_seconds: float,
         per_second: float = math.inf,
         counting: Counting | None = None,
+        refused_after: CallEnd | None = None,
     ) -> SlotAnswer:
         if self.away:
             raise StoreUnavailable("away")
         return await super().take_slot(
-            business_id, call_sid, limit, lease_seconds, per_second, counting
+            business_id, call_sid, limit, lease_seconds, per_second, counting, refused_after
         )
 
-    async def free_slot(self, business_id: str, call_sid: str) -> None:
+    async def free_slot(
+        self, business_id: str, call_sid: str, ended: CallEnd | None = None
+    ) -> None:
         if self.away:
             raise StoreUnavailable("away")
-        await super().free_slot(business_id, call_sid)
+        await super().free_slot(business_id, call_sid, ended)
 
     async def hold_streams(self, streams: Collection[HeldStream], lease_seconds: float) -> None:
         await super().hold_streams(streams, lease_seconds)

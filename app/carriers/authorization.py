@@ -85,11 +85,11 @@ class Authorization:
         return self.proof is Proof.TWILIO_BUSINESS
 
     @property
-    def needs_ticket(self) -> bool:
-        """Return whether a stream needs the ticket that its `start` brings.
+    def is_signature(self) -> bool:
+        """Return whether Twilio signed the request.
 
-        The signature of a Twilio handshake covers the URL alone, which is the same for all
-        calls.
+        A signature has no time, so that a request can be replayed. That of a handshake
+        covers the URL alone, which is the same for all calls: a stream needs a ticket too.
         """
         return self.proof in (Proof.TWILIO_SERVICE, Proof.TWILIO_BUSINESS)
 

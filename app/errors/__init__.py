@@ -45,6 +45,7 @@
         ├── PlanLimitReached
         ├── CallRateExceeded
         ├── MonthlyLimitReached
+        ├── CallEnded                 a webhook of a call that is over
         ├── InvalidIdentifier
         ├── UnsupportedFormat
         ├── StreamAlreadyLive
@@ -121,6 +122,7 @@ from app.errors.local import (
 )
 from app.errors.remote import (
     BusinessMismatch,
+    CallEnded,
     CallRateExceeded,
     CallRefused,
     CredentialsInvalid,
@@ -158,6 +160,7 @@ __all__ = [
     "BrokerReplaced",
     "BusinessHasCalls",
     "BusinessMismatch",
+    "CallEnded",
     "CallIsLive",
     "CheckupRunning",
     "CallRateExceeded",

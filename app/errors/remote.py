@@ -139,6 +139,13 @@ class MonthlyLimitReached(RemoteError):
     reason = "monthly_limit_reached"
 
 
+class CallEnded(RemoteError):
+    """Raised when a call's webhook or stream comes after the call's end."""
+
+    http_status = 409
+    reason = "call_ended"
+
+
 class InvalidIdentifier(RemoteError):
     """Raised when an id is not of the form `[A-Za-z0-9_.-]{1,128}`."""
 

@@ -17,7 +17,7 @@ from app.events import CallIdentity, EndReason, HeldStream
 from app.metrics import Metrics
 from app.registry.metering import Metering, OnCrossed
 from app.registry.slots import CallSlots
-from app.store.base import LIVE_SECONDS, Store
+from app.store.base import LIVE_SECONDS, CallEnd, Store
 from app.store.usage import Counting, Crossing, MonthOfUse
 from app.store.watching import StreamFigures
 
@@ -96,21 +96,25 @@ class Registry:
         limit: int,
         per_second: float = math.inf,
         counting: Counting | None = None,
+        refused_after: CallEnd | None = None,
     ) -> None:
         """Hold one of the plan's slots for a call; the same call may ask again.
 
-        With `counting` the call counts in its month, once.
+        With `counting` the call counts in its month, once, and may take over a slot from a
+        made-up id. It is refused after the end that `refused_after` names.
 
         Raises:
+            CallEnded: it has ended.
+            TicketInvalid: it takes over a slot, and holds one already.
             PlanLimitReached: all `limit` slots are taken by other calls.
             CallRateExceeded: `per_second` others were taken a moment ago.
             MonthlyLimitReached: the month has no calls or minutes left.
         """
-        await self._slots.reserve(business_id, call_sid, limit, per_second, counting)
+        await self._slots.reserve(business_id, call_sid, limit, per_second, counting, refused_after)
 
-    async def release(self, business_id: str, call_sid: str) -> None:
-        """Let go of a call's slot, unless a stream of it is live here."""
-        await self._slots.release(business_id, call_sid)
+    async def release(self, business_id: str, call_sid: str, ended: CallEnd | None = None) -> None:
+        """Free a call's slot, unless a stream of it is live here, and note how it `ended`."""
+        await self._slots.release(business_id, call_sid, ended)
 
     # -------------------------------------------------------------- live streams
 
@@ -162,8 +166,10 @@ class Registry:
         except StoreUnavailable:
             self._metrics.store_errors.inc()
 
-    async def finish(self, call: CallIdentity) -> None:
-        """Say that a stream has ended: its slot is free for another call.
+    async def finish(self, call: CallIdentity, ended: CallEnd | None = None) -> None:
+        """Note that a stream has ended: its slot is free for another call.
+
+        With `ended` this is remembered of its call.
 
         The claim stays until `disclaim`, so that the id is not used again while
         the last of its audio is being written.
@@ -175,7 +181,7 @@ class Registry:
             await self._store.unmark_live(call.business_id, call.call_sid, call.stream_sid)
         except StoreUnavailable:
             self._metrics.store_errors.inc()
-        await self.release(call.business_id, call.call_sid)
+        await self.release(call.business_id, call.call_sid, ended)
 
     async def keep_leases(self) -> None:
         """Renew the leases of live calls and streams until cancelled."""

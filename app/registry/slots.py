@@ -6,15 +6,17 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 
 from app.errors import (
+    CallEnded,
     CallRateExceeded,
     MonthlyLimitReached,
     PlanLimitReached,
     StoreUnavailable,
+    TicketInvalid,
 )
 from app.events import CallIdentity
 from app.metrics import Metrics
 from app.registry.metering import Metering
-from app.store.base import LIVE_SECONDS, SlotAnswer, Store
+from app.store.base import LIVE_SECONDS, CallEnd, SlotAnswer, Store
 from app.store.pace import Pace, RecentCalls
 from app.store.usage import Counting
 
@@ -40,6 +42,8 @@ class CallSlots:
         # Calls on their way, the oldest first, and when their reservation ends.
         self._reserved: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._live: Counter[tuple[str, str]] = Counter()
+        # Live calls whose end their carrier has reported already.
+        self._reported: set[tuple[str, str]] = set()
         self._recent = RecentCalls(clock)
 
     def count_reserved(self) -> int:
@@ -54,12 +58,16 @@ class CallSlots:
         limit: int,
         per_second: float = math.inf,
         counting: Counting | None = None,
+        refused_after: CallEnd | None = None,
     ) -> None:
         """Hold one of the plan's slots for a call; the same call may ask again.
 
-        With `counting` the call counts in its month, once.
+        With `counting` the call counts in its month, once, and may take over a slot from a
+        made-up id. It is refused after the end that `refused_after` names.
 
         Raises:
+            CallEnded: it has ended.
+            TicketInvalid: it takes over a slot, and holds one already.
             PlanLimitReached: all `limit` slots are taken by other calls.
             CallRateExceeded: `per_second` others were taken a moment ago.
             MonthlyLimitReached: the month has no calls or minutes left.
@@ -67,7 +75,13 @@ class CallSlots:
         pace = Pace.of(per_second)
         try:
             answer = await self._store.take_slot(
-                business_id, call_sid, limit, RESERVED_SECONDS, per_second, counting
+                business_id,
+                call_sid,
+                limit,
+                RESERVED_SECONDS,
+                per_second,
+                counting,
+                refused_after,
             )
             if answer and counting is not None:
                 self._metering.counted(business_id, counting)
@@ -75,25 +89,39 @@ class CallSlots:
             self._metrics.store_errors.inc()
             self._metrics.local_decisions.labels("slot").inc()
             answer = self._answer_here(business_id, call_sid, limit, pace, counting)
+        if answer is SlotAnswer.ENDED:
+            raise CallEnded("the call has ended; its webhook was sent again, or late")
+        if answer is SlotAnswer.HELD_BEFORE:
+            raise TicketInvalid(
+                "the ticket was issued for a call without an id, and this call has a slot of its "
+                "own: ask for its stream URL with its CallSid"
+            )
         if answer is SlotAnswer.MONTH_USED_UP:
             raise MonthlyLimitReached("the month's calls or minutes are used up")
         if answer is SlotAnswer.ALL_TAKEN:
             raise PlanLimitReached(f"all {limit} slots are taken")
         if answer is SlotAnswer.TOO_FAST:
             raise CallRateExceeded(f"more than {per_second:g} calls a second")
+        if counting is not None and counting.takes_over:
+            self._reserved.pop((business_id, counting.takes_over), None)
         if not self._knows(business_id, call_sid):
             self._recent.add(business_id, pace)
         if (business_id, call_sid) not in self._live:
             self._reserved[business_id, call_sid] = self._clock() + RESERVED_SECONDS
             self._reserved.move_to_end((business_id, call_sid))
 
-    async def release(self, business_id: str, call_sid: str) -> None:
-        """Let go of a call's slot, unless a stream of it is live here."""
+    async def release(self, business_id: str, call_sid: str, ended: CallEnd | None = None) -> None:
+        """Free a call's slot, unless a stream of it is live here, and note how it `ended`."""
         if (business_id, call_sid) in self._live:
+            if ended is CallEnd.FINAL:
+                self._reported.add((business_id, call_sid))
             return
+        if (business_id, call_sid) in self._reported:
+            self._reported.discard((business_id, call_sid))
+            ended = CallEnd.FINAL
         self._reserved.pop((business_id, call_sid), None)
         try:
-            await self._store.free_slot(business_id, call_sid)
+            await self._store.free_slot(business_id, call_sid, ended)
         except StoreUnavailable:
             self._metrics.store_errors.inc()  # its lease runs out by itself
 
@@ -107,7 +135,12 @@ class CallSlots:
     ) -> SlotAnswer:
         self._forget_stale()
         is_known = self._knows(business_id, call_sid)
-        if not is_known:
+        inherits = False
+        if counting and counting.takes_over:
+            if is_known:
+                return SlotAnswer.HELD_BEFORE
+            inherits = (business_id, counting.takes_over) in self._reserved
+        if not is_known and not inherits:
             if counting and not self._metering.allows(business_id, call_sid, counting):
                 return SlotAnswer.MONTH_USED_UP
             known = self._reserved.keys() | self._live.keys()

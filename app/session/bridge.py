@@ -19,6 +19,7 @@ from app.session.record import described, record_of
 from app.session.stream import MediaStream
 from app.session.taps import Beginning, Tap, Tapped, Taps
 from app.session.way_back import WayBack
+from app.store.base import CallEnd
 from app.store.watching import StreamFigures
 
 log = logging.getLogger(__name__)
@@ -35,8 +36,8 @@ class Calls(Protocol):
     ) -> None:
         """Say that a stream is live; how to end it, and how to see how it gets on."""
 
-    async def finish(self, call: CallIdentity) -> None:
-        """Say that it has ended."""
+    async def finish(self, call: CallIdentity, ended: CallEnd | None = None) -> None:
+        """Note that it has ended, and with `ended` what that means for its call."""
 
     def disclaim(self, stream_sid: str) -> None:
         """Let its id be used again."""
@@ -159,8 +160,10 @@ class Bridge:
         played = playback.close() if playback is not None else None
         ended_ms = int(self.wall_clock() * 1000)
         stream.end(reason)
+        # From now on only a call that returns is answered: its webhook could be a replay.
+        ended = CallEnd.STREAM if admitted.authorization.is_signature else None
         try:
-            await self.calls.finish(call)
+            await self.calls.finish(call, ended)
         except Exception:  # whatever becomes of its slot, a stream has its receipt
             log.exception("The slot of call %s was not given back", call.call_sid)
         await stream.wait_until_published()

@@ -10,6 +10,7 @@ from app.carriers.authorization import Authorization, Proof, Purpose
 from app.carriers.stream_ids import stream_id
 from app.errors import (
     BridgeError,
+    CallEnded,
     CallRateExceeded,
     EventsBacklogged,
     MonthlyLimitReached,
@@ -24,7 +25,7 @@ from app.plans import Business, Plan
 from app.session.herald import Herald
 from app.session.slots import Slots
 from app.session.tickets import TicketCheck
-from app.store.base import Store
+from app.store.base import CallEnd, Store
 from app.store.usage import Counting, limits_of
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,8 @@ class IncomingCall:
     """What a request says of a call.
 
     `business_id` is the business that the request names, or empty: its `Authorization`
-    decides whether it may.
+    decides whether it may. A call that `returns` was answered before: its TwiML leads back
+    here, so that the end of its stream was not its own.
     """
 
     call_sid: str
@@ -47,6 +49,7 @@ class IncomingCall:
     to_number: str
     business_id: str = ""
     carrier: str = "twilio"
+    returns: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,8 @@ class Reception:
 
         A call that asks again keeps its slot, and gets a fresh ticket unless a
         stream of it is live. Never raises a BridgeError: a refusal is an answer. What the
-        authorization does not permit is refused without an event: it is nobody's call.
+        authorization does not permit, and a signed webhook that is replayed after its call's
+        end, is refused without an event.
         """
         try:
             authorization.require(Purpose.ANSWER_CALL, Purpose.GET_STREAM_URL)
@@ -155,7 +159,14 @@ class Reception:
         try:
             business, plan = await self._owner(call)
             self._check_open()
-            await self._reserve(business, plan, call.call_sid, plan.max_calls_per_second)
+            refused_after = None
+            if authorization.is_signature:
+                refused_after = CallEnd.FINAL if call.returns else CallEnd.STREAM
+            pace = plan.max_calls_per_second
+            await self._reserve(business, plan, call.call_sid, pace, refused_after)
+        except CallEnded as error:
+            self._metrics.calls.labels(error.reason).inc()
+            return Refusal(error, business)
         except BridgeError as error:
             self._turn_away(call, error, business, plan)
             return Refusal(error, business)
@@ -256,11 +267,11 @@ class Reception:
             takes_over = ""
             if ticket is not None and ticket.call_sid != start.call_sid:
                 takes_over = ticket.call_sid
-                await self._slots.release(business.id, takes_over)
+            refused_after = CallEnd.FINAL if authorization.is_signature else None
             # A ticket's call was counted when the ticket was given.
             pace = math.inf if ticket else plan.max_calls_per_second
             try:
-                await self._reserve(business, plan, start.call_sid, pace, takes_over)
+                await self._reserve(business, plan, start.call_sid, pace, refused_after, takes_over)
             except (PlanLimitReached, CallRateExceeded, MonthlyLimitReached) as error:
                 self._turn_away(call, error, business, plan)
                 raise
@@ -282,10 +293,18 @@ class Reception:
         )
 
     async def _reserve(
-        self, business: Business, plan: Plan, call_sid: str, pace: float, takes_over: str = ""
+        self,
+        business: Business,
+        plan: Plan,
+        call_sid: str,
+        pace: float,
+        refused_after: CallEnd | None,
+        takes_over: str = "",
     ) -> None:
         counting = Counting(int(self._wall_clock() * 1000), limits_of(plan), takes_over)
-        await self._slots.reserve(business.id, call_sid, plan.max_concurrent_calls, pace, counting)
+        await self._slots.reserve(
+            business.id, call_sid, plan.max_concurrent_calls, pace, counting, refused_after
+        )
 
     async def ticket_in(self, query: Mapping[str, str]) -> Authorization | None:
         """Return what the ticket in an ingest URL permits; None where it permits nothing."""
@@ -304,7 +323,7 @@ class Reception:
         in_url = handshake.query.get(TICKET_PARAMETER, "")
         if handshake.authorization.proof is Proof.TICKET:
             text = in_url  # the one that opened the socket
-        elif handshake.authorization.needs_ticket:
+        elif handshake.authorization.is_signature:
             text = start.params.get(TICKET_PARAMETER) or in_url
         else:
             return None

@@ -3,6 +3,7 @@
 import math
 from typing import Protocol
 
+from app.store.base import CallEnd
 from app.store.usage import Counting
 
 
@@ -19,15 +20,14 @@ class Slots(Protocol):
         limit: int,
         per_second: float = math.inf,
         counting: Counting | None = None,
+        refused_after: CallEnd | None = None,
     ) -> None:
         """Hold a slot of a plan for a call, which counts in its month.
 
         Raises:
-            PlanLimitReached, CallRateExceeded, MonthlyLimitReached: it may not.
+            CallEnded, TicketInvalid, PlanLimitReached, CallRateExceeded,
+            MonthlyLimitReached: it may not.
         """
-
-    async def release(self, business_id: str, call_sid: str) -> None:
-        """Let go of a call's slot."""
 
     def claim(self, stream_sid: str) -> None:
         """Make a stream this process's own, or raise StreamAlreadyLive or ProcessFull."""

@@ -7,7 +7,7 @@ cannot be reached in time.
 
 import math
 from collections.abc import Collection, Mapping
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Protocol
 
 from app.events import HeldStream
@@ -17,6 +17,8 @@ from app.store.watching import Watching
 
 # A dead replica's slots are free, and its streams lost, after this time.
 LIVE_SECONDS = 20.0
+# A signed webhook can be replayed at any time. Longer than a call lasts: Twilio, a day.
+ENDED_SECONDS = 2 * 86_400.0
 
 
 class SlotAnswer(Enum):
@@ -26,9 +28,20 @@ class SlotAnswer(Enum):
     TAKEN = 1
     TOO_FAST = 2
     MONTH_USED_UP = 3
+    ENDED = 4
+    HELD_BEFORE = 5
 
     def __bool__(self) -> bool:
         return self is SlotAnswer.TAKEN
+
+
+class CallEnd(StrEnum):
+    """How a call's end is known; remembered for ENDED_SECONDS."""
+
+    STREAM = "stream"
+    """A stream of it has ended. The call itself may go on, and come back."""
+    FINAL = "final"
+    """Its carrier has reported its end."""
 
 
 class Store(Usage, Watching, Protocol):
@@ -93,11 +106,16 @@ class Store(Usage, Watching, Protocol):
         lease_seconds: float,
         per_second: float = math.inf,
         counting: Counting | None = None,
+        refused_after: CallEnd | None = None,
     ) -> SlotAnswer:
         """Hold one of `limit` slots for a call, unless `per_second` were taken just now.
 
         Atomic over replicas. A call that holds a slot keeps it, whatever the
         limits, and its lease never gets shorter. Leases that ran out don't count.
+
+        With `refused_after` the call is refused when it has ended in this way, or for good
+        by its carrier's report. A call that takes over a slot from a made-up id (`counting`)
+        is refused when it holds one already: that is another stream's.
 
         With `counting` the call counts in its month, the first time it takes a slot,
         and is refused when the month's hard limits are reached.
@@ -111,8 +129,10 @@ class Store(Usage, Watching, Protocol):
         A lost slot is held again, over the limit if need be: its call goes on.
         """
 
-    async def free_slot(self, business_id: str, call_sid: str) -> None:
-        """Let go of a call's slot; no effect when it holds none."""
+    async def free_slot(
+        self, business_id: str, call_sid: str, ended: CallEnd | None = None
+    ) -> None:
+        """Free a call's slot, if it holds one, and remember how the call `ended`."""
 
     async def slots_taken(self, business_id: str) -> int:
         """Count the slots whose lease runs."""

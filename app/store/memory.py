@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Collection
 
 from app.events import HeldStream
-from app.store.base import SlotAnswer
+from app.store.base import ENDED_SECONDS, CallEnd, SlotAnswer
 from app.store.memory_configuration import MemoryConfiguration
 from app.store.memory_usage import MemoryUsage
 from app.store.memory_watching import MemoryWatching
@@ -23,6 +23,7 @@ class MemoryStore(MemoryConfiguration, MemoryUsage, MemoryWatching):
         self._clock = clock
         self._spent = Once(clock)
         self._seen = Once(clock)
+        self._ended = {how: Once(clock) for how in CallEnd}
         self._slots: dict[str, dict[str, float]] = {}
         self._recent = RecentCalls(clock)
         self._live: dict[tuple[str, str], tuple[str, float]] = {}
@@ -62,10 +63,18 @@ class MemoryStore(MemoryConfiguration, MemoryUsage, MemoryWatching):
         lease_seconds: float,
         per_second: float = math.inf,
         counting: Counting | None = None,
+        refused_after: CallEnd | None = None,
     ) -> SlotAnswer:
         """Hold one of `limit` slots for a call, unless `per_second` were taken just now."""
         slots, pace = self._running_slots(business_id), Pace.of(per_second)
-        if call_sid not in slots:
+        if refused_after and self._has_ended(business_id, call_sid, refused_after):
+            return SlotAnswer.ENDED
+        inherits = False
+        if counting is not None and counting.takes_over:
+            if call_sid in slots:
+                return SlotAnswer.HELD_BEFORE
+            inherits = slots.pop(counting.takes_over, None) is not None
+        if call_sid not in slots and not inherits:
             if counting is not None and not self.allows(business_id, call_sid, counting):
                 return SlotAnswer.MONTH_USED_UP
             if len(slots) >= limit:
@@ -88,8 +97,12 @@ class MemoryStore(MemoryConfiguration, MemoryUsage, MemoryWatching):
             self._lengthen(business_id, call_sid, lease_seconds)
         return lost
 
-    async def free_slot(self, business_id: str, call_sid: str) -> None:
-        """Let go of a call's slot; no effect when it holds none."""
+    async def free_slot(
+        self, business_id: str, call_sid: str, ended: CallEnd | None = None
+    ) -> None:
+        """Free a call's slot, if it holds one, and remember how the call `ended`."""
+        if ended is not None:
+            self._ended[ended].first(f"{business_id}:{call_sid}", ENDED_SECONDS)
         slots = self._running_slots(business_id)
         slots.pop(call_sid, None)
         if not slots:
@@ -142,6 +155,10 @@ class MemoryStore(MemoryConfiguration, MemoryUsage, MemoryWatching):
         for held in lost:
             self._leases[_life(held)] = held, now + claim_seconds
         return lost
+
+    def _has_ended(self, business_id: str, call_sid: str, how: CallEnd) -> bool:
+        name = f"{business_id}:{call_sid}"
+        return self._ended[CallEnd.FINAL].knows(name) or self._ended[how].knows(name)
 
     def _note_reached(self, lease_seconds: float) -> None:
         """Notice a pause of the whole process, which has renewed nothing meanwhile."""

@@ -15,6 +15,7 @@ Keys; all braces are literal, and are Redis Cluster's hash tags:
     live:{BUSINESS}:counted:CALLSID                 string  there once the call is counted
     live:{BUSINESS}:metered:STREAM@START_MS:MONTH   string  the ms of it that are counted
     live:{BUSINESS}:stream:CALLSID  string  the call's live stream, for as long as its lease
+    live:{BUSINESS}:ended:CALLSID   string  how the call's end is known: `stream` or `final`
     ticket:{NONCE}                  string  there for as long as spent
     seen:{BUSINESS:CALLSID}         string  there for as long as seen
     held:{streams}                  zset    STREAM@START_MS → when its lease ends, Unix ms
@@ -32,7 +33,7 @@ from itertools import islice
 import msgspec
 
 from app.events import HeldStream
-from app.store.base import SlotAnswer
+from app.store.base import ENDED_SECONDS, CallEnd, SlotAnswer
 from app.store.pace import Pace
 from app.store.reach import in_ms, text
 from app.store.redis_configuration import RedisConfiguration
@@ -42,6 +43,7 @@ from app.store.redis_watching import RedisWatching
 from app.store.scripts import (
     CLAIM_STREAMS,
     COUNT_SLOTS,
+    FREE_SLOT,
     HOLD_STREAMS,
     LET_GO,
     RENEW_SLOTS,
@@ -90,13 +92,15 @@ class RedisStore(RedisConfiguration, RedisDurability, RedisUsage, RedisWatching)
         lease_seconds: float,
         per_second: float = math.inf,
         counting: Counting | None = None,
+        refused_after: CallEnd | None = None,
     ) -> SlotAnswer:
         """Hold one of `limit` slots for a call, unless `per_second` were taken just now."""
         key = slots_key(business_id)
-        keys = [key, f"{key}:recent"]
+        keys = [key, f"{key}:recent", _ended_key(business_id, call_sid)]
         asked: list[str | int] = [call_sid, limit, in_ms(lease_seconds)]
         pace = Pace.of(per_second)
         asked += [pace.calls, in_ms(pace.seconds)] if pace else ["", ""]
+        asked += [refused_after or "", counting.takes_over if counting else ""]
         if counting is not None:
             keys += counting_keys(business_id, call_sid, counting)
             asked += counting_arguments(counting)
@@ -112,9 +116,16 @@ class RedisStore(RedisConfiguration, RedisDurability, RedisUsage, RedisWatching)
         lost = await self._ask("EVAL", RENEW_SLOTS, 1, key, in_ms(lease_seconds), *call_sids)
         return {text(call_sid) for call_sid in lost}
 
-    async def free_slot(self, business_id: str, call_sid: str) -> None:
-        """Let go of a call's slot; no effect when it holds none."""
-        await self._ask("ZREM", slots_key(business_id), call_sid)
+    async def free_slot(
+        self, business_id: str, call_sid: str, ended: CallEnd | None = None
+    ) -> None:
+        """Free a call's slot, if it holds one, and remember how the call `ended`."""
+        key = slots_key(business_id)
+        if ended is None:
+            await self._ask("ZREM", key, call_sid)
+            return
+        keys = key, _ended_key(business_id, call_sid)
+        await self._ask("EVAL", FREE_SLOT, 2, *keys, call_sid, ended, in_ms(ENDED_SECONDS))
 
     async def slots_taken(self, business_id: str) -> int:
         """Count the slots whose lease runs."""
@@ -185,6 +196,10 @@ def _known(facts: str | bytes) -> list[HeldStream]:
 
 def _name(held: HeldStream) -> str:
     return f"{held.call.stream_sid}@{held.started_at}"
+
+
+def _ended_key(business_id: str, call_sid: str) -> str:
+    return f"{slots_key(business_id)}:ended:{call_sid}"
 
 
 def _ticket_key(nonce: str) -> str:

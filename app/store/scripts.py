@@ -21,20 +21,30 @@ local function forget_in_time()
 end
 """
 
-# KEYS: live:{BUSINESS} with :recent, and where the call counts :usage:MONTH, and
-# :counted:CALLSID of the call and of the one it takes over from. ARGV: CallSid, limit,
-# lease in ms; so many calls in so many ms, or two empty ones without a pace; where it
-# counts, now, the hard limits in calls and ms, or empty, and for how long the call and
-# the month are remembered, in ms. Returns the value of a SlotAnswer.
+# KEYS: live:{BUSINESS} with :recent and :ended:CALLSID, and where the call counts
+# :usage:MONTH, and :counted:CALLSID of the call and of the one it takes over from. ARGV:
+# CallSid, limit, lease in ms; so many calls in so many ms, or two empty ones without a pace;
+# the CallEnd after which the call is refused, or empty; the call that it takes over from, or
+# empty; where it counts, now, the hard limits in calls and ms, or empty, and for how long
+# the call and the month are remembered, in ms. Returns the value of a SlotAnswer.
 TAKE_SLOT = f"""{_RUNNING}{_HOLD}
+if ARGV[6] ~= '' then
+  local ended = redis.call('GET', KEYS[3])
+  if ended == 'final' or ended == ARGV[6] then return 4 end
+end
 local held = redis.call('ZSCORE', KEYS[1], ARGV[1])
-local counts = KEYS[3] and redis.call('EXISTS', KEYS[4], KEYS[5]) == 0
+local inherits = false
+if ARGV[7] ~= '' then
+  if held then return 5 end
+  inherits = redis.call('ZREM', KEYS[1], ARGV[7]) == 1
+end
+local counts = KEYS[4] and redis.call('EXISTS', KEYS[5], KEYS[6]) == 0
 local function is_used_up(field, limit)
   return limit ~= '' and
-    tonumber(redis.call('HGET', KEYS[3], field) or 0) >= tonumber(limit)
+    tonumber(redis.call('HGET', KEYS[4], field) or 0) >= tonumber(limit)
 end
-if not held then
-  if counts and (is_used_up('calls', ARGV[7]) or is_used_up('ms', ARGV[8])) then return 3 end
+if not held and not inherits then
+  if counts and (is_used_up('calls', ARGV[9]) or is_used_up('ms', ARGV[10])) then return 3 end
   if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
   if ARGV[4] ~= '' then
     local earlier = redis.call('LINDEX', KEYS[2], ARGV[4] - 1)
@@ -47,13 +57,22 @@ end
 hold(ARGV[1], held, ARGV[3])
 forget_in_time()
 if counts then
-  redis.call('HINCRBY', KEYS[3], 'calls', 1)
-  redis.call('HSETNX', KEYS[3], 'first', ARGV[6])
-  redis.call('HSET', KEYS[3], 'last', ARGV[6])
-  redis.call('PEXPIRE', KEYS[3], ARGV[10])
+  redis.call('HINCRBY', KEYS[4], 'calls', 1)
+  redis.call('HSETNX', KEYS[4], 'first', ARGV[8])
+  redis.call('HSET', KEYS[4], 'last', ARGV[8])
+  redis.call('PEXPIRE', KEYS[4], ARGV[12])
 end
-if KEYS[3] then redis.call('SET', KEYS[4], 1, 'PX', ARGV[9]) end
+if KEYS[4] then redis.call('SET', KEYS[5], 1, 'PX', ARGV[11]) end
 return 1
+"""
+
+# KEYS: live:{BUSINESS} with :ended:CALLSID; ARGV: CallSid, a CallEnd, and for how long it is
+# remembered, in ms. What the carrier reported is not replaced by the end of a stream.
+FREE_SLOT = """
+redis.call('ZREM', KEYS[1], ARGV[1])
+if ARGV[2] == 'final' or redis.call('EXISTS', KEYS[2]) == 0 then
+  redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+end
 """
 
 # KEYS: live:{BUSINESS}:usage:MONTH, a :counted:CALLSID for each call, a

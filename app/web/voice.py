@@ -29,6 +29,7 @@ from app.registry import Registry
 from app.session.hangups import Hangups
 from app.session.herald import Herald
 from app.session.reception import IncomingCall, Reception, Refusal, Welcome
+from app.store.base import CallEnd
 from app.web.documented import TWILIO, form_route, refusals
 from app.web.errors import error_response
 from app.web.twilio_form import TwilioRequest, TwilioRequests
@@ -38,14 +39,16 @@ log = logging.getLogger(__name__)
 
 STREAM_NAME = "media-bridge"
 # The statuses after which a call has no more (Twilio, "CallStatus values").
+ANSWERED = "in-progress"
 FINAL_STATUSES = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
 
 # The fields that are read, of those that Twilio sends (PROTOCOLS 5).
 _CALL = {"CallSid": "The call's id."}
-VOICE_FORM = {**_CALL, "From": "The caller.", "To": "The dialled number."}
-DIAL_FORM = {**VOICE_FORM, "DialCallStatus": "How the forwarded leg ended."}
+_NUMBERS = {**_CALL, "From": "The caller.", "To": "The dialled number."}
+VOICE_FORM = {**_NUMBERS, "CallStatus": "`in-progress` where the call was answered before."}
+DIAL_FORM = {**_NUMBERS, "DialCallStatus": "How the forwarded leg ended."}
 STATUS_FORM = {
-    **VOICE_FORM,
+    **_NUMBERS,
     "CallStatus": "The call's status.",
     "CallDuration": "Its length in seconds, at the end.",
     "SequenceNumber": "The callback's number.",
@@ -115,7 +118,8 @@ def voice_router(desk: VoiceDesk) -> APIRouter:
         call, _ = await _announce(desk, said, "call.status", data)
         if data["status"] in FINAL_STATUSES and call.business_id:
             desk.hangups.ended(call.business_id, call.call_sid)
-            await desk.registry.release(call.business_id, call.call_sid)
+            ended = CallEnd.FINAL if said.authorization.is_signature else None
+            await desk.registry.release(call.business_id, call.call_sid, ended)
         return Response(status_code=204)
 
     @_route(router, "/twilio-stream-status", "stream status callback", STREAM_FORM, **NOTED)
@@ -150,7 +154,12 @@ async def _read(
 
 
 def _incoming(said: TwilioRequest) -> IncomingCall:
-    return IncomingCall(said.field("CallSid"), said.field("From"), said.field("To"))
+    return IncomingCall(
+        said.field("CallSid"),
+        said.field("From"),
+        said.field("To"),
+        returns=said.field("CallStatus") == ANSWERED,
+    )
 
 
 def _answer(

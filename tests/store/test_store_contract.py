@@ -6,7 +6,8 @@ import time
 import pytest
 
 from app.plans import Business, Directory, Plan
-from app.store.base import SlotAnswer, Store
+from app.store.base import CallEnd, SlotAnswer, Store
+from app.store.usage import Counting
 from tests.waiting import until
 
 LONG = 60.0
@@ -100,6 +101,13 @@ async def test_a_spent_ticket_is_forgotten_while_an_earlier_one_is_remembered(
     assert not await store.spend_ticket("earlier", LONG)
 
 
+async def test_whether_a_ticket_is_spent_can_be_asked_without_spending_it(store: Store) -> None:
+    assert not await store.ticket_is_spent("n")
+    assert await store.spend_ticket("n", LONG)
+    assert await store.ticket_is_spent("n")
+    assert not await store.ticket_is_spent("other")
+
+
 async def test_a_call_is_seen_for_the_first_time_once(store: Store) -> None:
     assert await store.first_seen("CA1", LONG)
     assert not await store.first_seen("CA1", LONG)
@@ -150,6 +158,63 @@ async def test_a_freed_slot_serves_another_call(store: Store) -> None:
     await store.free_slot("shop", "CA1")
     assert await store.slots_taken("shop") == 0
     assert await store.take_slot("shop", "CA2", 1, LONG)
+
+
+@pytest.mark.parametrize(
+    ("ended", "refused_after", "answer"),
+    [
+        ([], CallEnd.STREAM, SlotAnswer.TAKEN),
+        ([CallEnd.STREAM], None, SlotAnswer.TAKEN),
+        ([CallEnd.STREAM], CallEnd.FINAL, SlotAnswer.TAKEN),
+        ([CallEnd.STREAM], CallEnd.STREAM, SlotAnswer.ENDED),
+        ([CallEnd.FINAL], None, SlotAnswer.TAKEN),
+        ([CallEnd.FINAL], CallEnd.FINAL, SlotAnswer.ENDED),
+        ([CallEnd.FINAL], CallEnd.STREAM, SlotAnswer.ENDED),
+        ([CallEnd.STREAM, CallEnd.FINAL], CallEnd.FINAL, SlotAnswer.ENDED),
+        ([CallEnd.FINAL, CallEnd.STREAM], CallEnd.FINAL, SlotAnswer.ENDED),
+    ],
+)
+async def test_an_ended_call_is_refused_as_asked(
+    store: Store, ended: list[CallEnd], refused_after: CallEnd | None, answer: SlotAnswer
+) -> None:
+    for how in ended:
+        await store.free_slot("shop", "CA1", how)
+    taken = await store.take_slot("shop", "CA1", 9, LONG, refused_after=refused_after)
+    assert taken is answer
+    assert await store.slots_taken("shop") == (1 if taken else 0)
+    # Neither another business's call of this id nor another call has ended.
+    assert await store.take_slot("bank", "CA1", 9, LONG, refused_after=CallEnd.STREAM)
+    assert await store.take_slot("shop", "CA2", 9, LONG, refused_after=CallEnd.STREAM)
+
+
+async def test_a_call_takes_over_the_slot_of_its_made_up_id(store: Store) -> None:
+    assert await store.take_slot("shop", "url-1", 1, LONG)
+    counting = Counting(0, takes_over="url-1")
+    assert await store.take_slot("shop", "call-1", 1, LONG, counting=counting)
+    assert await store.renew_slots("shop", ["call-1"], LONG) == set()
+    assert await store.slots_taken("shop") == 1
+
+
+async def test_a_made_up_id_is_taken_over_once(store: Store) -> None:
+    assert await store.take_slot("shop", "url-1", 2, LONG)
+    assert await store.take_slot("shop", "other", 2, LONG)
+    taken = await asyncio.gather(
+        *(
+            store.take_slot("shop", f"call-{n}", 2, LONG, counting=Counting(0, takes_over="url-1"))
+            for n in range(10)
+        )
+    )
+    assert taken.count(SlotAnswer.TAKEN) == 1
+    assert await store.slots_taken("shop") == 2
+
+
+async def test_a_call_that_holds_a_slot_takes_over_no_other(store: Store) -> None:
+    assert await store.take_slot("shop", "url-1", 9, LONG)
+    assert await store.take_slot("shop", "live", 9, LONG)
+    counting = Counting(0, takes_over="url-1")
+    taken = await store.take_slot("shop", "live", 9, LONG, counting=counting)
+    assert taken is SlotAnswer.HELD_BEFORE
+    assert await store.slots_taken("shop") == 2
 
 
 async def test_freeing_a_slot_that_is_not_held_has_no_effect(store: Store) -> None:

@@ -28,7 +28,7 @@ from tests.service import (
     running_service,
     signature,
 )
-from tests.session.test_call import Parts
+from tests.session.test_call import DIRECTORY, Parts
 from tests.session.test_hangups import LATE, Carrier, admitted
 from tests.twilio_stand_in import Answer, StandIn, standing_in
 from tests.waiting import until
@@ -136,6 +136,7 @@ async def test_without_an_account_sid_the_start_says_what_will_not_work(
 
 async def test_a_call_whose_end_twilio_has_told_is_not_ended_again() -> None:
     parts, carrier = Parts(), Carrier()
+    await parts.store.load_if_empty(DIRECTORY)
     bridge, hangups = parts.bridge, Hangups(carrier, twiml_seconds=LATE)
     bases = ("http://bridge", "ws://bridge")
     requests = TwilioRequests(
@@ -157,7 +158,8 @@ async def test_a_call_whose_end_twilio_has_told_is_not_ended_again() -> None:
             hangups.hang_up(admitted("CA1"), EndReason.MAX_CALL_SECONDS)
             for told, waiting in (("in-progress", 1), (status, 0)):
                 form = {"CallSid": "CA1", "CallStatus": told}
-                assert (await client.post("/twilio-status", data=form)).status_code == 204
+                path = "/twilio-status?businessId=b"
+                assert (await client.post(path, data=form)).status_code == 204
                 await asyncio.sleep(0.01)  # in which it would be ended that should not be
                 await until(lambda waiting=waiting: len(asyncio.all_tasks() - before) == waiting)
     await hangups.close(WAIT_SECONDS)
