@@ -12,8 +12,28 @@ from ipaddress import (
     ip_network,
 )
 
+# The header in which proxies name their clients, unless CLIENT_ADDRESS_HEADER says another.
+FORWARDED_FOR = "x-forwarded-for"
+
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
+
+# Where proxies are that stand between the Internet and this service: loopback, link-local
+# and private networks, and 100.64.0.0/10, which platforms use for theirs.
+_LOCAL_NETWORKS: tuple[Network, ...] = tuple(
+    ip_network(text)
+    for text in (
+        "127.0.0.0/8",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "169.254.0.0/16",
+        "100.64.0.0/10",
+        "::1/128",
+        "fc00::/7",
+        "fe80::/10",
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +53,19 @@ def client_source(
 ) -> ClientSource:
     """Return where a request comes from; the arguments are those of `client_address`.
 
-    A private address that forwards for others counts as a proxy as long as no proxy is
-    trusted at all: then nothing tells its clients apart. A public one never does, or any
-    client could escape its limit with a header.
+    A private address that forwards for others counts as a proxy, also when it is not
+    trusted: then nothing tells its clients apart. A public one does not, or any client
+    could escape its limit with a header.
     """
     address = client_address(peer, forwarded_for, trusted)
     if address is None:
         return ClientSource("unknown", is_shared=True)
     is_proxy = is_in(address, trusted)
-    is_unknown_proxy = not trusted and not address.is_global and any(forwarded_for)
+    is_unknown_proxy = (
+        any(forwarded_for)
+        and is_in(address, _LOCAL_NETWORKS)
+        and address == client_address(peer, (), ())
+    )
     name = str(address)
     if isinstance(address, IPv6Address):
         name = str(ip_network((address, 64), strict=False))
@@ -68,6 +92,12 @@ def client_address(
         if not is_in(address, trusted):
             return address
     return socket_address
+
+
+def is_trusted_peer(peer: str, trusted: Sequence[Network]) -> bool:
+    """Return whether the other end of a socket is a trusted proxy."""
+    address = _address(peer)
+    return address is not None and is_in(address, trusted)
 
 
 # Some proxies append the port: 192.0.2.1:443, [2001:db8::1]:443.

@@ -1,6 +1,7 @@
 """uvicorn's HTTP protocol with an end to every wait."""
 
 import asyncio
+import re
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -18,6 +19,9 @@ from app.server.rules import (
 # As much as is parsed before the limits are looked at again.
 PART_BYTES = 16 * 1024
 
+# RFC 3986, 3.2.2 and 3.2.3, without user information, which no Host header carries.
+_HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
+_ABSOLUTE_FORM = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 _ANSWERS = {
     400: b"this is no HTTP request\n",
     408: b"the request did not come whole in time\n",
@@ -121,9 +125,33 @@ class HttpProtocol(HttpToolsProtocol):
         if self._header_bytes > MAX_HEADER_BYTES:
             self._refusal = 431
             raise ValueError("too long headers")  # ends the parsing
+        self._check_host()
         self._in_headers = False
         self._header_bytes = 0
         super().on_headers_complete()
+
+    def _check_host(self) -> None:
+        """Refuse a request that names its host twice, not at all, or in two ways.
+
+        RFC 9112, 3.2: "A server MUST respond with a 400 status code to any HTTP/1.1
+        request message that lacks a Host header field and to any request message that
+        contains more than one Host header field line or a Host header field with an
+        invalid field value." What came before HTTP/1.0 has no headers, and opens no
+        WebSocket; neither does 1.0 (RFC 6455, 4.1).
+        """
+        version = self.parser.get_http_version()
+        hosts = [value for name, value in self.headers if name == b"host"]
+        opens_socket = self.parser.should_upgrade() and self._should_upgrade()
+        if version != "1.1" and (version != "1.0" or opens_socket):
+            raise ValueError("not HTTP/1.1 or HTTP/1.0")  # ends the parsing, as below
+        if len(hosts) > 1 or (version == "1.1" and not hosts):
+            raise ValueError("not one Host header")
+        if not all(_HOST.fullmatch(host) for host in hosts):
+            raise ValueError("a Host header that is no host")
+        if self.url[:1] not in (b"/", b"*"):
+            target = _ABSOLUTE_FORM.match(self.url)
+            if target is None or (hosts and target[1].lower() != hosts[0].lower()):
+                raise ValueError("a target of another host than the Host header's")
 
     def on_message_complete(self) -> None:
         """Note that the request has come whole."""
@@ -194,8 +222,10 @@ class HttpProtocol(HttpToolsProtocol):
     def _answer_and_close(self, status: int) -> None:
         body = _ANSWERS[status]
         self.transport.write(
-            STATUS_LINE[status] + b"content-type: text/plain; charset=utf-8\r\n"
-            b"connection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+            STATUS_LINE[status]
+            + b"content-type: text/plain; charset=utf-8\r\n"
+            + b"".join(b"%s: %s\r\n" % header for header in self._door.rules.own_headers)
+            + b"connection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
         )
         self._close()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from app.budget import NO_LIMIT, Allowance
-from app.credentials.addresses import Network
+from app.credentials.addresses import FORWARDED_FOR, Network
 
 # Shorter than any message that carries audio: 10 ms of mu-law are 80 bytes, and the
 # shortest media message in JSON is longer.
@@ -57,7 +57,8 @@ class SocketRules:
     `request_seconds` to come whole, and each answer `response_seconds` to be
     made and read. `max_unadmitted` bounds the media sockets whose stream is not
     admitted, and apart from them the plain HTTP connections;
-    `max_unadmitted_per_address` the media sockets alone.
+    `max_unadmitted_per_address` the media sockets alone. `client_header` is where trusted
+    proxies name their client; `own_headers` are in each answer that no application gives.
     """
 
     light_frames: Allowance = Allowance(200, 20)
@@ -69,6 +70,8 @@ class SocketRules:
     max_unadmitted: int = 2000
     max_unadmitted_per_address: int = 200
     trusted_proxies: tuple[Network, ...] = ()
+    client_header: str = FORWARDED_FOR
+    own_headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 DEFAULT_RULES = SocketRules()

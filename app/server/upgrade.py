@@ -9,7 +9,8 @@ from typing import Any
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
-from websockets.http11 import Request
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
 
 from app.errors import LocalError, TooManyFromAddress, TooManySockets
 from app.log import masked_url
@@ -18,6 +19,20 @@ from app.server.rules import Fault
 from app.server.sockets import counted_address
 
 log = logging.getLogger(__name__)
+uvicorn_log = logging.getLogger("uvicorn.error")
+
+
+class HandshakeProtocol(ServerProtocol):
+    """The handshake of `websockets`, with headers of the server's own in every answer to it."""
+
+    own_headers: tuple[tuple[bytes, bytes], ...] = ()
+
+    def send_response(self, response: Response) -> None:
+        """Send an answer, whoever made it: the application, uvicorn or `websockets`."""
+        for name, value in self.own_headers:
+            if name.decode() not in response.headers:
+                response.headers[name.decode()] = value.decode()
+        super().send_response(response)
 
 
 class UpgradeProtocol(WebSocketsSansIOProtocol):
@@ -36,6 +51,9 @@ class UpgradeProtocol(WebSocketsSansIOProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._door = config.door
+        # uvicorn makes one of the class above it, without extensions as we configure it.
+        self.conn = HandshakeProtocol(max_size=config.ws_max_size, logger=uvicorn_log)
+        self.conn.own_headers = config.door.rules.own_headers
         self._counted_for: str | None = None
 
     def lend(self, extensions: dict[str, Any]) -> None:
@@ -52,7 +70,7 @@ class UpgradeProtocol(WebSocketsSansIOProtocol):
         door = self._door
         address = counted_address(
             self.client[0] if self.client else "",
-            event.headers.get_all("X-Forwarded-For"),
+            event.headers.get_all(door.rules.client_header),
             door.rules.trusted_proxies,
         )
         try:
@@ -111,7 +129,8 @@ class UpgradeProtocol(WebSocketsSansIOProtocol):
         # RFC 6585, 5
         self._end_handshake(
             b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\n"
-            b"Content-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+            + b"".join(b"%s: %s\r\n" % header for header in self._door.rules.own_headers)
+            + b"Content-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
         )
 
     def _end_handshake(self, answer: bytes) -> None:

@@ -288,3 +288,85 @@ async def test_an_http_request_is_served_while_media_sockets_are_refused() -> No
         async with a_connection(server.port) as peer:
             await peer.send(GET)
             assert await answer(peer) == b"ok"
+
+
+# ------------------------------------------------------------ what a request says of itself
+
+UPGRADE = (
+    b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"GET /\r\n\r\n", id="HTTP/0.9 without a version"),
+        pytest.param(b"GET / HTTP/0.9\r\nHost: a\r\n\r\n", id="HTTP/0.9"),
+        pytest.param(b"GET / HTTP/1.2\r\nHost: a\r\n\r\n", id="HTTP/1.2"),
+        pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", id="HTTP/2"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", id="two hosts"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n", id="one host twice"),
+        pytest.param(b"GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n", id="two hosts in 1.0"),
+        pytest.param(b"GET / HTTP/1.1\r\n\r\n", id="no host"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", id="a space in the host"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", id="a path in the host"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: u@a\r\n\r\n", id="a user in the host"),
+        pytest.param(b"GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n", id="another host's URL"),
+        pytest.param(b"GET http://a@b/ HTTP/1.1\r\nHost: a\r\n\r\n", id="a user's URL"),
+        pytest.param(b"GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", id="another scheme"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n 2\r\n\r\n", id="a folded header"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n" + UPGRADE, id="socket, two hosts"),
+        pytest.param(b"GET / HTTP/1.1\r\n" + UPGRADE, id="socket, no host"),
+        pytest.param(b"GET / HTTP/1.0\r\nHost: a\r\n" + UPGRADE, id="socket over 1.0"),
+    ],
+)
+async def test_refuses_a_request_whose_version_or_host_is_in_doubt(sent: bytes) -> None:
+    rules = SocketRules(own_headers=((b"x-content-type-options", b"nosniff"),))
+    async with serving(rules) as server, a_connection(server.port) as peer:
+        await peer.send(sent)
+        answered = await peer.gone()
+        assert answered.startswith(b"HTTP/1.1 400 ")
+        assert b"\r\nx-content-type-options: nosniff\r\n" in answered
+        assert server.app.received == []
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"GET / HTTP/1.0\r\n\r\n", id="1.0 without a host"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a.example.com:8000\r\n\r\n", id="with a port"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: [::1]:8000\r\n\r\n", id="IPv6"),
+        pytest.param(b"GET http://a/x HTTP/1.1\r\nHost: A\r\n\r\n", id="its own URL"),
+        pytest.param(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", id="an asterisk"),
+    ],
+)
+async def test_serves_a_request_that_names_one_host(sent: bytes) -> None:
+    async with serving() as server, a_connection(server.port) as peer:
+        await peer.send(sent)
+        assert await answer(peer) == b"ok"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\n" + UPGRADE, b"101", id="accepted"),
+        pytest.param(
+            b"GET / HTTP/1.1\r\nHost: a\r\n" + UPGRADE.replace(b"n: 13", b"n: 7"),
+            b"400",
+            id="a version that is not served",
+        ),
+        pytest.param(
+            b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 9000 + b"\r\n" + UPGRADE, b"431", id="long"
+        ),
+    ],
+)
+async def test_each_answer_to_a_handshake_has_the_servers_own_headers(
+    sent: bytes, status: bytes
+) -> None:
+    rules = SocketRules(own_headers=((b"x-content-type-options", b"nosniff"),))
+    async with serving(rules) as server, a_connection(server.port) as peer:
+        await peer.send(sent)
+        head = await peer.reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 " + status)
+        assert head.lower().count(b"x-content-type-options: nosniff") == 1
