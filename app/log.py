@@ -6,6 +6,7 @@ import logging
 import re
 import sys
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 from itertools import count
@@ -41,20 +42,28 @@ _MAX_TRACEBACK = 20_000
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
-# Loggers that speak of each connection, whoever opens it: what they say is told sparingly.
+# Loggers that speak of each connection, whoever opens it: all their lines are limited.
 _OF_CONNECTIONS = frozenset(
     {
         "app.administration.gate",
         "app.server.sockets",
+        "app.server.upgrade",
         "app.server.websocket",
+        "app.web.boundary",
         "app.web.ingest",
         "app.web.sockets",
         "app.web.streams",
         "uvicorn.error",
     }
 )
+# Loggers of requests that a stranger can cause to fail: their warnings and errors are.
+_OF_REFUSALS = frozenset(
+    {"app.credentials.jwks", "app.web.admin.entry", "app.web.errors", "app.web.voice"}
+)
 _LINES_AT_ONCE = 200
+_LINES_OF_PEER = 20
 _WINDOW_SECONDS = 10.0
+_MOST_PEERS = 1000
 
 
 def configure(
@@ -74,7 +83,7 @@ def configure(
     handler.setFormatter(
         JsonFormatter(worker) if log_format == "json" else ConsoleFormatter(worker)
     )
-    handler.addFilter(Sparing(_OF_CONNECTIONS, time.monotonic))
+    handler.addFilter(RateLimit(_OF_CONNECTIONS, _OF_REFUSALS, time.monotonic))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     ours = logging.getLogger("app")
@@ -84,45 +93,70 @@ def configure(
     logging.getLogger("uvicorn.access").disabled = True
 
 
-class Sparing(logging.Filter):
-    """Let each kind of line pass some times in a while, so that a flood of peers is none of lines.
+class RateLimit(logging.Filter):
+    """Rate-limit log lines per message template, and per template and peer.
 
-    Only what the loggers of these names say is counted. A kind is a logger and a
-    template, of which there is a closed set. The first line of the next while says
-    how many were left out. `clock` gives monotonic seconds.
+    All lines of the loggers in `names` are limited, and the warnings and errors of those
+    in `refusals`. A line names its peer by `extra={"peer": ADDRESS}`: one peer's flood
+    then leaves room for the lines about others. The first line of the next window says
+    how many were left out. `clock` returns monotonic seconds.
     """
 
     def __init__(
         self,
         names: Collection[str],
+        refusals: Collection[str],
         clock: Callable[[], float],
         *,
         lines: int = _LINES_AT_ONCE,
+        lines_of_peer: int = _LINES_OF_PEER,
         seconds: float = _WINDOW_SECONDS,
     ) -> None:
         super().__init__()
         self._names = names
+        self._refusals = refusals
         self._clock = clock
         self._lines = lines
+        self._lines_of_peer = lines_of_peer
         self._seconds = seconds
-        # When the while of each began, and its lines since.
-        self._kinds: dict[tuple[str, str], tuple[float, int]] = {}
+        # Of each kind: when its window began, the lines that passed since, and those left out.
+        self._kinds: dict[tuple[str, str], tuple[float, int, int]] = {}
+        self._peers: OrderedDict[tuple[str, str, str], tuple[float, int]] = OrderedDict()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether the line passes."""
-        if record.name not in self._names:
+        """Return whether the line passes."""
+        is_limited = record.name in self._names or (
+            record.levelno >= logging.WARNING and record.name in self._refusals
+        )
+        if not is_limited:
             return True
         now = self._clock()
         kind = (record.name, str(record.msg))
-        began, count = self._kinds.get(kind, (now, 0))
-        left_out = 0
-        if now - began >= self._seconds:
-            left_out = max(0, count - self._lines)
-            began, count = now, 0
-        self._kinds[kind] = began, count + 1
-        if left_out:
+        began, passed, left_out = self._kinds.get(kind, (now, 0, 0))
+        is_over = now - began >= self._seconds
+        if is_over:
+            began, passed = now, 0
+        if passed >= self._lines or not self._has_room(record, kind, now):
+            self._kinds[kind] = began, passed, left_out + 1
+            return False
+        if is_over and left_out:
             record.msg = f"{record.msg} (and {left_out} lines like it before)"
-        return count < self._lines
+            left_out = 0
+        self._kinds[kind] = began, passed + 1, left_out
+        return True
+
+    def _has_room(self, record: logging.LogRecord, kind: tuple[str, str], now: float) -> bool:
+        peer = getattr(record, "peer", None)
+        if peer is None:
+            return True
+        key = (*kind, str(peer))
+        began, passed = self._peers.pop(key, (now, 0))
+        if now - began >= self._seconds:
+            began, passed = now, 0
+        self._peers[key] = began, passed + 1
+        if len(self._peers) > _MOST_PEERS:
+            self._peers.popitem(last=False)
+        return passed < self._lines_of_peer
 
 
 class ConsoleFormatter(logging.Formatter):

@@ -1,5 +1,6 @@
 """Log lines: they read as the guides say, cannot be forged, and give nothing away."""
 
+import importlib
 import io
 import json
 import logging
@@ -12,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app import log
 from app.log import (
-    Sparing,
+    RateLimit,
     configure,
     mask_phone,
     masked_headers,
@@ -126,7 +128,7 @@ def test_an_exception_stands_in_its_own_line_and_cannot_forge_one(log_format: st
 
 def test_a_flood_of_lines_of_one_kind_is_told_sparingly_and_counted() -> None:
     now = 0.0
-    sparing = Sparing({"app.gate"}, lambda: now, lines=3, seconds=10)
+    sparing = RateLimit({"app.gate"}, (), lambda: now, lines=3, seconds=10)
 
     def passed(template: str, *arguments: object, name: str = "app.gate") -> str | None:
         record = logging.LogRecord(name, logging.INFO, "", 0, template, arguments, None)
@@ -141,6 +143,42 @@ def test_a_flood_of_lines_of_one_kind_is_told_sparingly_and_counted() -> None:
     assert passed("closed %s", 9) == "closed 9"
     now = 30.0
     assert passed("closed %s", 10) == "closed 10"
+
+
+def test_one_peers_flood_leaves_room_for_lines_about_others() -> None:
+    now = 0.0
+    limit = RateLimit({"app.gate"}, (), lambda: now, lines=10, lines_of_peer=2, seconds=10)
+
+    def passed(peer: str) -> str | None:
+        record = logging.LogRecord("app.gate", logging.INFO, "", 0, "refused %s", (peer,), None)
+        record.peer = peer
+        return record.getMessage() if limit.filter(record) else None
+
+    assert [passed("a") for _ in range(100)] == ["refused a"] * 2 + [None] * 98
+    assert [passed("b") for _ in range(3)] == ["refused b"] * 2 + [None]
+    assert sum(passed(f"peer {number}") is not None for number in range(100)) == 6
+    now = 10.0
+    assert passed("b") == "refused b (and 193 lines like it before)"
+    for number in range(5000):
+        passed(f"another peer {number}")
+    assert len(limit._peers) <= 1000
+
+
+def test_limits_only_the_warnings_of_a_logger_of_refusals() -> None:
+    limit = RateLimit((), {"app.web.voice"}, lambda: 0.0, lines=3)
+
+    def passed(level: int) -> int:
+        record = logging.LogRecord("app.web.voice", level, "", 0, "a line", (), None)
+        return sum(limit.filter(record) for _ in range(100))
+
+    assert passed(logging.INFO) == 100
+    assert passed(logging.WARNING) == 3
+
+
+@pytest.mark.parametrize("name", sorted({*log._OF_CONNECTIONS, *log._OF_REFUSALS}))
+def test_each_logger_that_is_limited_is_there(name: str) -> None:
+    module = importlib.import_module(name.replace("uvicorn.error", "uvicorn.logging"))
+    assert name == "uvicorn.error" or module.log.name == name
 
 
 @pytest.mark.parametrize(
