@@ -6,7 +6,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser.looking import DESKTOP, OPERATOR_TOKEN, PHONE, eyes
+from tests.browser.looking import DESKTOP, OPERATOR_TOKEN, PHONE, SCREENSHOTS, eyes
 from tests.service import Service, service_alone
 from tests.waiting import WAIT_SECONDS
 
@@ -144,3 +144,20 @@ def test_without_an_admin_token_the_page_says_what_to_do(
         seen.page.goto(f"{bare.url}/admin")
         expect(seen.page.get_by_text("ADMIN_TOKEN is not set")).to_be_visible()
         seen.look("sign-in-no-operator")
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+def test_the_apis_document_is_shown_without_a_request_to_another_origin(
+    browser: Browser, bridge: Service, path: str
+) -> None:
+    with eyes(browser) as seen:
+        asked: list[str] = []
+        seen.page.on("request", lambda request: asked.append(request.url))
+        seen.page.goto(bridge.url + path)
+        expect(seen.page.get_by_role("heading", level=1)).to_contain_text("twilio-media-bridge")
+        seen.page.get_by_text("/api/v1/me").first.click()
+        expect(seen.page.get_by_role("button", name="Try it out")).to_be_visible()
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        seen.page.screenshot(path=SCREENSHOTS / f"reference{path.replace('/', '-')}.png")
+        assert len(asked) > 4
+        assert [one for one in asked if not one.startswith((bridge.url, "data:"))] == []
