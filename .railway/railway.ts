@@ -21,6 +21,10 @@ export default defineRailway(() => {
       SECRET_KEY: preserve(),
       ADMIN_TOKEN: preserve(),
       METRICS_TOKEN: preserve(),
+      // Railway's edge reaches services from these addresses, and names the client in X-Real-IP,
+      // which it overwrites; the last address in its X-Forwarded-For is the edge's own.
+      TRUSTED_PROXIES: "100.64.0.0/10",
+      CLIENT_ADDRESS_HEADER: "X-Real-IP",
       // Live calls outlive a deployment. Railway kills at once unless told to wait.
       DRAIN_SECONDS: "300",
       RAILWAY_DEPLOYMENT_DRAINING_SECONDS: "330",

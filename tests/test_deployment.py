@@ -160,6 +160,12 @@ def faults_of_railway_ts(text: str) -> list[str]:
         found.append("kills live calls")
     if not int(given.get("RAILWAY_DEPLOYMENT_OVERLAP_SECONDS", "0")):
         found.append("leaves nobody to take calls while versions change")
+    # The edge's own address is the last one in Railway's X-Forwarded-For.
+    if (given.get("TRUSTED_PROXIES"), given.get("CLIENT_ADDRESS_HEADER")) != (
+        "100.64.0.0/10",
+        "X-Real-IP",
+    ):
+        found.append("counts all clients as one")
     kept = set(re.findall(r"^ +(\w+): preserve\(\),$", text, re.M))
     if not kept >= SECRETS or SECRETS & set(given):
         found.append("holds a secret, or drops one")
@@ -184,6 +190,9 @@ def faults_of_render(text: str) -> list[str]:
     drain = given["DRAIN_SECONDS"]["value"] if "DRAIN_SECONDS" in given else "30"
     if not drains_within(web["maxShutdownDelaySeconds"], drain):
         found.append("kills live calls")
+    proxies, header = (given.get(n, {}) for n in ("TRUSTED_PROXIES", "CLIENT_ADDRESS_HEADER"))
+    if (proxies.get("value"), header.get("value")) != ("10.0.0.0/8", "CF-Connecting-IP"):
+        found.append("counts all clients as one")
     if any("value" in given.get(name, {"value": ""}) for name in SECRETS):
         found.append("holds a secret, or lacks one")
     if given["REDIS_URL"]["fromService"]["name"] != store["name"]:
@@ -256,11 +265,15 @@ def test_a_file_for_a_platform_is_right(name: str) -> None:
         (".railway/railway.ts", 'DRAIN_SECONDS: "300"', 'DRAIN_SECONDS: "5"'),
         (".railway/railway.ts", "RAILWAY_DEPLOYMENT_OVERLAP_SECONDS", "OVERLAP_SECONDS"),
         (".railway/railway.ts", "SECRET_KEY: preserve()", 'SECRET_KEY: "s3cret"'),
+        (".railway/railway.ts", "TRUSTED_PROXIES", "PROXIES"),
+        (".railway/railway.ts", '"X-Real-IP"', '"X-Forwarded-For"'),
         ("render.yaml", f"healthCheckPath: {HEALTH}\n", f"healthCheckPath: {HEALTH}/ready\n"),
         ("render.yaml", "maxShutdownDelaySeconds: 300", "maxShutdownDelaySeconds: 330"),
         ("render.yaml", "maxShutdownDelaySeconds: 300", "maxShutdownDelaySeconds: 280"),
         ("render.yaml", "maxShutdownDelaySeconds", "shutdownDelaySeconds"),
         ("render.yaml", "runtime: docker", "runtime: python"),
+        ("render.yaml", 'value: "10.0.0.0/8"', 'value: "0.0.0.0/0"'),
+        ("render.yaml", "CLIENT_ADDRESS_HEADER", "CLIENT_HEADER"),
         ("render.yaml", "noeviction", "allkeys-lru"),
         ("render.yaml", "ipAllowList: []", "ipAllowList: [0.0.0.0/0]"),
         ("render.yaml", "generateValue: true", "value: s3cret"),

@@ -23,7 +23,11 @@ STORE_SECONDS = 1.0
 
 
 class WayIn(StrEnum):
-    """Where credentials are presented; a label of `bridge_failed_credentials_total`."""
+    """Where credentials are presented; a label of `bridge_failed_credentials_total`.
+
+    Twilio's signatures are counted and have no limit: all of Twilio's requests come from
+    Twilio's addresses, and a right signature is accepted whatever else came from there.
+    """
 
     ADMIN_BEARER = "admin_bearer"
     SIGN_IN = "sign_in"
@@ -54,8 +58,6 @@ ADMIN_LIMIT = AttemptLimit("", 10)
 # not stop the others, so this limit slows down and never closes.
 INGEST_LIMIT = AttemptLimit("ingest", 20, per_second=1.0)
 METRICS_LIMIT = AttemptLimit("metrics", 10, per_second=1.0)
-# Twilio's requests all arrive from Twilio's addresses, and each is signed for itself: wrong
-# signatures are counted in the metrics, and a right one is always accepted.
 LIMITS = {
     WayIn.ADMIN_BEARER: ADMIN_LIMIT,
     WayIn.SIGN_IN: ADMIN_LIMIT,
@@ -103,8 +105,8 @@ class AttemptLimiter:
         refused here, and neither is a credential that this address has tried already:
         it tells a guesser nothing new.
         """
-        limit = LIMITS.get(way)
-        if limit is None or source.is_shared:
+        limit = LIMITS[way]
+        if source.is_shared:
             return
         now = self._clock()
         if not limit.per_second:
@@ -128,10 +130,7 @@ class AttemptLimiter:
         Raises:
             TooManyAttempts: this address has failed too often.
         """
-        limit = LIMITS.get(way)
-        if limit is None:
-            self._counted.labels(way, "refused").inc()
-            return
+        limit = LIMITS[way]
         now = self._clock()
         known = self._remembered(limit, source.address)
         known.forget_before(now)

@@ -149,7 +149,8 @@ class Gate:
         return key is not None
 
     async def _refuse(self, way: WayIn, source: ClientSource, shown: str) -> NoReturn:
-        log.warning("[admin] ❌ A wrong token or key came from %s", source.address)
+        peer = {"peer": source.address}
+        log.warning("[admin] ❌ A wrong token or key came from %s", source.address, extra=peer)
         if shown.strip():  # nothing else was compared
             await self.audit.note_wrong_credentials(source.address, f"sign-in by {way}")
             await self._attempts.note_failure(way, source, shown)

@@ -22,6 +22,7 @@ from app.metrics import Metrics, SharedFigures
 from app.server import DrainingServer, GuardedConfig, SocketRules, server_config
 from app.settings import Adapter, Settings
 from app.tools.embedded import EmbeddedRedis
+from app.web.boundary import answer_headers
 from app.workers.lifeline import Lifeline
 from app.workers.port import listen
 from app.workers.supervisor import Patience, Supervisor
@@ -165,6 +166,8 @@ def _server_config(service: Service, settings: Settings) -> GuardedConfig:
         max_unadmitted=settings.max_unadmitted_sockets,
         max_unadmitted_per_address=settings.max_unadmitted_per_address,
         trusted_proxies=settings.trusted_proxies,
+        client_header=settings.client_address_header,
+        own_headers=answer_headers(settings.public_url.http_base if settings.public_url else ""),
     )
     return server_config(
         service.app, settings.host, settings.port, rules=rules, metrics=service.metrics

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from app.carriers.authorization import Authorization, Proof, Purpose
-from app.credentials.addresses import Network, client_address, is_in
+from app.credentials.addresses import FORWARDED_FOR, Network, client_address, is_in
 from app.credentials.tokens import BearerToken, JwtRules, own_client, read_token
 from app.errors import (
     CredentialsInvalid,
@@ -30,13 +30,15 @@ class IngestPolicy:
     """Whom this service admits at `/v1/ingest`.
 
     `exotel_pairs` are texts `KEY:TOKEN`, any of which is good; `waive` is
-    ALLOW_UNSIGNED. Without `jwt` no token is taken.
+    ALLOW_UNSIGNED. `client_header` is where trusted proxies name their clients.
+    Without `jwt` no token is taken.
     """
 
     support_exotel: bool = False
     exotel_pairs: tuple[str, ...] = field(default=(), repr=False)
     exotel_networks: tuple[Network, ...] = ()
     trusted_proxies: tuple[Network, ...] = ()
+    client_header: str = FORWARDED_FOR
     waive: bool = False
     jwt: JwtRules | None = None
 

@@ -30,6 +30,7 @@
         ├── SignatureMissing
         ├── SignatureInvalid
         ├── OriginRefused             a browser, where a carrier is expected
+        ├── HostRefused               another site's name that leads here
         ├── CredentialsMissing
         ├── CredentialsInvalid
         ├── TokenInvalid
@@ -128,6 +129,7 @@ from app.errors.remote import (
     CredentialsInvalid,
     CredentialsMissing,
     ExotelNotSupported,
+    HostRefused,
     InvalidIdentifier,
     MalformedRequest,
     MonthlyLimitReached,
@@ -180,6 +182,7 @@ __all__ = [
     "FieldsInvalid",
     "Forbidden",
     "FormExpired",
+    "HostRefused",
     "InvalidIdentifier",
     "LocalError",
     "MalformedRequest",

@@ -30,6 +30,13 @@ class OriginRefused(RemoteError):
     reason = "origin_refused"
 
 
+class HostRefused(RemoteError):
+    """Raised when a request names a host that is not this service's, where that is checked."""
+
+    http_status = 403
+    reason = "host_refused"
+
+
 class CredentialsMissing(RemoteError):
     """Raised when a handshake shows nothing that admits it."""
 

@@ -37,9 +37,10 @@ from app.registry import Registry
 from app.registry.showing import Showing
 from app.session.accounts import OwnAccounts
 from app.session.control import ControlDesk
-from app.settings import Settings
+from app.settings import Settings, Unsigned
 from app.store.base import Store
 from app.web import documented
+from app.web.boundary import BoundaryRules, BridgeApp
 from app.web.errors import install_error_handlers
 from app.web.streams import RequestLog
 
@@ -146,7 +147,13 @@ def compose(
         },
         on_drain=(administered.library.close, administered.watchers.end_all),
     )
-    app = FastAPI(
+    app = BridgeApp(
+        BoundaryRules(
+            http_base=settings.public_url.http_base if settings.public_url else "",
+            checks_host=settings.allow_unsigned is Unsigned.YES,
+            trusted_proxies=settings.trusted_proxies,
+            client_header=settings.client_address_header,
+        ),
         title="twilio-media-bridge",
         version=VERSION,
         description=documented.DESCRIPTION,
@@ -155,7 +162,17 @@ def compose(
     )
     documented.complete(app)
     install_error_handlers(app)
-    add_routes(app, settings, bridge, registry, lifecycle, store, hangups, accounts)
+    add_routes(
+        app,
+        settings,
+        bridge,
+        registry,
+        lifecycle,
+        store,
+        hangups,
+        accounts,
+        administered.attempts,
+    )
     add_api(app, administered, lifecycle.conditions())
     app.add_middleware(RequestLog)  # after the sockets' routes: the last one sees a request first
     return Service(app, metrics, registry.refuse_new_calls, lifecycle.drain)

@@ -48,6 +48,7 @@ from app.web.api.calls import CallDesk, calls_router
 from app.web.api.keys import keys_router
 from app.web.api.live import live_router
 from app.web.api.plans import plans_router
+from app.web.api.reference import reference_router
 from app.web.api.route import use_visitors
 from app.web.api.speech import speech_router
 from app.web.api.usage import usage_router
@@ -106,7 +107,7 @@ def make_administered(
         wall_clock=time.time,
     )
     http_base = settings.public_url.http_base if settings.public_url else ""
-    visitors = Visitors(gate, settings.trusted_proxies, http_base)
+    visitors = Visitors(gate, settings.trusted_proxies, http_base, settings.client_address_header)
     board = Board(configuration, metrics)
     news = News(pubsub, metrics)
     checkup = Checkup(deployment, time.monotonic)
@@ -149,6 +150,7 @@ def add_api(app: FastAPI, administered: Administered, conditions: Sequence[Condi
     calls = CallDesk(administered.library, desk.audit)
     app.include_router(calls_router(calls))
     app.include_router(call_audio_router(calls))
+    app.include_router(reference_router())
     pages = PageParts(
         visitors,
         desk,

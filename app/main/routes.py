@@ -4,11 +4,13 @@ import logging
 import time
 import uuid
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from starlette.routing import WebSocketRoute
 
 from app import log as logs
+from app.admin.attempts import AttemptLimiter
 from app.auth import TwilioSignatures
+from app.credentials.addresses import ClientSource, client_source
 from app.credentials.handshake import IngestPolicy
 from app.credentials.jwks import JwksKeys, fetch_jwks
 from app.lifecycle import Lifecycle
@@ -50,6 +52,7 @@ def add_routes(
     store: Store,
     hangups: Hangups,
     accounts: OwnAccounts,
+    attempts: AttemptLimiter,
 ) -> None:
     """Add every route that the settings allow; the others answer 503.
 
@@ -64,13 +67,21 @@ def add_routes(
         log.warning("[server] The Twilio routes are off: %s is not set", missing)
         app.include_router(off_router(TWILIO_PATHS, f"{missing} is not set"))
         sockets = off_sockets(TWILIO_PATHS, f"{missing} is not set")
-    sockets += _add_ingest(app, settings, bridge, store)
+
+    def source_of(request: Request) -> ClientSource:
+        peer = request.client.host if request.client else ""
+        forwarded_for = request.headers.getlist(settings.client_address_header)
+        return client_source(peer, forwarded_for, settings.trusted_proxies)
+
+    sockets += _add_ingest(app, settings, bridge, store, attempts)
     app.add_middleware(SocketRoutes, routes=sockets)
     app.include_router(
         health_router(
             lifecycle.conditions(),
             bridge.metrics,
             metrics_tokens=tuple(token.reveal() for token in settings.metrics_token),
+            attempts=attempts,
+            source_of=source_of,
             version=VERSION,
             live_streams=bridge.metrics.live_total,
             warnings=lifecycle.warnings,
@@ -131,7 +142,7 @@ def _add_twilio(
 
 
 def _add_ingest(
-    app: FastAPI, settings: Settings, bridge: Bridge, store: Store
+    app: FastAPI, settings: Settings, bridge: Bridge, store: Store, attempts: AttemptLimiter
 ) -> list[WebSocketRoute]:
     log.info("[server] supportExotel: %s", str(settings.support_exotel).lower())
     policy = IngestPolicy(
@@ -139,12 +150,14 @@ def _add_ingest(
         exotel_pairs=settings.exotel_pairs,
         exotel_networks=settings.exotel_allowed_ips,
         trusted_proxies=settings.trusted_proxies,
+        client_header=settings.client_address_header,
         waive=settings.waives_signatures,
         jwt=jwt_rules_of(settings),
     )
     url = settings.jwt_jwks_url
     desk = IngestDesk(
         policy,
+        attempts,
         bridge.metrics,
         JwksKeys(url, fetch=fetch_jwks, clock=time.monotonic) if url else None,
         store,

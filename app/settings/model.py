@@ -14,6 +14,7 @@ from app.settings.readers import (
     read_account_sid,
     read_admin_tokens,
     read_flag,
+    read_header_name,
     read_host,
     read_https_base,
     read_https_url,
@@ -91,6 +92,7 @@ class Settings:
     )
     exotel_default_business: str = _variable(read_identifier, "", "business-1")
     trusted_proxies: tuple[Network, ...] = _variable(read_networks, (), "10.0.0.0/8")
+    client_address_header: str = _variable(read_header_name, "x-forwarded-for", "X-Real-IP")
     ingest_default_sample_rate: int = _variable(read_sample_rate, 24000, "24000")
     ingest_idle_seconds: float = _variable(seconds(1, 3600), 10.0, "10")
     ack_interval: int = _variable(whole(1, 1000), 10, "10")

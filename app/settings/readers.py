@@ -195,6 +195,12 @@ def read_networks(value: str) -> tuple[Network, ...]:
         raise Unusable("must be addresses or CIDRs, separated by commas") from None
 
 
+def read_header_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,63}", value.strip()):
+        raise Unusable("must be the name of a header, such as X-Forwarded-For or X-Real-IP")
+    return value.strip().lower()
+
+
 def read_identifier(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,128}", value):
         raise Unusable("must be a business's id: 1 to 128 of A-Z a-z 0-9 _ . -")

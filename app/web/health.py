@@ -8,10 +8,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from app.admin.attempts import AttemptLimiter, WayIn
 from app.auth import constant_time_equal
-from app.errors import BridgeError, BrokerError
+from app.credentials.addresses import ClientSource
+from app.errors import BridgeError, BrokerError, TooManyAttempts
 from app.metrics import Metrics
-from app.web.documented import METRICS, Health, Readiness, Refusal
+from app.web.documented import METRICS, Health, Readiness, Refusal, refusals
 
 CHECK_SECONDS = 2.0
 
@@ -29,6 +31,8 @@ def health_router(
     metrics: Metrics,
     *,
     metrics_tokens: tuple[str, ...],
+    attempts: AttemptLimiter,
+    source_of: Callable[[Request], ClientSource],
     version: str,
     live_streams: Callable[[], int],
     warnings: Callable[[], Awaitable[list[str]]],
@@ -74,18 +78,31 @@ def health_router(
         responses={
             200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}},
             401: {"model": Refusal, "description": "METRICS_TOKEN is set, and was not shown."},
+            **refusals(TooManyAttempts),
         },
         openapi_extra={"security": METRICS},
     )
     async def exposition(request: Request) -> Response:
         """Give every series of this process."""
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        # Every token is compared, so that the time taken does not tell which one fits.
-        if metrics_tokens and not sum(constant_time_equal(given, one) for one in metrics_tokens):
+        if not await _is_admitted(request, given):
             headers = {"WWW-Authenticate": "Bearer"}
             detail = "send Authorization: Bearer METRICS_TOKEN"
             return JSONResponse({"error": "unauthorized", "detail": detail}, 401, headers)
         return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+    async def _is_admitted(request: Request, given: str) -> bool:
+        if not metrics_tokens:
+            return True
+        if not given:
+            return False
+        source = source_of(request)
+        await attempts.check(WayIn.METRICS, source, given)
+        # Every token is compared, so that the time taken does not tell which one fits.
+        if sum(constant_time_equal(given, one) for one in metrics_tokens):
+            return True
+        await attempts.note_failure(WayIn.METRICS, source, given)
+        return False
 
     return router
 

@@ -11,8 +11,10 @@ from fastapi.responses import JSONResponse, Response
 from starlette.requests import HTTPConnection
 from starlette.routing import WebSocketRoute
 
+from app.admin.attempts import AttemptLimiter, WayIn
 from app.auth import MADE_UP_CALL, TICKET_PARAMETER
 from app.carriers.authorization import Authorization, Proof, Purpose
+from app.credentials.addresses import ClientSource, client_source
 from app.credentials.handshake import (
     BasicPair,
     IngestPolicy,
@@ -40,6 +42,7 @@ from app.errors import (
     StoreUnavailable,
     TokenExpired,
     TokenInvalid,
+    TooManyAttempts,
     UnknownBusiness,
 )
 from app.log import masked_url
@@ -86,6 +89,7 @@ REFUSALS = refusals(
     BusinessMismatch,
     PurposeMismatch,
     UnknownBusiness,
+    TooManyAttempts,
     PublicUrlMissing,
     Draining,
     ProcessFull,
@@ -104,6 +108,7 @@ class IngestDesk:
     """
 
     policy: IngestPolicy
+    attempts: AttemptLimiter
     metrics: Metrics
     jwks: JwksKeys | None
     store: Store
@@ -129,7 +134,8 @@ def ingest_sockets(desk: IngestDesk) -> list[WebSocketRoute]:
             authorization.check_call_in(query)
         except BridgeError as error:
             desk.metrics.refused.labels(error.reason).inc()
-            log.warning("[server] ❌ Authentication failed: %s", error)
+            peer = {"peer": _source(desk, websocket).address}
+            log.warning("[server] ❌ Authentication failed: %s", error, extra=peer)
             await websocket.send_denial_response(error_response(error))
             return
         wire, handshake = _protocol(desk, authorization, query)
@@ -171,7 +177,8 @@ def ingest_router(desk: IngestDesk) -> APIRouter:
         try:
             return JSONResponse({"url": await _stream_url(desk, request)})
         except BridgeError as error:
-            log.warning("[exotel] ❌ No stream URL: %s: %s", error.reason, error)
+            peer = {"peer": _source(desk, request).address}
+            log.warning("[exotel] ❌ No stream URL: %s: %s", error.reason, error, extra=peer)
             return error_response(error)
 
     return router
@@ -201,6 +208,11 @@ async def _authorize(
     policy = desk.policy
     authorization = tuple(connection.headers.getlist("authorization"))
     credentials = read_credentials(authorization)
+    way = WayIn.INGEST if purpose is Purpose.OPEN_STREAM else WayIn.STREAM_URL
+    source = _source(desk, connection)
+    presented = "\n".join((*authorization, query.get(TICKET_PARAMETER, ""))).strip()
+    if presented:
+        await desk.attempts.check(way, source, presented)
     owner = ""
     if isinstance(credentials, BearerToken) and desk.jwks is not None and policy.jwt is not None:
         keys = await desk.jwks.keys_for(credentials.key_id)
@@ -213,12 +225,16 @@ async def _authorize(
     shown = Shown(
         authorization,
         connection.client.host if connection.client else "",
-        tuple(connection.headers.getlist("x-forwarded-for")),
+        tuple(connection.headers.getlist(policy.client_header)),
         bool(query.get(TICKET_PARAMETER)),
         await desk.reception.ticket_in(query) if opens_by_ticket else None,
         tuple(connection.headers.getlist("origin")),
     )
-    found = detect(shown, policy, purpose, desk.wall_clock(), lambda digest: owner)
+    try:
+        found = detect(shown, policy, purpose, desk.wall_clock(), lambda digest: owner)
+    except (CredentialsInvalid, TokenInvalid):
+        await desk.attempts.note_failure(way, source, presented)
+        raise
     if owner and found.proof is Proof.EXOTEL_SHARED_PAIR and owner not in desk.complained:
         desk.complained.add(owner)
         log.warning(
@@ -227,6 +243,13 @@ async def _authorize(
             owner,
         )
     return found
+
+
+def _source(desk: IngestDesk, connection: HTTPConnection) -> ClientSource:
+    peer = connection.client.host if connection.client else ""
+    policy = desk.policy
+    forwarded_for = connection.headers.getlist(policy.client_header)
+    return client_source(peer, forwarded_for, policy.trusted_proxies)
 
 
 async def _owner_of(store: Store, pair: BasicPair) -> str:

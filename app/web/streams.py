@@ -198,7 +198,7 @@ class RequestLog:
                 (name.decode("latin-1"), value.decode("latin-1"))
                 for name, value in scope["headers"]
             ]
-            url = masked_url(scope["path"], scope["query_string"].decode("latin-1"))
+            url = masked_url(*signed_parts(scope))
             upgrade = scope["type"] == "websocket"
             log.info("[Request] %s %s", scope.get("method", "GET"), url)
             log.info("[Request] Headers: %s", masked_headers(headers))

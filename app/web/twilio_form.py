@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 from fastapi import Request
 from starlette.types import Scope
 
+from app.admin.attempts import WayIn
 from app.auth import TwilioSignatures
 from app.carriers.authorization import Authorization, Proof, Purpose
 from app.errors import MalformedRequest, SignatureInvalid, SignatureMissing
@@ -109,7 +110,26 @@ class TwilioRequests:
         business_id: str,
         dialled: str,
     ) -> Authorization:
-        """Return what a signature permits; `business_id` is the one in the signed URL."""
+        """Return what a signature permits; `business_id` is the one in the signed URL.
+
+        Wrong signatures are counted, and not limited by address: Twilio's requests all
+        come from Twilio's addresses, and a right one is accepted whatever else came.
+        """
+        try:
+            return await self._signed_by_any(check, purpose, business_id, dialled)
+        except SignatureInvalid:
+            opens = purpose is Purpose.OPEN_STREAM
+            way = WayIn.TWILIO_HANDSHAKE if opens else WayIn.TWILIO_WEBHOOK
+            self._metrics.failed_credentials.labels(way, "refused").inc()
+            raise
+
+    async def _signed_by_any(
+        self,
+        check: Callable[[TwilioSignatures], int],
+        purpose: Purpose,
+        business_id: str,
+        dialled: str,
+    ) -> Authorization:
         try:
             self._note_token(check(self._signatures))
             return Authorization(Proof.TWILIO_SERVICE, purpose, business_id)

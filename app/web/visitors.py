@@ -14,7 +14,7 @@ from app.administration.gate import (
     SignedIn,
     check_csrf,
 )
-from app.credentials.addresses import ClientSource, Network, client_source
+from app.credentials.addresses import FORWARDED_FOR, ClientSource, Network, client_source
 from app.errors import Forbidden, FormExpired, NotThere, SignInRequired
 
 CSRF_HEADER = "x-csrf-token"
@@ -26,11 +26,19 @@ class Visitors:
     """Know who sends a request, and keep the cookies of those who signed in.
 
     `http_base` is PUBLIC_URL, or empty; on https a cookie is for https alone.
+    `client_header` is where trusted proxies name their clients.
     """
 
-    def __init__(self, gate: Gate, trusted_proxies: tuple[Network, ...], http_base: str) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        trusted_proxies: tuple[Network, ...],
+        http_base: str,
+        client_header: str = FORWARDED_FOR,
+    ) -> None:
         self.gate = gate
         self._trusted = trusted_proxies
+        self._client_header = client_header
         self._origin = http_base
         self._is_https = http_base.startswith("https://")
         # RFC 6265bis, 4.1.3.2: `__Host-` is taken from this host alone, over https.
@@ -113,7 +121,7 @@ class Visitors:
     def source(self, request: Request) -> ClientSource:
         """Return where a request comes from, and whether many clients may share that."""
         peer = request.client.host if request.client else ""
-        forwarded_for = request.headers.getlist("x-forwarded-for")
+        forwarded_for = request.headers.getlist(self._client_header)
         return client_source(peer, forwarded_for, self._trusted)
 
 

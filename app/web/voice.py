@@ -148,7 +148,8 @@ async def _read(
         if not is_identifier(said.field("CallSid")):
             raise MalformedRequest("CallSid is missing, or not an id")
     except BridgeError as error:
-        log.warning("[%s] ❌ Refused: %s: %s", label, error.reason, error)
+        peer = {"peer": request.client.host if request.client else ""}
+        log.warning("[%s] ❌ Refused: %s: %s", label, error.reason, error, extra=peer)
         return error_response(error)
     return said
 

@@ -333,8 +333,15 @@ async def test_a_browser_is_refused_as_exotel_and_served_with_a_token(ingest: Se
         assert json.loads(await socket.recv())["event"] == "started"
 
 
-async def test_with_unsigned_allowed_exotels_socket_opens_from_a_browser(guide: Service) -> None:
-    async with connect(guide.ws_url + INGEST, additional_headers=ORIGIN) as socket:
+async def test_with_unsigned_allowed_exotels_socket_opens_from_a_page_of_this_machine_alone(
+    guide: Service,
+) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        async with connect(guide.ws_url + INGEST, additional_headers=ORIGIN):
+            pass
+    assert json.loads(refused.value.response.body or b"")["error"] == "origin_refused"
+    own = {"Origin": "http://localhost:3000"}
+    async with connect(guide.ws_url + INGEST, additional_headers=own) as socket:
         assert socket.protocol.state.name == "OPEN"
 
 

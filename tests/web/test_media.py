@@ -102,8 +102,15 @@ async def test_a_browser_is_refused_where_a_carrier_is_expected(service: Service
     assert lines_with(service.logged(), "Handshake refused: origin_refused")
 
 
-async def test_with_unsigned_allowed_a_browsers_console_is_served(open_service: Service) -> None:
-    async with a_peer(open_service, QUERY, headers=ORIGIN) as peer:
+async def test_with_unsigned_allowed_only_a_browser_at_a_page_of_this_machine_is_served(
+    open_service: Service,
+) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        async with a_peer(open_service, QUERY, headers=ORIGIN):
+            pass
+    assert json.loads(refused.value.response.body or b"")["error"] == "origin_refused"
+    own = {"Origin": "http://localhost:3000"}
+    async with a_peer(open_service, QUERY, headers=own) as peer:
         await peer.start()
         await peer.media(3)
         await peer.stop()
