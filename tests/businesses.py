@@ -30,10 +30,15 @@ BUSINESSES = (
     + business("business-2", "tiny", "+15005550002", busy_message="All our lines are taken.")
     + business(
         *("forwarding", "premium", "+15005550003"),
-        forward_to="+15005550099",
+        forward_to="+14155550199",
         greeting="Hello & welcome",
         consent_notice="This call is recorded.",
         not_answered="Nobody is at the desk.",
+    )
+    + business(
+        *("offshore", "premium", "+15005550010"),
+        forward_to="+18765550199",
+        not_answered="Nobody can be reached.",
     )
     + business("wide", "wide", "+15005550005")
     + business(
@@ -41,5 +46,5 @@ BUSINESSES = (
     )
     + business("slow", "slow", "+15005550007")
     + business("short", "short", "+15005550004")
-    + business("short-forwarding", "short", "+15005550008", forward_to="+15005550099")
+    + business("short-forwarding", "short", "+15005550008", forward_to="+14155550199")
 )

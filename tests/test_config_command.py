@@ -19,6 +19,7 @@ ONE, TWO, THREE = "+15005550001", "+15005550002", "+15005550003"
 GOLD = Plan(
     *("gold", 3, 60, TrackPlan.BOTH, Encoding.MULAW, 16000, 60, 600, True, 2.5),
     *(90, 100, math.inf, 5000),
+    allowed_destinations=("own", "sip", "+4420"),
 )
 PLAIN = Plan("plain")
 SHOP = Business(
@@ -164,3 +165,21 @@ async def test_a_plan_that_what_stays_has_is_not_deleted_by_a_file(
     assert "calls of this business are live" in capsys.readouterr().err
     assert await store.business("shop") == SHOP
     assert await store.plan("gold") == GOLD
+
+
+async def test_an_import_that_forwards_where_no_plan_allows_stores_nothing(
+    store: RedisStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "all.toml"
+    assert await run("export", file) == 0
+    good = file.read_text(encoding="utf-8")
+    before = await records(store)
+    # The bank's number is of the United States, and its plan allows its own country.
+    file.write_text(good.replace('forward_to = ""', 'forward_to = "+18765550199"'), "utf-8")
+    for more in ((), ("--dry-run",)):
+        assert await run("import", file, *more) != 0
+        assert "[businesses.bank] forward_to is in JM" in capsys.readouterr().err
+    assert await records(store) == before
+    assert await run("diff", file) == 1  # a comparison stores nothing, and so refuses nothing
+    file.write_text(good.replace('forward_to = ""', 'forward_to = "+14155550199"'), "utf-8")
+    assert await run("import", file) == 0

@@ -50,6 +50,7 @@ def test_a_whole_file_is_read() -> None:
         calls_per_month_hard = 1000
         minutes_per_month_soft = 4500
         minutes_per_month_hard = 5000
+        allowed_destinations = ["own", "CA"]
 
         [businesses.business-1]
         name = "Example Business"
@@ -72,6 +73,7 @@ def test_a_whole_file_is_read() -> None:
         Plan(
             *("premium", 10, 14400, TrackPlan.BOTH, Encoding.MULAW, 16000, 100, 604800, True, 2.5),
             *(900, 1000, 4500, 5000),
+            allowed_destinations=("own", "CA"),
         ),
     )
     assert directory.businesses == (

@@ -8,6 +8,7 @@ from app.admin.principal import Principal
 from app.admin.roles import Permission
 from app.administration.plans import check_version
 from app.administration.records import changed, table_of, told, without_limits
+from app.businesses.destinations import check_forward_to_field
 from app.errors import FieldsInvalid, Forbidden, NotThere
 from app.plans import BUSINESS_FIELDS, IDENTIFIER, Business, make_business
 from app.store.access import Access
@@ -30,6 +31,8 @@ OF_ITS_ADMIN: Final = frozenset(
         "capture_calls",
     }
 )
+# Where a business's calls are forwarded to is checked when one of these changes.
+_FORWARDING: Final = frozenset({"forward_to", "plan", "numbers", "country"})
 # Written by `Secrets`, and shown to nobody.
 SECRET: Final = frozenset({"exotel_pairs"})
 # Phone numbers, which the audit log keeps so that they can be erased.
@@ -85,6 +88,7 @@ class Businesses:
         who.demand(Permission.CREATE_BUSINESS)
         _refuse_secrets(table)
         made = make_business(business_id, {"numbers": [], **without_limits(table)})
+        await self._check_forwarding(made)
         stored = await self._configuration.add_business(made)
         # Keys that an earlier one of this id had are nobody's.
         await self._access.forget(made.id)
@@ -137,6 +141,8 @@ class Businesses:
             return before
         if not who.may(Permission.EDIT_EVERY_FIELD):
             _refuse_others(set(names) - OF_ITS_ADMIN - SECRET)
+        if _FORWARDING & set(names):
+            await self._check_forwarding(after)
         of = before.version if version is None else version
         stored = await self._configuration.save_business(after, of)
         data, personal = told(before.record, after, secret=SECRET, personal=_PERSONAL)
@@ -157,6 +163,12 @@ class Businesses:
         await self._audit.store.drop(business_id)
         # Not in the business's own log: one that is made anew under this id has none.
         await self._audit.note(who, "business.deleted", business_id)
+
+    async def _check_forwarding(self, business: Business) -> None:
+        """Raise FieldsInvalid where the business's plan does not allow its `forward_to`."""
+        plan = await self._configuration.stored_plan(business.plan)
+        if plan is not None:  # else storing it refuses the plan
+            check_forward_to_field(plan.record, business)
 
 
 def _refuse_secrets(table: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Plans: an operator's to edit, and a business's admin's to read where it is theirs."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,9 +8,12 @@ from app.admin.audit_log import AuditLog
 from app.admin.principal import Principal
 from app.admin.roles import Permission
 from app.administration.records import changed, table_of, told, without_limits
+from app.businesses.warnings import warnings_of
 from app.errors import EditedMeanwhile, NotThere
-from app.plans import PLAN_NAME, Plan, make_plan
+from app.plans import PLAN_NAME, Directory, Plan, make_plan
 from app.store.configuration import Configuration, Stored
+
+log = logging.getLogger(__name__)
 
 
 class Plans:
@@ -72,6 +76,8 @@ class Plans:
             check_version(before, version)
             return before
         stored = await self._configuration.save_plan(after, _of(before, version))
+        if after.allowed_destinations != before.record.allowed_destinations:
+            await self._warn_of_forwarding(after)
         data, _ = told(before.record, after)
         await self._audit.note(who, "plan.saved", name, data=data)
         return stored
@@ -87,6 +93,13 @@ class Plans:
         before = await self.get(who, name)
         await self._configuration.delete_plan(name, _of(before, version))
         await self._audit.note(who, "plan.deleted", name)
+
+    async def _warn_of_forwarding(self, plan: Plan) -> None:
+        """Log which businesses of a plan have a `forward_to` that it no longer allows."""
+        found = [one.record for one in await self._configuration.stored_businesses()]
+        users = tuple(one for one in found if one.plan == plan.name)
+        for warning in warnings_of(Directory((plan,), users), ()):
+            log.warning("[admin] ⚠️ %s", warning)
 
     async def _own_plan(self, who: Principal) -> str:
         own = await self._configuration.stored_business(who.business_id)

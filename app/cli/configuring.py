@@ -65,6 +65,8 @@ async def _with_configuration(parsed: argparse.Namespace, store: RedisStore) -> 
             str(parsed.file),
             delete_missing=parsed.delete_missing or is_diff,
         )
+        if not is_diff:
+            await configuration.check_forwarding(store, found)
         if is_diff or parsed.dry_run:
             for one in found:
                 print(one)

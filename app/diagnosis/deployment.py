@@ -23,6 +23,7 @@ class Deployment:
     `exotel_pair` is the `KEY:TOKEN` that Exotel shows; `exotel_wanted` tells that any of
     Exotel's variables is set. `weak_secrets` has what is wrong with each by its variable, and
     `exposed_files` the paths of files with secrets that every user of the machine may read.
+    `exotel_digests` are the digests of all pairs of the service.
     """
 
     public_url: str = ""
@@ -44,6 +45,7 @@ class Deployment:
     exotel_wanted: bool = False
     exotel_proves_itself: bool = False
     exotel_pair: str = field(default="", repr=False)
+    exotel_digests: frozenset[str] = field(default=frozenset(), repr=False)
     host: str = "0.0.0.0"
     drain_seconds: float = 30.0
     platform: Platform = Platform()

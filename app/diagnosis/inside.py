@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import httpx
 
+from app.diagnosis.business_checks import BusinessChecks
 from app.diagnosis.deployment import Deployment
 from app.diagnosis.redis_checks import Configured, RedisChecks
 from app.diagnosis.steps import Step
@@ -43,7 +44,10 @@ async def inside(deployment: Deployment, client: httpx.AsyncClient) -> AsyncIter
             store = RedisStore.from_url(deployment.redis_url, REDIS_SECONDS)
             stack.push_async_callback(store.close)
             configured = store
-            redis = RedisChecks(examination, store, time.time).steps()
+            redis = [
+                *RedisChecks(examination, store, time.time).steps(),
+                *BusinessChecks(store, deployment.exotel_digests).steps(),
+            ]
         twilio: Sequence[Step] = ()
         if deployment.account_sid and deployment.auth_token:
             twilio = _twilio(deployment, client, configured)

@@ -47,6 +47,7 @@
         ├── CallRateExceeded
         ├── MonthlyLimitReached
         ├── CallEnded                 a webhook of a call that is over
+        ├── DestinationNotAllowed
         ├── InvalidIdentifier
         ├── UnsupportedFormat
         ├── StreamAlreadyLive
@@ -128,6 +129,7 @@ from app.errors.remote import (
     CallRefused,
     CredentialsInvalid,
     CredentialsMissing,
+    DestinationNotAllowed,
     ExotelNotSupported,
     HostRefused,
     InvalidIdentifier,
@@ -174,6 +176,7 @@ __all__ = [
     "ConfigurationError",
     "CredentialsInvalid",
     "CredentialsMissing",
+    "DestinationNotAllowed",
     "Draining",
     "EditedMeanwhile",
     "EmbeddedServerError",

@@ -153,6 +153,13 @@ class CallEnded(RemoteError):
     reason = "call_ended"
 
 
+class DestinationNotAllowed(RemoteError):
+    """Raised when a call is to be forwarded where its plan does not allow."""
+
+    http_status = 403
+    reason = "destination_not_allowed"
+
+
 class InvalidIdentifier(RemoteError):
     """Raised when an id is not of the form `[A-Za-z0-9_.-]{1,128}`."""
 

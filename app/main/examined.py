@@ -6,6 +6,7 @@ from pathlib import Path
 
 from app.diagnosis.deployment import Deployment
 from app.diagnosis.settings_checks import platform_of, warnings_at_start
+from app.main.parts import shared_digests
 from app.settings import SECRET_NAMES, Settings, others_may_read, readable_by_others
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ def deployment_of(
         exotel_wanted=proves_itself or settings.support_exotel,
         exotel_proves_itself=proves_itself,
         exotel_pair=pairs[0] if pairs else "",
+        exotel_digests=shared_digests(settings),
         host=settings.host,
         drain_seconds=settings.drain_seconds,
         platform=platform_of(environ),

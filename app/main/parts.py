@@ -10,6 +10,8 @@ from pathlib import Path
 from app import log as logs
 from app import twilio_api
 from app.auth import TicketOffice
+from app.businesses.warnings import warnings_of
+from app.credentials.handshake import pair_digest
 from app.credentials.sealing import Sealing
 from app.credentials.tokens import JwtRules, rules_from
 from app.errors import ConfigurationError, SettingsError
@@ -112,9 +114,17 @@ def directory_of(settings: Settings) -> Directory | None:
         return None
     path = Path(settings.businesses_file)
     try:
-        return parse_directory(path.read_text(encoding="utf-8"), str(path))
+        directory = parse_directory(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"BUSINESSES_FILE {path} cannot be read: {error}") from error
+    for warning in warnings_of(directory, shared_digests(settings)):
+        log.warning("[server] ⚠️ %s: %s", path, warning)
+    return directory
+
+
+def shared_digests(settings: Settings) -> frozenset[str]:
+    """Return the digests of the service's own Exotel pairs."""
+    return frozenset(map(pair_digest, settings.exotel_pairs))
 
 
 def make_sealing(settings: Settings) -> Sealing | None:

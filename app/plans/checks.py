@@ -20,6 +20,7 @@ IDENTIFIER = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 PLAN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 # ITU-T E.164: a country code, which never begins with 0; 15 digits at most.
 E164 = re.compile(r"\+[1-9][0-9]{1,14}")
+E164_PREFIX = re.compile(r"\+[1-9][0-9]{0,14}")
 # A number as a carrier names it: E.164, or digits alone.
 DIALLED = re.compile(r"\+?[0-9]{2,15}")
 # twilio.com/docs/voice/twiml/sip: a SIP URI, "must be less than 255 characters".
@@ -32,6 +33,13 @@ URL_MAX_CHARS = 500
 # Bounds of a record: each number, in each of its dialled forms, is a key of its own.
 MOST_NUMBERS = 500
 MOST_PAIRS = 10
+MOST_DESTINATIONS = 300
+# Entries of a plan's `allowed_destinations`, beside countries and prefixes of numbers.
+OWN_COUNTRIES = "own"
+SIP_ANYWHERE = "sip"
+ANYWHERE = "any"
+SIP_PREFIX = "sip:"
+URL_PREFIX = "https://"
 # Marks that turn the direction of the text around them: what is seen is not what stands there.
 _DIRECTION_MARKS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _LINE_SEPARATORS = frozenset("\u2028\u2029")
@@ -189,6 +197,45 @@ def destination(value: object) -> str:
     return text
 
 
+def allowed_destinations(value: object) -> tuple[str, ...]:
+    """Check for a list of where calls may go, or the same as text with commas."""
+    given = value.split(",") if isinstance(value, str) else value
+    if not isinstance(given, list | tuple):
+        raise ValueError('must be a list, such as ["own", "sip", "CA"]')
+    if len(given) > MOST_DESTINATIONS:
+        raise ValueError(f"must be at most {MOST_DESTINATIONS} entries, are {len(given)}")
+    entries = [_text(one).strip() for one in given]
+    for entry in filter(None, entries):
+        if not _is_allowed_destination(entry):
+            if E164_PREFIX.fullmatch(entry):
+                raise ValueError(
+                    f"holds {entry}, which {_shared_by(entry)} countries share; name the "
+                    "countries, or a longer prefix"
+                )
+            raise ValueError(
+                f"holds {entry[:60]!r}; an entry is own, sip, any, a country such as CA, a prefix "
+                "such as +4420, sip:HOST or https://HOST"
+            )
+    return tuple(dict.fromkeys(filter(None, entries)))
+
+
+def _is_allowed_destination(entry: str) -> bool:
+    if entry in (OWN_COUNTRIES, SIP_ANYWHERE, ANYWHERE) or entry in phonenumbers.SUPPORTED_REGIONS:
+        return True
+    for prefix in (SIP_PREFIX, URL_PREFIX):
+        if entry.startswith(prefix):
+            return re.fullmatch(_HOST, entry.removeprefix(prefix)) is not None
+    return E164_PREFIX.fullmatch(entry) is not None and _shared_by(entry) == 1
+
+
+def _shared_by(prefix: str) -> int:
+    """Return how many countries a prefix covers, where it is no longer than a country code."""
+    digits = prefix[1:]
+    codes = phonenumbers.COUNTRY_CODE_TO_REGION_CODE
+    covered = [regions for code, regions in codes.items() if str(code).startswith(digits)]
+    return len({region for regions in covered for region in regions}) if covered else 1
+
+
 def country(value: object) -> str:
     """Check for a country of ISO 3166-1 that has telephone numbers, or nothing."""
     text = _text(value).strip()
@@ -202,22 +249,24 @@ def https_url(value: object) -> str:
     text = _text(value).strip()
     if len(text) > URL_MAX_CHARS:
         raise ValueError(f"must be at most {URL_MAX_CHARS} characters, has {len(text)}")
-    if text and not _is_https_url(text):
+    if text and not host_of_https_url(text):
         raise ValueError("must be an https URL, such as https://example.com/usage")
     return text
 
 
-def _is_https_url(text: str) -> bool:
+def host_of_https_url(text: str) -> str:
+    """Return the host of an https URL without a user or fragment; empty for anything else."""
     # RFC 3986, 2: a URL has no other characters.
     if not re.fullmatch(r"[!#$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~]+", text):
-        return False
+        return ""
     try:
         parts = urlsplit(text)
         has_a_port = parts.port != 0
     except ValueError:
-        return False
+        return ""
     host, named = parts.hostname or "", "@" not in parts.netloc and "#" not in text
-    return parts.scheme == "https" and bool(re.fullmatch(_HOST, host)) and named and has_a_port
+    is_good = parts.scheme == "https" and bool(re.fullmatch(_HOST, host)) and named and has_a_port
+    return host if is_good else ""
 
 
 # Labels of letters, digits and hyphens (RFC 1123, 2.1), or an IPv6 address.

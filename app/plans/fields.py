@@ -106,6 +106,13 @@ PLAN_FIELDS: Mapping[str, Field] = {
         "When a month (UTC) has had so many minutes, new calls are refused until the next; "
         "live ones go on."
     ),
+    "allowed_destinations": Field(
+        "Where calls may be forwarded or transferred: own (the countries of the business's "
+        "numbers), countries (CA), prefixes (+4420), sip or sip:HOST, https://HOST for more TwiML, "
+        "or any. Premium-rate and satellite numbers are never called.",
+        checks.allowed_destinations,
+        lambda text: text.split(",") if text else [],
+    ),
 }
 BUSINESS_FIELDS: Mapping[str, Field] = {
     "name": Field("What people call the business.", checks.title, checks.cleaned),

@@ -9,7 +9,7 @@ import phonenumbers
 
 from app.errors import ConfigurationError, FieldsInvalid
 from app.media import Encoding, MediaFormat, Track
-from app.plans.checks import identifier, plan_name
+from app.plans.checks import OWN_COUNTRIES, SIP_ANYWHERE, identifier, plan_name
 from app.plans.fields import (
     BUSINESS_FIELDS,
     BUSINESS_REQUIRED,
@@ -42,6 +42,8 @@ class Plan(_Record):
     of one track are joined into one entry. `max_calls_per_second` is infinite
     where calls may come as fast as they like, and 0.5 where one in two seconds.
     What a month may have is a whole number, or infinite where it has no limit.
+    `allowed_destinations` is where calls may be forwarded or transferred to
+    (`businesses.destinations`).
     """
 
     name: str
@@ -58,6 +60,7 @@ class Plan(_Record):
     calls_per_month_hard: float = math.inf
     minutes_per_month_soft: float = math.inf
     minutes_per_month_hard: float = math.inf
+    allowed_destinations: tuple[str, ...] = (OWN_COUNTRIES, SIP_ANYWHERE)
 
     @property
     def published_tracks(self) -> tuple[Track, ...]:

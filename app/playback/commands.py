@@ -33,6 +33,7 @@ class Reason(StrEnum):
     """Why a command was not done; the labels of a metric."""
 
     NOT_ALLOWED = "not_allowed"
+    DESTINATION_NOT_ALLOWED = "destination_not_allowed"
     ONE_WAY = "one_way"
     NOT_SUPPORTED = "not_supported"
     UNKNOWN_COMMAND = "unknown_command"

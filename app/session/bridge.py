@@ -116,6 +116,7 @@ class Bridge:
             lead_seconds=self.playback_lead_seconds,
             clock=self.clock,
             end=end,
+            current_rules=self.reception.dial_rules,
         )
 
     def listen(self, admitted: Admitted, playback: Playback) -> None:

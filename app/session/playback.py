@@ -3,11 +3,14 @@
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol
 
 from app import twiml
 from app.budget import Allowance, Budget
+from app.businesses.destinations import DialRules, problem_of_number
+from app.businesses.twiml_destinations import problem_of_twiml
+from app.errors import BridgeError, StoreUnavailable
 from app.events import EndReason, PlaybackReceipt
 from app.metrics import Metrics
 from app.playback.answers import Answer, event_of
@@ -67,7 +70,8 @@ class Playback:
     """One stream's commands: refused, or queued, paced, sent and answered.
 
     `take` is called for each entry of `control:{STREAM}`, and `run` sends to the socket.
-    `end` ends the stream. `clock` gives monotonic seconds.
+    `end` ends the stream. `clock` gives monotonic seconds. `current_rules` reads where the
+    call may be transferred to, when it is; both they and those of its admission must allow it.
     """
 
     def __init__(
@@ -81,8 +85,10 @@ class Playback:
         lead_seconds: float,
         clock: Callable[[], float],
         end: Callable[[EndReason], None],
+        current_rules: Callable[[Admitted], Awaitable[DialRules]],
     ) -> None:
         self._admitted = admitted
+        self._current_rules = current_rules
         self._way = way
         self._herald = herald
         self._metrics = metrics
@@ -138,6 +144,8 @@ class Playback:
             reason = Reason.NOT_SUPPORTED
         elif isinstance(command, Transfer) and self._way.calls is None:
             reason = Reason.NO_CREDENTIALS
+        elif isinstance(command, Transfer):
+            return _refused_destination(command, self._admitted.dial_rules)
         return Refused(command.id, name, reason) if reason else None
 
     def _queue(self, command: Command | Refused) -> Refused | None:
@@ -219,6 +227,9 @@ class Playback:
 
     async def _transfer(self, command: Transfer) -> None:
         assert self._way.calls is not None
+        if (refused := await self._refused_now(command)) is not None:
+            self._refuse(refused)
+            return
         document = command.twiml or twiml.dial_only(command.to)
         self._leaving = EndReason.TRANSFER
         outcome = await self._way.calls.transfer(self._admitted, document)
@@ -227,6 +238,16 @@ class Playback:
             return
         self._leaving = None
         self._refuse(Refused(command.id, "transfer", _REASONS[outcome]))
+
+    async def _refused_now(self, command: Transfer) -> Refused | None:
+        """Check a transfer against what is configured at the moment of dialling."""
+        try:
+            rules = await self._current_rules(self._admitted)
+        except StoreUnavailable:
+            return None  # it was checked against the rules of the call's admission
+        except BridgeError:
+            return Refused(command.id, "transfer", Reason.DESTINATION_NOT_ALLOWED)
+        return _refused_destination(command, rules)
 
     # ------------------------------------------------------------------- the end
 
@@ -282,6 +303,12 @@ class Playback:
 
     def _refuse(self, refused: Refused) -> None:
         self._refused += 1
+        if refused.reason is Reason.DESTINATION_NOT_ALLOWED:
+            call = self._admitted.call
+            log.warning(
+                "[WebSocket] ⚠️ Transfer of call %s of %s refused: its plan does not allow where",
+                *(call.call_sid, call.business_id),
+            )
         self._metrics.commands.labels(refused.command or "unknown", refused.reason).inc()
         data = {"id": refused.id, "command": refused.command, "reason": refused.reason.value}
         if refused.detail:
@@ -292,3 +319,15 @@ class Playback:
         for answer in answers:
             name, data = event_of(answer)
             self._herald.tell(name, self._admitted.call, data)
+
+
+def _refused_destination(command: Transfer, rules: DialRules) -> Refused | None:
+    """Return the refusal of a transfer to where the rules do not allow."""
+    if command.to:
+        problem = problem_of_number(command.to, rules)
+        problem = problem and f"to {problem}"
+    else:
+        problem = problem_of_twiml(command.twiml, rules)
+    if not problem:
+        return None
+    return Refused(command.id, "transfer", Reason.DESTINATION_NOT_ALLOWED, problem)

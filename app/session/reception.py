@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from app.auth import TICKET_PARAMETER, Ticket, TicketOffice, TicketUse
+from app.businesses.destinations import NOWHERE, DialRules, check_forwarding, dial_rules
 from app.carriers.authorization import Authorization, Proof, Purpose
 from app.carriers.stream_ids import stream_id
 from app.errors import (
@@ -92,6 +93,7 @@ class Admitted:
     to be for. `account_sid` is the carrier account that the call belongs to, empty where
     not known; `forwarded` tells that the caller talks to somebody else beside it.
     `may_be_captured`: its business allows that what its peer sends is recorded.
+    `dial_rules` says where it may be transferred to.
     """
 
     call: CallIdentity
@@ -104,6 +106,7 @@ class Admitted:
     may_be_captured: bool = False
     business_name: str = ""
     country: str = ""
+    dial_rules: DialRules = NOWHERE
 
 
 class Reception:
@@ -159,6 +162,8 @@ class Reception:
         try:
             business, plan = await self._owner(call)
             self._check_open()
+            if call.carrier != EXOTEL:  # whose flow dials by itself
+                check_forwarding(plan, business)
             refused_after = None
             if authorization.is_signature:
                 refused_after = CallEnd.FINAL if call.returns else CallEnd.STREAM
@@ -190,6 +195,17 @@ class Reception:
         except BridgeError:
             return None
         return business
+
+    async def dial_rules(self, admitted: Admitted) -> DialRules:
+        """Return where a live call may be transferred to, by what is stored now.
+
+        Raises:
+            BridgeError: its business or plan cannot be read, or is gone.
+        """
+        found = await self._store.lookup(admitted.call.business_id)
+        if found is None:
+            raise UnknownBusiness("the call's business, or its plan, is gone")
+        return dial_rules(found[1], found[0])
 
     async def _owner(self, call: IncomingCall) -> tuple[Business, Plan]:
         business_id = call.business_id
@@ -290,6 +306,7 @@ class Reception:
             may_be_captured=business.capture_calls,
             business_name=business.name,
             country=business.country,
+            dial_rules=dial_rules(plan, business),
         )
 
     async def _reserve(

@@ -10,6 +10,8 @@ from typing import Final, TypeVar
 
 import tomli_w
 
+from app.businesses.warnings import forwarding_problem
+from app.errors import ConfigurationError
 from app.plans import BUSINESS_FIELDS, PLAN_FIELDS, Business, Directory, Plan, as_text
 from app.plans.file import check_references, parse_tables
 from app.store.configuration import Configuration, Stored
@@ -91,6 +93,24 @@ async def differences(
             *(one for one in of_plans if one.after is None),
         ]
     )
+
+
+async def check_forwarding(configuration: Configuration, found: Differences) -> None:
+    """Check that each business that is to be stored forwards where its plan allows.
+
+    Raises:
+        ConfigurationError: names each that does not, and why.
+    """
+    plans = {stored.record.name: stored.record for stored in await configuration.stored_plans()}
+    plans |= {one.after.name: one.after for one in found if isinstance(one.after, Plan)}
+    problems = [
+        f"[businesses.{one.after.id}] {problem}"
+        for one in found
+        if isinstance(one.after, Business)
+        and (problem := forwarding_problem(one.after, plans.get(one.after.plan)))
+    ]
+    if problems:
+        raise ConfigurationError("; ".join(problems))
 
 
 async def apply(

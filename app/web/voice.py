@@ -15,6 +15,7 @@ from app.carriers.authorization import Authorization, Purpose
 from app.errors import (
     BridgeError,
     CallRateExceeded,
+    DestinationNotAllowed,
     MalformedRequest,
     MonthlyLimitReached,
     PlanLimitReached,
@@ -174,6 +175,11 @@ def _answer(
             "[Voice Webhook] ❌ Call %s from %s refused: %s",
             *(call.call_sid, desk.mask_phone(call.from_number), decided.error.reason),
         )
+        if isinstance(decided.error, DestinationNotAllowed) and decided.business:
+            log.warning(
+                "[Voice Webhook] ⚠️ Calls of %s cannot be forwarded: %s",
+                *(decided.business.id, decided.error),
+            )
         return _refusal(decided)
     business, plan = decided.business, decided.plan
     # Twilio strips a query: by the path we know whose token signs the handshake.
@@ -218,6 +224,9 @@ def _refusal(refusal: Refusal) -> str:
     match refusal.error:
         case UnknownBusiness():
             return twiml.unknown_number()
+        case DestinationNotAllowed():
+            # The caller hears what they hear when nobody answers there.
+            return twiml.reject_busy(refusal.business.not_answered if refusal.business else "")
         case PlanLimitReached() | CallRateExceeded() | MonthlyLimitReached() | ProcessFull():
             return twiml.reject_busy(message)
     return twiml.unavailable()

@@ -30,7 +30,7 @@ BUSINESSES = (
     plan("large", max_concurrent_calls=100_000, tracks="inbound")
     + plan("large-both", max_concurrent_calls=100_000, tracks="both")
     + business("listening", "large", NUMBER)
-    + business("forwarding", "large-both", FORWARDED_NUMBER, forward_to="+15005550099")
+    + business("forwarding", "large-both", FORWARDED_NUMBER, forward_to="+14155550199")
 )
 
 

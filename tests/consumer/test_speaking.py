@@ -102,7 +102,7 @@ async def test_what_is_refused_says_why_and_the_call_goes_on(service: Service) -
             (await call.play(bytes(100), sample_rate=44100), "bad_format"),
             (await call.mark(""), "bad_field"),
             (await call.transfer("not a number"), "bad_field"),
-            (await call.transfer("+15005550099"), "no_credentials"),
+            (await call.transfer("+14155550199"), "no_credentials"),
         ]
         for said, why in refused:
             with pytest.raises(CommandRefused) as error:

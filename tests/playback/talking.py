@@ -27,7 +27,7 @@ BUSINESSES = (
     + plan("listening", max_concurrent_calls=60)
     + business("talking", "talking", TALKING)
     + business("listening", "listening", "+15005550023")
-    + business("forwarding", "talking", FORWARDED, forward_to="+15005550099")
+    + business("forwarding", "talking", FORWARDED, forward_to="+14155550199")
 )
 
 

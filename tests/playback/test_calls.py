@@ -17,6 +17,7 @@ from websockets.asyncio.client import connect
 
 from app.audio import pcm16_to_mulaw
 from app.carriers.stream_ids import stream_id
+from app.store.directory import FRESH_SECONDS
 from tests.playback.listener import Listener, listening
 from tests.playback.talking import (
     ACCOUNT,
@@ -309,12 +310,12 @@ async def test_a_call_is_transferred_or_ended_at_twilio_and_one_it_refuses_goes_
     answers = (problem(400, 21212), Answer())
     async with signing(tmp_path, settings, *answers) as (service, stand_in):
         async with signed_call(service) as talk:
-            await talk.command("transfer", to="+15005550077", id="t1")
+            await talk.command("transfer", to="+14155550177", id="t1")
             [error] = await talk.told("stream.error")
             assert error == {"id": "t1", "command": "transfer", "reason": "carrier_refused"}
             await talk.command("play", audio=speech(0.2), id="p1")
             await talk.told("stream.played")
-            await talk.command("transfer", to="+15005550077")
+            await talk.command("transfer", to="+14155550177")
             assert await talk.listener.closed() == (1000, "transfer")
         own_words = "<Response><Say>Wait</Say></Response>"
         async with signed_call(service) as talk:
@@ -328,7 +329,7 @@ async def test_a_call_is_transferred_or_ended_at_twilio_and_one_it_refuses_goes_
         log = service.logged()
     dialled = (
         '<?xml version="1.0" encoding="UTF-8"?>'
-        "<Response><Dial><Number>+15005550077</Number></Dial></Response>"
+        "<Response><Dial><Number>+14155550177</Number></Dial></Response>"
     )
     assert refused.form == {"Twiml": [dialled]}
     assert [one.form for one in asked] == [
@@ -341,16 +342,55 @@ async def test_a_call_is_transferred_or_ended_at_twilio_and_one_it_refuses_goes_
     assert not lines_with(log, "5550077")
 
 
+ABROAD = "+18765550199"  # Jamaica: another country, and the same country code
+
+
+async def test_a_call_is_transferred_only_where_its_plan_allows_at_that_moment(
+    tmp_path: Path, settings: Mapping[str, str]
+) -> None:
+    async with signing(tmp_path, settings, Answer(), Answer()) as (service, stand_in):
+        async with signed_call(service) as talk, Redis.from_url(service.redis_url) as redis:
+            for number, given in enumerate(
+                (
+                    {"to": ABROAD},
+                    {"to": "+19005551234"},
+                    {"twiml": f"<Response><Dial>{ABROAD}</Dial></Response>"},
+                    {"twiml": "<Response><Redirect>https://example.com/</Redirect></Response>"},
+                    {"twiml": "<Response><Dial><Conference>a</Conference></Dial></Response>"},
+                ),
+                1,
+            ):
+                await talk.command("transfer", id=f"t{number}", **given)
+                error = (await talk.told("stream.error", number))[-1]
+                assert (error["id"], error["reason"]) == (f"t{number}", "destination_not_allowed")
+                assert "5550199" not in error["detail"]
+            # The plan is narrowed while the call is live: what was allowed is not any more.
+            await redis.hset("plan:{talking}", "allowed_destinations", "GB")  # type: ignore[misc]
+            await asyncio.sleep(FRESH_SECONDS)
+            await talk.command("transfer", id="t6", to="+14155550177")
+            error = (await talk.told("stream.error", 6))[-1]
+            assert (error["id"], error["reason"]) == ("t6", "destination_not_allowed")
+            await redis.hset("plan:{talking}", "allowed_destinations", "own")  # type: ignore[misc]
+            await asyncio.sleep(FRESH_SECONDS)
+            await talk.command("transfer", to="+14155550177")
+            assert await talk.listener.closed() == (1000, "transfer")
+        [asked] = stand_in.asked
+        assert "4155550177" in asked.form["Twiml"][0]
+        log = service.logged()
+    assert len(lines_with(log, "refused: its plan does not allow where")) == 6
+    assert not lines_with(log, "5550199")
+
+
 async def test_a_call_by_hand_cannot_be_transferred(service: Service) -> None:
     async with twilio_call(service) as talk:
-        await talk.command("transfer", to="+15005550077", id="t1")
+        await talk.command("transfer", to="+14155550177", id="t1")
         [error] = await talk.told("stream.error")
         assert error["reason"] == "no_credentials"
 
 
 async def test_an_exotel_call_cannot_be_transferred(service: Service) -> None:
     async with exotel_call(service) as talk:
-        await talk.command("transfer", to="+15005550077", id="t1")
+        await talk.command("transfer", to="+14155550177", id="t1")
         [error] = await talk.told("stream.error")
         assert error["reason"] == "not_supported"
 

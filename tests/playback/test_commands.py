@@ -118,7 +118,7 @@ def test_what_cannot_be_read_is_refused_with_the_reason(
 
 
 def test_a_refusal_repeats_nothing_of_what_was_sent() -> None:
-    secret = "<Response><Dial>+15005550077</Dial>"
+    secret = "<Response><Dial>+14155550177</Dial>"
     refused = parse_command(ENTRY, {"command": "transfer", "twiml": secret})
     assert isinstance(refused, Refused)
     assert "5550077" not in refused.detail

@@ -290,7 +290,7 @@ async def test_calls_of_an_own_account_are_ended_by_its_own_token_alone(
     tmp_path: Path, redis_url: str
 ) -> None:
     """A stream that its own token signed never borrows the service's credentials."""
-    account, service_sid = replace(A, plan="short", forward_to="+15005550099"), "AC" + "0" * 32
+    account, service_sid = replace(A, plan="short", forward_to="+14155550199"), "AC" + "0" * 32
     async with serving(tmp_path, redis_url, TWILIO_ACCOUNT_SID=service_sid) as (service, twilio):
         await give_accounts(redis_url)
         store = RedisStore.from_url(redis_url, 20.0)

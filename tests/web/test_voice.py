@@ -59,7 +59,7 @@ async def test_a_business_that_forwards_gets_a_stream_beside_the_call(service: S
     assert stream is not None
     assert dial is not None
     assert stream.get("track") == "both_tracks"
-    assert dial.findtext("Number") == "+15005550099"
+    assert dial.findtext("Number") == "+14155550199"
     assert dial.get("action", "").startswith(f"{service.url}/twilio-dial")
     assert dial.get("timeLimit") == "3600"
     # Nobody is heard before they were told.
@@ -238,6 +238,19 @@ async def test_callbacks_become_lifecycle_events(service: Service) -> None:
         ("call.status", {"status": "completed", "duration": "12"}),
         ("stream.error", {"error": "31921 closed"}),
     ]
+
+
+async def test_a_call_is_not_forwarded_where_the_plan_does_not_allow(service: Service) -> None:
+    call = a_call("+15005550010")
+    answer = await post(service, "/twilio-voice", call)
+    assert verbs(answer.text) == ["Say", "Hangup"]
+    assert ElementTree.fromstring(answer.text).findtext("Say") == "Nobody can be reached."
+    [(name, data)] = await events_of(service, call["CallSid"])
+    assert (name, data["reason"]) == ("call.rejected", "destination_not_allowed")
+    log = service.logged()
+    assert "Calls of offshore cannot be forwarded: forward_to is in JM; the plan allows US" in log
+    assert "business offshore: its calls cannot be forwarded" in log  # already at the start
+    assert "5550199" not in log
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ INSIDE_CHECKS = {
     "redis_eviction": "whether Redis deletes keys when its memory is full",
     "redis_memory": "memory of Redis, beside what the plans may fill",
     "redis_clock": "the clock of Redis, beside this machine's",
+    "forwarding": "whether each forward_to is where its plan allows",
+    "exotel_pairs": "whether a business has the service's own Exotel pair",
 }
 
 INSIDE_CAUSES = (
@@ -285,5 +287,23 @@ INSIDE_CAUSES = (
         "Times in events and receipts are this machine's, those of leases are Redis': whoever "
         "compares them is misled; tickets live 60 s by the clock of each replica.",
         "Synchronise both clocks (timedatectl set-ntp true, or chronyd).",
+    ),
+    Cause(
+        "forwarding_not_allowed",
+        "forwarding",
+        Level.WARNING,
+        "Calls of these businesses are not forwarded: callers hear not_answered, and the call is "
+        "rejected with destination_not_allowed.",
+        "Change forward_to of the business, or add the country or prefix to allowed_destinations "
+        "of its plan.",
+    ),
+    Cause(
+        "exotel_pair_shared",
+        "exotel_pairs",
+        Level.WARNING,
+        "The pair proves only that the service's own Exotel account is calling: its calls are not "
+        "this business's.",
+        "Remove the pair from the business, and generate one: POST "
+        "/api/v1/businesses/ID/exotel-pairs, or the page Secrets.",
     ),
 )

@@ -34,6 +34,7 @@ class Look:
 
 
 _CALLS, _AUDIO, _MONTH = "Calls", "Audio", "A month"
+_FORWARDING = "Forwarding and transfers"
 _ORDINARY, _HEARD, _CARRIER = "Business", "What callers hear", "Carrier and notices"
 _OR_INF = "or inf"
 
@@ -61,6 +62,7 @@ PLAN_LOOKS: Mapping[str, Look] = {
     "calls_per_month_hard": Look("Calls, hard limit", _MONTH, "number", _OR_INF),
     "minutes_per_month_soft": Look("Minutes, soft limit", _MONTH, "number", _OR_INF),
     "minutes_per_month_hard": Look("Minutes, hard limit", _MONTH, "number", _OR_INF),
+    "allowed_destinations": Look("Allowed destinations", _FORWARDING),
 }
 BUSINESS_LOOKS: Mapping[str, Look] = {
     "name": Look("Name", _ORDINARY),

@@ -25,7 +25,7 @@ BUSINESS_EXAMPLE: Final = {
     "name": "The Dental Clinic",
     "plan": "premium",
     "numbers": ["+15005550019"],
-    "forward_to": "+15005550099",
+    "forward_to": "+14155550199",
     "greeting": "Welcome to the Dental Clinic.",
 }
 _NAMES: Final = {
