@@ -183,3 +183,31 @@ async def test_an_import_that_forwards_where_no_plan_allows_stores_nothing(
     assert await run("diff", file) == 1  # a comparison stores nothing, and so refuses nothing
     file.write_text(good.replace('forward_to = ""', 'forward_to = "+14155550199"'), "utf-8")
     assert await run("import", file) == 0
+
+
+async def test_an_import_takes_no_new_pair_that_is_short_or_the_services_own(
+    store: RedisStore,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("EXOTEL_API_KEY", "other,shared-key-of-all")
+    monkeypatch.setenv("EXOTEL_API_TOKEN", "other,shared-token-of-all")
+    file = tmp_path / "all.toml"
+    assert await run("export", file) == 0
+    good = file.read_text(encoding="utf-8")
+    before = await records(store)
+    for pair, problem in (
+        ("short:own-token-of-the-bank", "at least 16 characters"),
+        ("shared-key-of-all:shared-token-of-all", "the service's own pair"),
+    ):
+        file.write_text(good.replace("exotel_pairs = []", f'exotel_pairs = ["{pair}"]'), "utf-8")
+        assert await run("import", file) != 0
+        told = capsys.readouterr().err
+        assert "[businesses.bank] exotel_pairs: " in told
+        assert problem in told
+        assert "token" not in told
+    assert await records(store) == before
+    strong = 'exotel_pairs = ["own-key-of-the-bank:own-token-of-the-bank"]'
+    file.write_text(good.replace("exotel_pairs = []", strong), "utf-8")
+    assert await run("import", file) == 0

@@ -233,10 +233,11 @@ async def test_a_businesss_pairs_and_keys_are_replaced_without_a_break(after: Se
             return False
 
     path = "/businesses/business-2/secrets"
+    old, new = (f"{name}-key-of-exotel:{name}-token-of-exotel" for name in ("old", "new"))
     for pairs, served in (
-        (["key:old"], {"key:old": True, "key:new": False}),
-        (["key:new", "key:old"], {"key:old": True, "key:new": True}),
-        (["key:new"], {"key:old": False, "key:new": True}),
+        ([old], {old: True, new: False}),
+        ([new, old], {old: True, new: True}),
+        ([new], {old: False, new: True}),
     ):
         assert operator("PATCH", path, {"exotel_pairs": pairs}).status_code == 200
         for pair, is_good in served.items():

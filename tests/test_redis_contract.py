@@ -146,7 +146,10 @@ async def administer(service: Service, heard: Peer, erased: Peer) -> None:
         return answer
 
     key = operator.new_key("talking")
-    given = {"twilio_auth_tokens": ["one", "two"], "exotel_pairs": ["own-a:own-b"]}
+    given = {
+        "twilio_auth_tokens": ["one", "two"],
+        "exotel_pairs": ["own-key-" * 2 + ":" + "own-token-" * 2],
+    }
     ask("PATCH", "/businesses/talking/secrets", given)
     assert Caller(service, {"Authorization": "Bearer mbk_wrong"})("GET", "/me").status_code == 401
     ask("PATCH", "/businesses/talking", {"greeting": "Hello."}, if_match="*")

@@ -1,7 +1,7 @@
 """A business's secrets: set and replaced, and never shown again."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
@@ -9,8 +9,9 @@ from app.admin.audit_log import AuditLog
 from app.admin.principal import Principal
 from app.admin.roles import Permission
 from app.administration.businesses import Businesses
-from app.errors import FieldsInvalid
-from app.plans import BUSINESS_FIELDS, checks
+from app.businesses.exotel_pairs import id_of, typed_pairs, without
+from app.errors import FieldsInvalid, Forbidden
+from app.plans import BUSINESS_FIELDS
 from app.plans.fields import meant
 from app.store.configuration import Configuration
 
@@ -91,7 +92,10 @@ NAMES: Final = (*SEALED, PAIRS)
 
 
 class Secrets:
-    """Set a business's secrets, and tell which are set. `wall_clock` gives Unix seconds."""
+    """Set a business's secrets, and tell which are set. `wall_clock` gives Unix seconds.
+
+    `shared_digests` are of the service's own Exotel pairs, which no business may have.
+    """
 
     def __init__(
         self,
@@ -100,7 +104,9 @@ class Secrets:
         sealer: Sealer,
         audit: AuditLog,
         wall_clock: Callable[[], float],
+        shared_digests: Collection[str] = (),
     ) -> None:
+        self._shared_digests = shared_digests
         self._configuration = configuration
         self._businesses = businesses
         self._sealer = sealer
@@ -126,10 +132,17 @@ class Secrets:
 
         Raises:
             FieldsInvalid: has each problem, and not the secret.
+            Forbidden: only an operator may type Exotel pairs.
             NumberTaken: an Exotel pair is another business's.
         """
         before = await self._businesses.get(who, business_id, Permission.EDIT_SECRETS)
-        values, pairs = _checked(given)
+        if given.get(PAIRS) and not who.may(Permission.EDIT_EVERY_FIELD):
+            # Before it is looked at: no answer tells whether somebody else has it.
+            raise Forbidden(
+                "only an operator may type Exotel pairs; generate one: POST "
+                f"/api/v1/businesses/{business_id}/exotel-pairs"
+            )
+        values, pairs = _checked(given, self._shared_digests)
         now = str(int(self._wall_clock() * 1000))
         stored: dict[str, str] = {}
         for name, texts in values.items():
@@ -140,6 +153,8 @@ class Secrets:
             after = replace(before.record, exotel_pairs=pairs)
             await self._businesses.replace(who, before, after, before.version)
             stored[PAIRS + _SET_AT] = now if pairs else ""
+            gone = set(before.record.exotel_pairs) - set(pairs)
+            stored |= without(map(id_of, gone))
         if stored:
             await self._configuration.save_secrets(business_id, stored)
             data = {"fields": ", ".join(name for name in NAMES if name in given)}
@@ -148,7 +163,7 @@ class Secrets:
 
 
 def _checked(
-    given: Mapping[str, Any],
+    given: Mapping[str, Any], shared_digests: Collection[str]
 ) -> tuple[dict[str, list[str]], tuple[str, ...] | None]:
     values: dict[str, list[str]] = {}
     pairs: tuple[str, ...] | None = None
@@ -156,7 +171,7 @@ def _checked(
     for name, value in given.items():
         try:
             if name == PAIRS:
-                pairs = checks.pairs([] if value is None else value)
+                pairs = typed_pairs([] if value is None else value, shared_digests)
             elif name in SEALED:
                 values[name] = SEALED[name].check([] if value is None else value)
             else:

@@ -3,10 +3,12 @@
 import argparse
 import asyncio
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from app.admin.redis_users import acl_commands, sentinel_commands
-from app.cli.arguments import Commands, beside
+from app.businesses.exotel_pairs import digest_of
+from app.cli.arguments import Commands, beside, environment_of
 from app.errors import ConfigurationError
 from app.store.redis import RedisStore
 from app.tools import configuration
@@ -50,23 +52,36 @@ def add_to(commands: Commands) -> None:
 
 def _config(parsed: argparse.Namespace) -> int:
     store = RedisStore.from_url(beside(parsed.env_file).redis_url, ADMIN_TIMEOUT_SECONDS)
-    return asyncio.run(_with_configuration(parsed, store))
+    return asyncio.run(_with_configuration(parsed, store, _shared_digests(parsed.env_file)))
 
 
-async def _with_configuration(parsed: argparse.Namespace, store: RedisStore) -> int:
+def _shared_digests(env_file: Path | None) -> frozenset[str]:
+    """Return the digests of the service's own Exotel pairs, as far as the environment has them."""
+    environment = environment_of(env_file)
+    keys, tokens = (
+        environment.get(name, "").split(",") for name in ("EXOTEL_API_KEY", "EXOTEL_API_TOKEN")
+    )
+    pairs = zip(keys, tokens, strict=False)
+    return frozenset(digest_of(f"{key.strip()}:{token.strip()}") for key, token in pairs)
+
+
+async def _with_configuration(
+    parsed: argparse.Namespace, store: RedisStore, shared: Collection[str]
+) -> int:
     try:
         if parsed.action == "export":
             _write(parsed.file, await configuration.exported(store))
             return 0
         is_diff = parsed.action == "diff"
+        text = _read(parsed.file)
         found = await configuration.differences(
             store,
-            _read(parsed.file),
+            text,
             str(parsed.file),
             delete_missing=parsed.delete_missing or is_diff,
         )
         if not is_diff:
-            await configuration.check_forwarding(store, found)
+            await configuration.check_rules(store, found, text, shared)
         if is_diff or parsed.dry_run:
             for one in found:
                 print(one)

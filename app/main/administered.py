@@ -29,6 +29,7 @@ from app.diagnosis.checkup import Checkup
 from app.diagnosis.deployment import Deployment
 from app.lifecycle import Connected
 from app.main.audited import make_audit_store
+from app.main.parts import shared_digests
 from app.metrics import Metrics
 from app.pubsub.base import PubSub
 from app.pubsub.memory import MemoryPubSub
@@ -45,6 +46,7 @@ from app.web.api.access import access_router
 from app.web.api.businesses import businesses_router
 from app.web.api.call_audio import call_audio_router
 from app.web.api.calls import CallDesk, calls_router
+from app.web.api.exotel_pairs import exotel_pairs_router
 from app.web.api.keys import keys_router
 from app.web.api.live import live_router
 from app.web.api.plans import plans_router
@@ -74,6 +76,7 @@ class Administered:
     news: News
     visitors: Visitors
     http_base: str
+    ws_base: str
     by_hand: bool
     checkup: Checkup
     attempts: AttemptLimiter
@@ -96,7 +99,7 @@ def make_administered(
     audit_store = make_audit_store(settings, is_chained=sealing is not None)
     audit = AuditLog(audit_store, time.time, time.monotonic)
     administration = Administration.of(
-        configuration, access, sealing or NoSealer(), audit, time.time
+        configuration, access, sealing or NoSealer(), audit, time.time, shared_digests(settings)
     )
     attempts = AttemptLimiter(access, time.monotonic, metrics)
     gate = Gate(
@@ -126,6 +129,7 @@ def make_administered(
         news,
         visitors,
         http_base,
+        settings.public_url.ws_base if settings.public_url else "",
         settings.waives_signatures,
         checkup,
         attempts,
@@ -144,6 +148,7 @@ def add_api(app: FastAPI, administered: Administered, conditions: Sequence[Condi
     app.include_router(plans_router(desk))
     app.include_router(businesses_router(desk, administered.http_base))
     app.include_router(keys_router(desk))
+    app.include_router(exotel_pairs_router(desk.exotel_pairs, administered.ws_base))
     app.include_router(usage_router(administered.usage))
     app.include_router(live_router(administered.live, administered.watchers))
     app.include_router(speech_router(administered.speech))
@@ -161,6 +166,7 @@ def add_api(app: FastAPI, administered: Administered, conditions: Sequence[Condi
         administered.store,
         conditions,
         administered.http_base,
+        administered.ws_base,
         administered.by_hand,
         time.time,
         administered.checkup,

@@ -10,6 +10,7 @@ from pathlib import Path
 from app import log as logs
 from app import twilio_api
 from app.auth import TicketOffice
+from app.businesses.exotel_pairs import PART_MIN_CHARS, short_pairs
 from app.businesses.warnings import warnings_of
 from app.credentials.handshake import pair_digest
 from app.credentials.sealing import Sealing
@@ -114,11 +115,18 @@ def directory_of(settings: Settings) -> Directory | None:
         return None
     path = Path(settings.businesses_file)
     try:
-        directory = parse_directory(path.read_text(encoding="utf-8"), str(path))
+        text = path.read_text(encoding="utf-8")
+        directory = parse_directory(text, str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"BUSINESSES_FILE {path} cannot be read: {error}") from error
     for warning in warnings_of(directory, shared_digests(settings)):
         log.warning("[server] ⚠️ %s: %s", path, warning)
+    for business_id in short_pairs(text):
+        log.warning(
+            "[server] ⚠️ %s: business %s has an Exotel pair with a part of fewer than %d "
+            "characters, which the next version refuses; generate one instead",
+            *(path, business_id, PART_MIN_CHARS),
+        )
     return directory
 
 

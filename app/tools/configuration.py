@@ -4,12 +4,13 @@ The file is the businesses file, with every field. Secrets are in none: an expor
 them out, an import leaves them alone. Of Exotel pairs there are only digests.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 import tomli_w
 
+from app.businesses.exotel_pairs import PART_MIN_CHARS, short_pairs
 from app.businesses.warnings import forwarding_problem
 from app.errors import ConfigurationError
 from app.plans import BUSINESS_FIELDS, PLAN_FIELDS, Business, Directory, Plan, as_text
@@ -95,12 +96,21 @@ async def differences(
     )
 
 
-async def check_forwarding(configuration: Configuration, found: Differences) -> None:
-    """Check that each business that is to be stored forwards where its plan allows.
+async def check_rules(
+    configuration: Configuration,
+    found: Differences,
+    toml_text: str,
+    shared_digests: Collection[str],
+) -> None:
+    """Check what is to be stored of businesses by the rules that the API has for operators.
+
+    Each forwards where its plan allows, and no new Exotel pair is short, or the service's
+    own. `toml_text` is the file that the differences are of.
 
     Raises:
-        ConfigurationError: names each that does not, and why.
+        ConfigurationError: names each business that breaks a rule, and why.
     """
+    short = short_pairs(toml_text)
     plans = {stored.record.name: stored.record for stored in await configuration.stored_plans()}
     plans |= {one.after.name: one.after for one in found if isinstance(one.after, Plan)}
     problems = [
@@ -109,6 +119,21 @@ async def check_forwarding(configuration: Configuration, found: Differences) -> 
         if isinstance(one.after, Business)
         and (problem := forwarding_problem(one.after, plans.get(one.after.plan)))
     ]
+    for one in found:
+        if not isinstance(one.after, Business):
+            continue
+        before = one.before.record if one.before else None
+        had = before.exotel_pairs if isinstance(before, Business) else ()
+        new = set(one.after.exotel_pairs) - set(had)
+        if new & set(short.get(one.after.id, ())):
+            problems.append(
+                f"[businesses.{one.after.id}] exotel_pairs: must have at least {PART_MIN_CHARS} "
+                "characters before and behind the colon"
+            )
+        if new & set(shared_digests):
+            problems.append(
+                f"[businesses.{one.after.id}] exotel_pairs: one is the service's own pair"
+            )
     if problems:
         raise ConfigurationError("; ".join(problems))
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from fastapi.responses import HTMLResponse
 
+from app.administration.exotel_pairs import IssuedPair
+from app.businesses.exotel_pairs import PairInfo
 from app.diagnosis.causes import CAUSES
 from app.diagnosis.findings import skipped, well
 from app.web.admin.pages import page
@@ -148,6 +150,8 @@ SECRETS = (
     SecretRow("twilio_auth_tokens", "Twilio auth tokens", "One, or two for a rotation.", AT, True),
     SecretRow("exotel_pairs", "Exotel keys", "KEY:TOKEN.", problem="must hold pairs KEY:TOKEN"),
 )
+PAIRS = (PairInfo("a1b2c3d4e5f6", "Support line", AT), PairInfo("b1b2c3d4e5f6", HOSTILE, AT),
+         PairInfo("c1b2c3d4e5f6"))  # fmt: skip
 KEYS = (KeyRow("a1b2c3", "Mary", AT, AT), KeyRow("d4e5f6", HOSTILE, AT, 0))
 URLS = (("Webhook URL", "https://bridge.example.com/twilio-voice"),)
 FULL = Overview(
@@ -235,7 +239,13 @@ PAGES: dict[str, Callable[[], HTMLResponse]] = {
         problem="Write it in E.164 form, such as +15005550006.",
     ),
     "secrets": lambda: page(
-        "secrets.html", ADMIN, **_TAB, tab="secrets", secrets=SECRETS, problem=""
+        "secrets.html", ADMIN, **_TAB, tab="secrets", secrets=SECRETS[:1], problem="", pairs=()
+    ),
+    "secrets-pairs": lambda: page(
+        "secrets.html", OPERATOR, **_TAB, tab="secrets", secrets=SECRETS, problem="", pairs=PAIRS,
+        issued=IssuedPair(PAIRS[0], "ex_" + "0" * 16, "x" * 43), label=HOSTILE,
+        issued_url=f"wss://ex_{'0' * 16}:{'x' * 43}@bridge.example.com/v1/ingest",
+        label_problem="must be at most 80 characters, has 94",
     ),
     "keys": lambda: page(
         "keys.html", OPERATOR, **_TAB, tab="keys", keys=KEYS, issued="mbk_1_" + "x" * 43, value="",

@@ -5,10 +5,13 @@ from typing import Any
 from fastapi.responses import Response
 
 from app.administration import Administration
+from app.administration.exotel_pairs import IssuedPair
+from app.administration.secret_fields import PAIRS
 from app.errors import EditedMeanwhile, FieldsInvalid, NumberTaken
 from app.web.admin.businesses import BUSINESSES, path_of, row_of
 from app.web.admin.entry import Entry, Visit, see
 from app.web.admin.views import KeyRow, SecretRow
+from app.web.api.exotel_pairs import url_with
 
 # What is pasted where in Twilio's console: its labels, and our paths.
 TWILIO_URLS = (
@@ -17,7 +20,10 @@ TWILIO_URLS = (
 )
 SECRET_LABELS = {
     "twilio_auth_tokens": ("Twilio auth tokens", "Write two with a comma between them."),
-    "exotel_pairs": ("Exotel keys", "Write several with commas between them."),
+    "exotel_pairs": (
+        "Exotel pairs, typed",
+        "This replaces all of them. Write several with commas between them.",
+    ),
     "usage_webhook_secret": ("Usage webhook secret", ""),
 }
 _LISTS = frozenset({"twilio_auth_tokens", "exotel_pairs"})
@@ -66,8 +72,11 @@ def add_numbers(entry: Entry, desk: Administration, http_base: str) -> None:
         return _tab(visit, "numbers", row_of(stored.record), shown, status)
 
 
-def add_secrets(entry: Entry, desk: Administration) -> None:
-    """Add a business's secrets: set, replaced, removed, and never shown."""
+def add_secrets(entry: Entry, desk: Administration, ws_base: str) -> None:
+    """Add a business's secrets: set, replaced, removed, and never shown.
+
+    A generated Exotel pair is shown once; `ws_base` is PUBLIC_URL's, or empty.
+    """
 
     @entry.get(f"{BUSINESSES}/{{id}}/secrets")
     async def secrets(visit: Visit) -> Response:
@@ -91,7 +100,26 @@ def add_secrets(entry: Entry, desk: Administration) -> None:
             return await _secrets(visit, problems, error.http_status)
         return see(f"{path_of(visit.part('id'))}/secrets", "secrets")
 
-    async def _secrets(visit: Visit, problems: dict[str, str], status: int = 200) -> Response:
+    @entry.post(f"{BUSINESSES}/{{id}}/secrets/exotel-pairs")
+    async def generate(visit: Visit) -> Response:
+        label = visit.sent.text("label").strip()
+        try:
+            issued = await desk.exotel_pairs.generate(visit.who, visit.part("id"), {"label": label})
+        except FieldsInvalid as error:
+            return await _secrets(visit, {"label": error.problems.get("label", str(error))}, 422)
+        return await _secrets(visit, {}, issued=issued)
+
+    @entry.post(f"{BUSINESSES}/{{id}}/secrets/exotel-pairs/{{pair}}/revoke")
+    async def revoke(visit: Visit) -> Response:
+        await desk.exotel_pairs.revoke(visit.who, visit.part("id"), visit.part("pair"))
+        return see(f"{path_of(visit.part('id'))}/secrets", "pair-revoked")
+
+    async def _secrets(
+        visit: Visit,
+        problems: dict[str, str],
+        status: int = 200,
+        issued: IssuedPair | None = None,
+    ) -> Response:
         stored = await desk.businesses.get(visit.who, visit.part("id"))
         states = {one.name: one for one in await desk.secrets.states(visit.who, stored.record.id)}
         rows = [
@@ -104,10 +132,19 @@ def add_secrets(entry: Entry, desk: Administration) -> None:
                 problems.get(name, ""),
             )
             for name, (label, how) in SECRET_LABELS.items()
-            if name in states
+            if name in states and (name != PAIRS or visit.who.is_operator)
         ]
-        other = "; ".join(words for name, words in problems.items() if name not in SECRET_LABELS)
-        shown = {"secrets": rows, "problem": other}
+        shown_elsewhere = {*SECRET_LABELS, "label"}
+        other = "; ".join(words for name, words in problems.items() if name not in shown_elsewhere)
+        shown = {
+            "secrets": rows,
+            "problem": other,
+            "pairs": await desk.exotel_pairs.all(visit.who, stored.record.id),
+            "issued": issued,
+            "issued_url": url_with(issued.key, issued.token, ws_base) if issued else "",
+            "label": visit.sent.text("label") if "label" in problems else "",
+            "label_problem": problems.get("label", ""),
+        }
         return _tab(visit, "secrets", row_of(stored.record), shown, status)
 
 

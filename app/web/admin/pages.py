@@ -49,6 +49,7 @@ SAID = {
     "removed": "Removed.",
     "secrets": "Saved.",
     "revoked": "Revoked. Whoever used it is signed out.",
+    "pair-revoked": "Revoked. New calls that show it are refused.",
     "ending": "The call is being ended.",
     "erased": "Erased. The audit log says what was removed.",
     "signed-out": "You are signed out.",

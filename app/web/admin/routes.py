@@ -33,7 +33,7 @@ from app.web.visitors import Visitors
 class PageParts:
     """What the pages are made from.
 
-    `conditions` are those of readiness, `http_base` is PUBLIC_URL, or empty;
+    `conditions` are those of readiness, `http_base` and `ws_base` are PUBLIC_URL's, or empty;
     `by_hand` tells that calls may be placed unsigned; `wall_clock` gives Unix
     seconds.
     """
@@ -47,6 +47,7 @@ class PageParts:
     store: Store
     conditions: Sequence[Condition]
     http_base: str
+    ws_base: str
     by_hand: bool
     wall_clock: Callable[[], float]
     checkup: Checkup
@@ -71,7 +72,7 @@ def admin_router(parts: PageParts) -> APIRouter:
     add_plans(entry, desk.plans, desk.businesses)
     add_businesses(entry, desk)
     add_numbers(entry, desk, parts.http_base)
-    add_secrets(entry, desk)
+    add_secrets(entry, desk, parts.ws_base)
     add_keys(entry, desk)
     add_audit(entry, desk.audit)
     add_health(entry, parts.checkup)

@@ -94,10 +94,11 @@ class NewSecrets(BaseModel):
     """Secrets to be set; null, or an empty list, removes one."""
 
     model_config = ConfigDict(
-        json_schema_extra={"example": {"exotel_pairs": ["new-key:new-token"]}}
+        json_schema_extra={"example": {"twilio_auth_tokens": ["0123456789abcdef0123456789abcdef"]}}
     )
     twilio_auth_tokens: list[str] | None = None
     usage_webhook_secret: str | None = None
+    # Operators alone may type pairs; everybody else generates them.
     exotel_pairs: list[str] | None = None
 
 
