@@ -8,7 +8,7 @@ from pathlib import Path
 
 from app.admin.redis_users import acl_commands, sentinel_commands
 from app.businesses.exotel_pairs import digest_of
-from app.cli.arguments import Commands, beside, environment_of
+from app.cli.arguments import Commands, beside, environment_of, secrets_read
 from app.errors import ConfigurationError
 from app.store.redis import RedisStore
 from app.tools import configuration
@@ -57,7 +57,7 @@ def _config(parsed: argparse.Namespace) -> int:
 
 def _shared_digests(env_file: Path | None) -> frozenset[str]:
     """Return the digests of the service's own Exotel pairs, as far as the environment has them."""
-    environment = environment_of(env_file)
+    environment = secrets_read(environment_of(env_file))
     keys, tokens = (
         environment.get(name, "").split(",") for name in ("EXOTEL_API_KEY", "EXOTEL_API_TOKEN")
     )
