@@ -111,7 +111,7 @@ class Recorder:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        back, forth = await _connect(self._url)
+        back, forth = await connect(self._url)
         for source, sink, kept in ((reader, forth, self.sent), (back, writer, self.answered)):
             self._tasks.add(asyncio.create_task(self._pump(source, sink, kept)))
 
@@ -176,7 +176,7 @@ async def write(server: EmbeddedRedis, calls: int, seconds: float) -> Written:
 
     async def writer(number: int) -> None:
         nonlocal taken
-        reader, sink = await _connect(server.url)
+        reader, sink = await connect(server.url)
         turn = 0
         while time.perf_counter() < until:
             turn += 1
@@ -252,7 +252,7 @@ async def _paced(
     server: EmbeddedRedis, recorded: Sequence[Transaction], seconds: float, turn: int
 ) -> float:
     """Write in real time; give Redis' CPU time an entry."""
-    reader, sink = await _connect(server.url)
+    reader, sink = await connect(server.url)
     used, began, taken, count = _cpu(server), time.perf_counter(), 0, 0
     while (now := time.perf_counter()) < began + seconds:
         due = recorded[count % len(recorded)].again(1, turn + count // len(recorded))
@@ -266,7 +266,7 @@ async def _paced(
 
 
 async def _consume(url: str, key: str) -> None:
-    reader, sink = await _connect(url)
+    reader, sink = await connect(url)
     last, parser = "$", hiredis.Reader()
     while True:
         command: tuple[Any, ...] = ("XREAD", "COUNT", 100, "BLOCK", 0, "STREAMS", key, last)
@@ -276,9 +276,18 @@ async def _consume(url: str, key: str) -> None:
         last = answer[0][1][-1][0].decode()
 
 
-async def _connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Open a plain connection to the Redis server of this URL, and show its password.
+
+    Raises:
+        LocalError: the server refuses the password.
+    """
     parts = urlsplit(url)
-    return await asyncio.open_connection(parts.hostname, parts.port)
+    reader, sink = await asyncio.open_connection(parts.hostname, parts.port)
+    sink.write(hiredis.pack_command(("AUTH", parts.password or "")))
+    if await reader.readline() != b"+OK\r\n":
+        raise LocalError("Redis refused the password of its URL")
+    return reader, sink
 
 
 def _cpu(server: EmbeddedRedis) -> float:

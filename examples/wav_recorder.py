@@ -19,12 +19,18 @@ DIRECTORY = Path(sys.argv[1] if len(sys.argv) > 1 else "recordings")
 MOST_SILENCE_MS = 60_000  # a clock that jumps further began anew
 
 
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 class Recording:
     """One track's file; it is a valid WAV file after each frame."""
 
     def __init__(self, path: Path, first: Frame) -> None:
-        self._out = path.open("wb", buffering=0)
-        self._file = wave.open(self._out)
+        # Calls are personal data: only the owner may read the file.
+        path.unlink(missing_ok=True)
+        self._out = open(path, "xb", buffering=0, opener=_private)
+        self._file = wave.open(self._out, "wb")
         self._file.setparams((1, 2, first.format.sample_rate, 0, "NONE", ""))
         self._rate = first.format.sample_rate
         self._ends_at = first.ts
@@ -59,5 +65,5 @@ async def record(call: Call) -> None:
 
 
 if __name__ == "__main__":
-    DIRECTORY.mkdir(parents=True, exist_ok=True)
+    DIRECTORY.mkdir(mode=0o700, parents=True, exist_ok=True)
     asyncio.run(work(os.environ["REDIS_URL"], record, group="wav-recorder"))

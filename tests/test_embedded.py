@@ -3,15 +3,17 @@
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from redis import Redis
+from redis.exceptions import AuthenticationError
 
 from app.errors import EmbeddedServerError
 from app.tools import embedded
@@ -27,20 +29,16 @@ with EmbeddedRedis(Path(sys.argv[1])) as redis:
     print(redis.pid, redis.url, flush=True)
     time.sleep(60)
 """
-# A server that says for a while that it is loading, as one with much data does.
+# A server that logs for a while that it is loading, as one with much data does.
 SLOW_SERVER = """
-import os, socket, sys, time
-options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
-ends = time.monotonic() + 2.2
-with socket.create_server(("127.0.0.1", int(options["--port"]))) as server:
-    while True:
-        peer, _ = server.accept()
-        loading = time.monotonic() < ends
-        if not loading:
-            open(options["--dir"] + "/loaded", "w").close()
-        text = f"process_id:{os.getpid()}\\r\\nloading:{int(loading)}\\r\\n"
-        peer.sendall(f"${len(text)}\\r\\n{text}\\r\\n".encode())
-        peer.close()
+import sys, time
+options = dict(zip(sys.argv[2::2], sys.argv[3::2]))
+with open(options["--logfile"], "a", buffering=1) as log:
+    log.write("* Server initialized\\n")
+    time.sleep(2.2)
+    open(options["--dir"] + "/loaded", "w").close()
+    log.write("* Ready to accept connections tcp\\n")
+    time.sleep(60)
 """
 
 
@@ -119,6 +117,134 @@ def test_it_listens_to_this_machine_alone(tmp_path: Path) -> None:
         Redis.from_url(server.url) as client,
     ):
         assert client.config_get("bind")["bind"] == "127.0.0.1"
+
+
+@contextmanager
+def another_user() -> Iterator[None]:
+    """Act as `nobody` for files and connections; only root can."""
+    if os.getuid() != 0:
+        pytest.skip("only root can become another user")
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(65534)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+def test_a_client_without_the_password_is_refused(tmp_path: Path) -> None:
+    with EmbeddedRedis(tmp_path, persistent=False) as server:
+        assert "requirepass" not in Path(f"/proc/{server.pid}/cmdline").read_text()
+        password = server.url.removeprefix("redis://:").partition("@")[0]
+        assert password not in Path(f"/proc/{server.pid}/cmdline").read_text()
+        for given in (None, "", "wrong", password[:-1]):
+            with (
+                Redis(port=port_of(server), password=given, retry=None) as client,
+                pytest.raises(AuthenticationError),
+            ):
+                client.ping()
+        with Redis(port=port_of(server), password=password) as client:
+            assert client.ping()
+
+
+def test_each_start_has_a_password_of_its_own(tmp_path: Path) -> None:
+    urls = set()
+    for _ in range(2):
+        with EmbeddedRedis(tmp_path, persistent=False) as server:
+            urls.add(server.url.partition("@")[0])
+    assert len(urls) == 2
+
+
+def files_below(directory: Path) -> list[Path]:
+    return [directory, *directory.rglob("*")]
+
+
+def test_nobody_else_may_read_what_a_server_keeps(tmp_path: Path) -> None:
+    directory = tmp_path / "data"
+    umask = os.umask(0)
+    with (
+        ExitStack() as restoring,
+        EmbeddedRedis(directory) as server,
+        Redis.from_url(server.url) as client,
+    ):
+        restoring.callback(os.umask, umask)
+        client.xadd("calls", {"secret": "x"})
+        found = files_below(directory)
+        assert {"redis.url", "redis.conf", "redis.log", "lock"} <= {one.name for one in found}
+        assert any(one.suffix == ".aof" for one in found)
+        for one in found:
+            assert stat.S_IMODE(one.stat().st_mode) == (0o700 if one.is_dir() else 0o600), one
+    assert not (directory / "redis.url").exists()
+    assert not (directory / "redis.conf").exists()
+
+
+def test_another_user_neither_reads_the_files_nor_the_server(tmp_path: Path) -> None:
+    # In a directory that version 0.1 left open to every user.
+    directory = tmp_path / "data"
+    for one in (tmp_path, *tmp_path.parents):
+        if not one.stat().st_mode & 0o001:
+            one.chmod(one.stat().st_mode | 0o011)
+    directory.mkdir(mode=0o755)
+    (directory / "appendonlydir").mkdir(mode=0o755)
+    for name in ("lock", "redis.log"):
+        (directory / name).write_text("")
+        (directory / name).chmod(0o644)
+    with EmbeddedRedis(directory) as server, Redis.from_url(server.url) as client:
+        client.xadd("calls", {"secret": "x"})
+        files = [one for one in files_below(directory) if one.is_file()]
+        assert any(one.suffix == ".aof" for one in files)
+        with another_user():
+            assert url_of_running(directory) == ""
+            for one in files:
+                with pytest.raises(PermissionError):
+                    one.read_bytes()
+            with (
+                Redis(port=port_of(server), retry=None) as stranger,
+                pytest.raises(AuthenticationError),
+            ):
+                stranger.keys()
+
+
+def test_a_directory_that_every_user_may_write_to_is_refused(tmp_path: Path) -> None:
+    directory = tmp_path / "data"
+    directory.mkdir()
+    directory.chmod(0o1777)
+    with pytest.raises(EmbeddedServerError, match="every user may write"), EmbeddedRedis(directory):
+        pass
+    assert list(directory.iterdir()) == []
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o1777
+
+
+@pytest.mark.parametrize("name", ["redis.url", "redis.conf", "redis.log", "lock"])
+def test_a_planted_link_is_not_followed(tmp_path: Path, name: str) -> None:
+    target = tmp_path / "mine"
+    target.write_text("mine")
+    target.chmod(0o640)
+    directory = tmp_path / "data"
+    directory.mkdir()
+    (directory / name).symlink_to(target)
+    with suppress(EmbeddedServerError), EmbeddedRedis(directory, persistent=False):
+        assert name != "lock"
+    assert target.read_text() == "mine"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+
+
+def test_a_program_that_took_the_port_is_never_shown_a_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free_port = embedded.free_port
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ports = iter([taken.getsockname()[1], free_port()])
+        monkeypatch.setattr(embedded, "free_port", lambda: next(ports))
+        with EmbeddedRedis(tmp_path, persistent=False) as server:
+            assert port_of(server) != taken.getsockname()[1]
+        taken.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            taken.accept()
 
 
 def test_several_run_side_by_side(tmp_path: Path) -> None:

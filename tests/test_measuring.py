@@ -4,14 +4,13 @@ import asyncio
 import math
 import random
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from redis.asyncio import Redis
 
 from app.pubsub.base import audio_key
 from app.tools.embedded import EmbeddedRedis
-from benchmarks.capacity import ENTRIES_A_CALL, FIRST_MS, batches, record
+from benchmarks.capacity import ENTRIES_A_CALL, FIRST_MS, batches, connect, record
 from benchmarks.contest import OURS, PLAIN, Turn, contest_lines
 from benchmarks.latency import Latencies
 from benchmarks.soak import Held, Soak, report
@@ -78,8 +77,7 @@ def test_a_batch_is_what_calls_say_in_one_flush_in_turn() -> None:
 async def test_what_was_recorded_can_be_played_again_as_another_writers(tmp_path: Path) -> None:
     with EmbeddedRedis(tmp_path, persistent=False) as server:
         recorded = await record(server.url, calls=8)
-        address = urlsplit(server.url)
-        reader, sink = await asyncio.open_connection(address.hostname, address.port)
+        reader, sink = await connect(server.url)
         for one in recorded:
             played = one.again(3, 7)
             sink.write(played.sent)

@@ -93,7 +93,7 @@ async def _recorded(parsed: argparse.Namespace, redis_url: str) -> int:
 
 def _make_directory(path: Path) -> None:
     try:
-        path.mkdir(exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise CommandFailed(f"{path} cannot be written to: {error.strerror}") from error
 

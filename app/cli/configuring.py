@@ -12,6 +12,7 @@ from app.cli.arguments import Commands, beside, environment_of, secrets_read
 from app.errors import ConfigurationError
 from app.store.redis import RedisStore
 from app.tools import configuration
+from app.tools.new_file import NewFile
 
 ADMIN_TIMEOUT_SECONDS = 5.0
 
@@ -100,10 +101,15 @@ def _read(path: Path) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be written: {error}") from error
+    if path.exists() and not path.is_file():  # /dev/stdout, a pipe
+        try:
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise ConfigurationError(f"{path} cannot be written: {error}") from error
+        return
+    with NewFile(path, force=True) as file:
+        file.write(text.encode())
+        file.keep()
 
 
 def _group(text: str) -> str:

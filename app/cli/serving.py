@@ -5,6 +5,7 @@ import asyncio
 import logging
 import os
 import secrets
+import shlex
 import shutil
 import socket
 import sys
@@ -21,7 +22,7 @@ from app.main.examined import deployment_of, exposed_files, log_warnings
 from app.metrics import Metrics, SharedFigures
 from app.server import DrainingServer, GuardedConfig, SocketRules, server_config
 from app.settings import Adapter, Settings
-from app.tools.embedded import EmbeddedRedis
+from app.tools.embedded import URL_FILE, EmbeddedRedis
 from app.web.boundary import answer_headers
 from app.workers.lifeline import Lifeline
 from app.workers.port import listen
@@ -65,31 +66,35 @@ def add_to(commands: Commands) -> None:
 
 def _serve(parsed: argparse.Namespace) -> int:
     environment = environment_of(parsed.env_file)
+    redis_url = '"$REDIS_URL"'  # as a shell finds it
     with ExitStack() as stack:
         uses_redis = environment.get("PUBSUB_ADAPTER", "") != "memory"
         has_redis = environment.get("REDIS_URL") or environment.get("REDIS_URL_FILE")
         if parsed.embedded_redis and uses_redis and not has_redis:
             redis = stack.enter_context(EmbeddedRedis(parsed.embedded_redis))
             environment["REDIS_URL"] = redis.url
+            redis_url = f'"$(cat {shlex.quote(str(parsed.embedded_redis / URL_FILE))})"'
         settings = Settings.load(environment)
         logs.configure(settings.log_format, settings.log_level)
         exposed = exposed_files(environment, parsed.env_file)
         deployment = deployment_of(settings, environment, exposed)
         log_warnings(deployment)
         if parsed.workers > 1:
-            return _serve_by_workers(parsed.workers, settings, environment)
+            return _serve_by_workers(parsed.workers, settings, environment, redis_url)
         service = compose(settings, deployment)
         server = DrainingServer(
             _server_config(service, settings),
             refuse_new_calls=service.refuse_new_calls,
             drain=service.drain,
-            on_listening=lambda port: _greet(settings, port),
+            on_listening=lambda port: _greet(settings, port, redis_url),
         )
         server.run()
     return 0 if server.started else 1
 
 
-def _serve_by_workers(count: int, settings: Settings, environment: dict[str, str]) -> int:
+def _serve_by_workers(
+    count: int, settings: Settings, environment: dict[str, str], redis_url: str
+) -> int:
     """Start workers that share the port, and stay with them to the end."""
     if settings.pubsub_adapter is Adapter.MEMORY:
         problem = f"is memory, which {count} workers cannot share"
@@ -127,7 +132,7 @@ def _serve_by_workers(count: int, settings: Settings, environment: dict[str, str
             environment,
             sockets,
             Patience(stop=settings.drain_seconds + STOP_SECONDS),
-            on_listening=lambda: _greet(settings, port),
+            on_listening=lambda: _greet(settings, port, redis_url),
             on_end=SharedFigures(Path(directory)).forget_gauges,
         )
         return asyncio.run(supervisor.run())
@@ -174,8 +179,11 @@ def _server_config(service: Service, settings: Settings) -> GuardedConfig:
     )
 
 
-def _greet(settings: Settings, port: int) -> None:
-    """Say that the service listens, and where to go next."""
+def _greet(settings: Settings, port: int, redis_url: str) -> None:
+    """Say that the service listens, and where to go next.
+
+    `redis_url` is what a shell replaces by REDIS_URL: no password is shown.
+    """
     local = f"localhost:{port}"
     public = settings.public_url.http_base if settings.public_url else "PUBLIC_URL"
     log.info("[server] ✅ Ingestion server listening on port %d", port)
@@ -194,10 +202,8 @@ def _greet(settings: Settings, port: int) -> None:
         url = f"ws://{local}/twilio-media?businessId=business-1&callSid=test123"
         paste = "(sleep 1; cat tests/captures/speech.jsonl; sleep 2)"
         lines.append(f'  by hand      {paste} | npx wscat -c "{url}"')
-    redis_url = settings.redis_url.reveal() if settings.redis_url else ""
-    if redis_url.startswith(("redis://", "rediss://")):
-        lines.append(
-            f"  the audio    redis-cli -u {logs.without_password(redis_url)} XRANGE calls - +"
-        )
+    kind = settings.redis_url.reveal() if settings.redis_url else ""
+    if kind.startswith(("redis://", "rediss://")):
+        lines.append(f"  the audio    redis-cli -u {redis_url} XRANGE calls - +")
     for line in lines:
         print(line, flush=True)

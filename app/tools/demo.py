@@ -1,6 +1,7 @@
 """One simulated call through a private instance, listened to at the other end."""
 
 import asyncio
+import io
 import json
 import os
 import secrets
@@ -22,6 +23,7 @@ from app.media import Track
 from app.pubsub.redis_streams import RedisStreams
 from app.tools.caller import Call, Carrier, new_call, speech_frames
 from app.tools.embedded import EmbeddedRedis, free_port
+from app.tools.new_file import NewFile
 from app.tools.progress import ProgressBar
 
 NUMBER = "+15005550006"
@@ -156,6 +158,10 @@ async def _receipt(pubsub: RedisStreams, call: Call) -> dict[str, object]:
 
 
 def _write_wav(path: Path, audio: list[bytes]) -> None:
-    with wave.open(str(path), "wb") as recording:
+    made = io.BytesIO()
+    with wave.open(made, "wb") as recording:
         recording.setparams((1, 2, 8000, 0, "NONE", "not compressed"))
         recording.writeframes(b"".join(audio))
+    with NewFile(path, force=True) as file:
+        file.write(made.getvalue())
+        file.keep()

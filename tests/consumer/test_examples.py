@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import stat
 import subprocess
 import sys
 import threading
@@ -108,7 +109,9 @@ async def test_the_recorder_writes_what_was_said(open_service: Service, tmp_path
     with example(open_service, output, "examples/wav_recorder.py", str(directory)):
         call = await place(open_service)
         await heard(output, call, "is recorded")
-    with wave.open(str(directory / f"{call.call_sid}-inbound-0ms.wav")) as file:
+    recording = directory / f"{call.call_sid}-inbound-0ms.wav"
+    assert stat.S_IMODE(recording.stat().st_mode) == 0o600
+    with wave.open(str(recording)) as file:
         assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (8000, 1, 2)
         assert file.readframes(10**6) == b"".join(map(mulaw_to_pcm16, FRAMES))
 

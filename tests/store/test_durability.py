@@ -45,7 +45,7 @@ async def test_what_cannot_be_told_is_no_warning(tmp_path: Path) -> None:
             )
             for name, value in NOTHING.items():
                 await client.config_set(name, value)
-        url = server.url.replace("redis://", "redis://bridge:word@")
+        url = f"redis://bridge:word@{server.url.partition('@')[2]}"
         store = RedisStore.from_url(url, 20.0)
         assert await store.durability_warnings() == []
         await store.check()

@@ -12,6 +12,7 @@ from app.archive.recording import MAX_DATA_BYTES, wav_header
 from app.archive.timeline import SAMPLE_BYTES, Mixer, Timeline
 from app.consumer import Call, Frame
 from app.errors import CommandFailed
+from app.tools.new_file import create_private, replace_private
 
 # A track is waited for no longer than this.
 SKEW_SECONDS: Final = 0.5
@@ -72,7 +73,7 @@ class WavFile:
 
     def check(self) -> None:
         """Raise CommandFailed where the file cannot be begun."""
-        if self._path.exists() and not self._may_replace:
+        if os.path.lexists(self._path) and not self._may_replace:
             raise CommandFailed(f"{self._path} is there already; --force replaces it")
         if not self._path.parent.is_dir():
             raise CommandFailed(f"{self._path.parent} is no directory")
@@ -80,9 +81,9 @@ class WavFile:
     async def open(self, sample_rate: int, channels: int) -> None:
         """Begin the file."""
         self._form = sample_rate, channels
-        flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if self._may_replace else os.O_EXCL)
+        create = replace_private if self._may_replace else create_private
         try:
-            self._file = os.open(self._path, flags, 0o644)
+            self._file = create(self._path)
             os.pwrite(self._file, wav_header(*self._form, 0), 0)
         except OSError as error:
             raise CommandFailed(f"{self._path} cannot be written: {error.strerror}") from error
