@@ -28,6 +28,15 @@ def is_public(host: str) -> bool:
     return "." in name and not name.endswith(local)
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether this names the machine itself (RFC 6761, 6.3)."""
+    address = _address(host)
+    if address is not None:
+        return address.is_loopback
+    name = host.rstrip(".").lower()
+    return name == "localhost" or name.endswith(".localhost")
+
+
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         return ipaddress.ip_address(text)

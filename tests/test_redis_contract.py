@@ -13,7 +13,7 @@ import pytest
 from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 
-from app.administration.access_keys import digest_of
+from app.admin.access_keys import digest_of
 from app.carriers.stream_ids import stream_id
 from app.store.access import Session
 from app.store.captures import Asked

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 import pytest
 
+from app.cli.target import admin_token_of
 from app.errors import SettingsError
 from app.settings import Adapter, PublicUrl, Secret, Settings, Unsigned
+from app.settings.readers import split_operator
 
 CANARY = "canary-5f1e0b"
 GOOD = {
@@ -81,12 +83,72 @@ def test_auth_tokens_stand_in_the_order_given() -> None:
     assert [token.reveal() for token in settings.twilio_auth_token] == ["new", "older", "oldest"]
 
 
-def test_operators_tokens_are_kept_as_digests_alone() -> None:
-    token = "a token of more than thirty-two letters"
+TOKEN = "a-token-of-more-than-thirty-two-letters"
+TOKEN_DIGEST = hashlib.sha256(TOKEN.encode()).hexdigest()
+ZEROS, ONES = "0" * 64, "1" * 64
+
+
+@pytest.mark.parametrize(
+    ("value", "operators"),
+    [
+        (TOKEN, {TOKEN_DIGEST: ""}),
+        (f"{TOKEN}, sha256-{ZEROS}", {TOKEN_DIGEST: "", ZEROS: ""}),
+        (f"alice={TOKEN}", {TOKEN_DIGEST: "alice"}),
+        (
+            f"alice=sha256-{ZEROS}, Bob.B-2={TOKEN},sha256-{ONES}",
+            {ZEROS: "alice", TOKEN_DIGEST: "Bob.B-2", ONES: ""},
+        ),
+        (f"sha256-{ZEROS},sha256-{ZEROS}", {ZEROS: ""}),
+    ],
+)
+def test_keeps_operators_tokens_as_digests_only(value: str, operators: dict[str, str]) -> None:
+    settings = Settings.load({**GOOD, "ADMIN_TOKEN": value})
+    assert settings.operators == operators
+    assert TOKEN not in repr(settings)
+    assert Settings.load(GOOD).operators == {}
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVo=",
+        "QUJDREVGR0hJSktMTU5PUFFSU1RVVlc=",  # 31 characters before the "="
+        "QUJDREVGR0hJSktMTU5PUFFSU1RVVg==",
+        "QUJDREVGR0hJSktMTU5PUFFSU1RVVlctLQ==",
+        f"=={TOKEN}",
+        f"2fa={TOKEN}",
+        f"two words={TOKEN}",
+        f"{'n' * 32}={TOKEN}",
+    ],
+)
+def test_token_with_equals_sign_and_no_name_is_a_plain_token(token: str) -> None:
     digest = hashlib.sha256(token.encode()).hexdigest()
-    settings = Settings.load({**GOOD, "ADMIN_TOKEN": f"{token}, sha256-{'0' * 64}"})
-    assert settings.admin_digests == (digest, "0" * 64)
-    assert Settings.load(GOOD).admin_digests == ()
+    assert Settings.load({**GOOD, "ADMIN_TOKEN": token}).operators == {digest: ""}
+    assert split_operator(token) == ("", token)
+
+
+def test_command_line_shows_a_named_operator_s_token_without_the_name() -> None:
+    assert admin_token_of({"ADMIN_TOKEN": f"alice={TOKEN},bob=sha256-{ZEROS}"}) == TOKEN
+    assert admin_token_of({"ADMIN_TOKEN": f"{TOKEN}="}) == f"{TOKEN}="
+    assert admin_token_of({"ADMIN_TOKEN": f"bob=sha256-{ZEROS}"}) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (f"alice={TOKEN},alice=sha256-{ZEROS}", "'alice' twice"),
+        (f"Alice={TOKEN},alice=sha256-{ZEROS}", "'alice' twice"),
+        (f"alice={TOKEN},bob={TOKEN}", "one token under two names"),
+        (f"alice={TOKEN},{TOKEN}", "one token under two names"),
+        ("alice=short", "the one of alice"),
+        (f"alice={'é' * 32}", "the one of alice"),
+        ("alice=sha256-12", "sha256- and 64 hexadecimal digits"),
+    ],
+)
+def test_unclear_operators_stop_the_start(value: str, words: str) -> None:
+    error = refused({**GOOD, "ADMIN_TOKEN": value})
+    assert words in str(error)
+    assert TOKEN not in str(error)
 
 
 LONG, LONGER = "a" * 32, "b" * 40

@@ -15,13 +15,15 @@ class Principal:
 
     `actor` is their name in the audit log: `operator`, `operator:NAME` or `key:ID`.
     `business_id` is empty for an operator, and for nobody else. `address` is where the
-    request came from, empty for a command; the same principal has many.
+    request came from, empty for a command; `session_id` names the session by which they are
+    signed in, empty for a token or key. Both vary for one and the same principal.
     """
 
     actor: str
     role: Role
     business_id: str = ""
     address: str = field(default="", compare=False)
+    session_id: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         """Raise ValueError unless exactly the operators have no business."""

@@ -85,6 +85,7 @@ KEYS: Final[Mapping[str, Rights]] = {
     "keys:{BUSINESS}": PRIVATE,
     "key:{DIGEST}": PRIVATE,
     "session:{DIGEST}": PRIVATE,
+    "sessions:{KEY_ID}": PRIVATE,
     "attempts:{ADDRESS}": PRIVATE,
     "audit": PRIVATE,
     "audit:{BUSINESS}": PRIVATE,

@@ -4,6 +4,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from app.admin.audit_log import AuditLog
+from app.admin.operators import Operators
+from app.admin.sessions import Sessions
 from app.administration.businesses import Businesses
 from app.administration.exotel_pairs import ExotelPairs
 from app.administration.keys import Keys
@@ -23,6 +25,7 @@ class Administration:
     secrets: Secrets
     exotel_pairs: ExotelPairs
     audit: AuditLog
+    sessions: Sessions
 
     @classmethod
     def of(
@@ -30,6 +33,7 @@ class Administration:
         configuration: Configuration,
         access: Access,
         sealer: Sealer,
+        operators: Operators,
         audit: AuditLog,
         wall_clock: Callable[[], float],
         shared_digests: Collection[str] = (),
@@ -46,4 +50,5 @@ class Administration:
             Secrets(configuration, businesses, sealer, audit, wall_clock, shared_digests),
             ExotelPairs(configuration, businesses, audit, wall_clock),
             audit,
+            Sessions(access, operators, audit, wall_clock),
         )

@@ -3,28 +3,22 @@
 import hashlib
 import hmac
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
+from app.admin.access_keys import MOST_CHARACTERS, digest_of, has_expired, holder_of, is_key
 from app.admin.attempts import AttemptLimiter, WayIn
 from app.admin.audit_log import AuditLog
-from app.admin.principal import THE_OPERATOR, Principal
-from app.admin.roles import Role
-from app.administration.access_keys import (
-    MOST_CHARACTERS,
-    digest_of,
-    is_key,
-    new_session_secret,
-)
+from app.admin.operators import Operators
+from app.admin.principal import Principal
+from app.admin.sessions import Sessions
 from app.credentials.addresses import ClientSource
-from app.errors import FormExpired, SignInRequired
+from app.errors import FormExpired, KeyExpired, SignInRequired
 from app.store.access import Access, AccessKey, Session
 
 log = logging.getLogger(__name__)
 
-# After its last use.
-SESSION_SECONDS = 12 * 3600.0
 USE_NOTED_EVERY_MS = 60_000
 SIGN_IN = "send Authorization: Bearer with ADMIN_TOKEN or with an access key"
 NO_OPERATOR = (
@@ -41,32 +35,32 @@ class SignedIn:
 
 
 class Gate:
-    """Tell who asks.
+    """Tell who asks: an operator by their token, others by an access key or a session.
 
-    `token_digests` are SHA-256 digests, in hexadecimal, of the tokens that are an
-    operator's; without any there is no operator. `wall_clock` gives Unix seconds.
-    An operator's token needs no store.
+    `wall_clock` returns Unix seconds. An operator's token needs no store.
     """
 
     def __init__(
         self,
         access: Access,
+        operators: Operators,
+        sessions: Sessions,
         audit: AuditLog,
-        token_digests: Sequence[str],
         attempts: AttemptLimiter,
         *,
         wall_clock: Callable[[], float],
     ) -> None:
         self._access = access
+        self._operators = operators
+        self._sessions = sessions
         self.audit = audit
-        self._tokens = tuple(token_digests)
         self._attempts = attempts
         self._wall_clock = wall_clock
 
     @property
     def has_operator(self) -> bool:
         """Tell whether ADMIN_TOKEN is set, so that anybody can be an operator."""
-        return bool(self._tokens)
+        return bool(len(self._operators))
 
     async def by_bearer(self, shown: str, address: str) -> Principal:
         """Tell whose token or key this is, sent from `address`.
@@ -75,7 +69,7 @@ class Gate:
         keys must not stop a program.
 
         Raises:
-            SignInRequired: it is nobody's.
+            SignInRequired: it is nobody's, or has expired.
             TooManyAttempts: it is nobody's, and too many such came from there.
         """
         found = await self._find(shown)
@@ -83,14 +77,16 @@ class Gate:
             await self._refuse(WayIn.ADMIN_BEARER, ClientSource(address), shown)
         return replace(found[0], address=address)
 
-    async def sign_in(self, shown: str, address: str, *, is_shared: bool = False) -> SignedIn:
+    async def sign_in(
+        self, shown: str, address: str, *, is_shared: bool = False, browser: str = ""
+    ) -> SignedIn:
         """Begin a session for whoever shows a token or key in the sign-in form.
 
         With `is_shared`, many clients have this address: the right key is accepted
-        however many of them failed.
+        however many of them failed. `browser` names theirs in the list of sessions.
 
         Raises:
-            SignInRequired: it is nobody's.
+            SignInRequired: it is nobody's, or has expired.
             TooManyAttempts: too many wrong ones came from this address; then the right
                 one is refused as well, so that trying on tells nothing.
         """
@@ -100,53 +96,52 @@ class Gate:
         if found is None:
             await self._refuse(WayIn.SIGN_IN, source, shown)
         principal, key_id = replace(found[0], address=address), found[1]
-        secret = new_session_secret()
-        session = Session(digest_of(secret), principal.actor, principal.business_id, key_id)
-        await self._access.begin_session(session, SESSION_SECONDS)
-        await self.audit.note(principal, "session.begun", principal.actor, principal.business_id)
-        return SignedIn(principal, secret)
+        session, secret = await self._sessions.begin(principal, key_id, browser)
+        return SignedIn(replace(principal, session_id=session.id), secret)
 
     async def by_session(self, secret: str, address: str = "") -> SignedIn | None:
         """Return whose session this is; None when it is over, or what it was begun with is."""
-        if not secret or len(secret) > MOST_CHARACTERS:
+        session = await self._sessions.find(secret, address)
+        holder = await self._holder(session) if session else None
+        if session is None or holder is None:
             return None
-        session = await self._access.session_of(digest_of(secret), SESSION_SECONDS)
-        if session is None or not await self._still_holds(session):
-            return None
-        role = Role.ADMIN if session.business_id else Role.OPERATOR
-        return SignedIn(Principal(session.actor, role, session.business_id, address), secret)
+        return SignedIn(replace(holder, address=address, session_id=session.id), secret)
 
     async def sign_out(self, signed_in: SignedIn) -> None:
         """End a session."""
-        await self._access.end_session(digest_of(signed_in.secret))
-        who = signed_in.principal
-        await self.audit.note(who, "session.ended", who.actor, who.business_id)
+        await self._sessions.sign_out(signed_in.principal, signed_in.secret)
 
     async def _find(self, shown: str) -> tuple[Principal, str] | None:
         """Tell whose this is, and the id of what was shown."""
         if not shown or len(shown) > MOST_CHARACTERS:
             return None
         digest = digest_of(shown)
-        known = [one for one in self._tokens if hmac.compare_digest(one, digest)]
-        if known:
-            return THE_OPERATOR, _token_id(known[0])
+        if (operator := self._operators.find(digest)) is not None:
+            return operator.principal, operator.token_id
         if not is_key(shown) or (key := await self._access.key_of(digest)) is None:
             return None
-        await self._note_use(key)
-        return Principal(f"key:{key.id}", Role.ADMIN, key.business_id), key.id
+        if has_expired(key, self._now_ms()):
+            # It was right once: no guess, so it is not counted.
+            raise KeyExpired("this access key has expired; ask an operator for a new one")
+        holder = await self._used(key)
+        return (holder, key.id) if holder else None
 
-    async def _note_use(self, key: AccessKey) -> None:
-        now_ms = int(self._wall_clock() * 1000)
-        if abs(now_ms - key.last_used_at) >= USE_NOTED_EVERY_MS:
+    async def _used(self, key: AccessKey) -> Principal | None:
+        """Return who holds a key, and note its use."""
+        holder, now_ms = holder_of(key, self._now_ms()), self._now_ms()
+        if holder is not None and abs(now_ms - key.last_used_at) >= USE_NOTED_EVERY_MS:
             await self._access.note_use(key, now_ms)
+        return holder
 
-    async def _still_holds(self, session: Session) -> bool:
+    async def _holder(self, session: Session) -> Principal | None:
+        """Return whose a session is now, by what it was begun with."""
         if not session.business_id:
-            return session.key_id in map(_token_id, self._tokens)
+            return self._operators.of_token(session.key_id)
         key = await self._access.key(session.business_id, session.key_id)
-        if key is not None:
-            await self._note_use(key)
-        return key is not None
+        return await self._used(key) if key is not None else None
+
+    def _now_ms(self) -> int:
+        return int(self._wall_clock() * 1000)
 
     async def _refuse(self, way: WayIn, source: ClientSource, shown: str) -> NoReturn:
         peer = {"peer": source.address}
@@ -156,7 +151,7 @@ class Gate:
             await self._attempts.note_failure(way, source, shown)
         raise SignInRequired(
             "this token or key is not known here, or was revoked"
-            + ("" if self._tokens else f" ({NO_OPERATOR})")
+            + ("" if self.has_operator else f" ({NO_OPERATOR})")
         )
 
 
@@ -171,8 +166,3 @@ def check_csrf(signed_in: SignedIn, given: str) -> None:
         raise FormExpired(
             "this form is not of your session: load the page again, and send it once more"
         )
-
-
-def _token_id(digest: str) -> str:
-    """Name an operator's token, in a session, without what would admit anybody."""
-    return digest_of(f"operator {digest}")[:16]

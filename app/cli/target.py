@@ -8,6 +8,7 @@ import httpx
 
 from app.archive.redis import RedisArchive
 from app.cli.arguments import tell
+from app.settings.readers import split_operator
 from app.tools.receipts import ApiReceipts, ArchiveReceipts, Receipts
 from app.tools.service import Credentials
 
@@ -47,8 +48,8 @@ def credentials_of(environment: Environment) -> Credentials:
 
 
 def admin_token_of(environment: Environment) -> str:
-    """Give an operator's token; empty where there is none, or its digest alone."""
-    token = _first(environment, "ADMIN_TOKEN")
+    """Return an operator's token; empty where there is none, or its digest alone."""
+    _, token = split_operator(_first(environment, "ADMIN_TOKEN"))
     return "" if token.startswith("sha256-") else token
 
 

@@ -57,6 +57,8 @@
         └── AdminError                whoever administers, by the API or in a browser
             ├── FieldsInvalid         has each field's problem, and what would do
             ├── SignInRequired
+            │   └── KeyExpired
+            ├── InsecureSignIn
             ├── Forbidden
             ├── FormExpired
             ├── TooManyAttempts
@@ -85,6 +87,8 @@ from app.errors.admin import (
     FieldsInvalid,
     Forbidden,
     FormExpired,
+    InsecureSignIn,
+    KeyExpired,
     NotThere,
     NumberTaken,
     PlanInUse,
@@ -200,6 +204,8 @@ __all__ = [
     "PurposeMismatch",
     "RemoteError",
     "SecretUnreadable",
+    "InsecureSignIn",
+    "KeyExpired",
     "SettingsError",
     "SignInRequired",
     "SignatureInvalid",

@@ -27,6 +27,19 @@ class SignInRequired(AdminError):
     reason = "sign_in_required"
 
 
+class KeyExpired(SignInRequired):
+    """Raised when a request shows an access key whose time is over."""
+
+    reason = "key_expired"
+
+
+class InsecureSignIn(AdminError):
+    """Raised when somebody signs in over a network without encryption."""
+
+    http_status = 403
+    reason = "insecure_sign_in"
+
+
 class Forbidden(AdminError):
     """Raised when whoever asks may not do this."""
 

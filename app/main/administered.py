@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from app.admin.attempts import AttemptLimiter
 from app.admin.audit_log import AuditLog
+from app.admin.operators import Operators
 from app.administration import Administration
 from app.administration.commanding import (
     ChannelCommands,
@@ -52,6 +53,7 @@ from app.web.api.live import live_router
 from app.web.api.plans import plans_router
 from app.web.api.reference import reference_router
 from app.web.api.route import use_visitors
+from app.web.api.sessions import sessions_router
 from app.web.api.speech import speech_router
 from app.web.api.usage import usage_router
 from app.web.health import Condition
@@ -98,14 +100,17 @@ def make_administered(
     commands = _commands(settings, pubsub)
     audit_store = make_audit_store(settings, is_chained=sealing is not None)
     audit = AuditLog(audit_store, time.time, time.monotonic)
+    operators = Operators(settings.operators)
     administration = Administration.of(
-        configuration, access, sealing or NoSealer(), audit, time.time, shared_digests(settings)
+        *(configuration, access, sealing or NoSealer(), operators, audit, time.time),
+        shared_digests(settings),
     )
     attempts = AttemptLimiter(access, time.monotonic, metrics)
     gate = Gate(
         access,
-        administration.audit,
-        settings.admin_digests,
+        operators,
+        administration.sessions,
+        audit,
         attempts,
         wall_clock=time.time,
     )
@@ -147,7 +152,8 @@ def add_api(app: FastAPI, administered: Administered, conditions: Sequence[Condi
     app.include_router(access_router(desk.audit))
     app.include_router(plans_router(desk))
     app.include_router(businesses_router(desk, administered.http_base))
-    app.include_router(keys_router(desk))
+    app.include_router(keys_router(desk, time.time))
+    app.include_router(sessions_router(desk.sessions))
     app.include_router(exotel_pairs_router(desk.exotel_pairs, administered.ws_base))
     app.include_router(usage_router(administered.usage))
     app.include_router(live_router(administered.live, administered.watchers))

@@ -31,7 +31,7 @@ from app.settings.readers import (
     seconds,
     whole,
 )
-from app.settings.values import Adapter, Network, PublicUrl, Secret, Unsigned
+from app.settings.values import Adapter, Network, OperatorSecret, PublicUrl, Secret, Unsigned
 
 LOOPBACK: Final = "127.0.0.1"
 _JWT_KEYS = ("jwt_public_key", "jwt_secret", "jwt_jwks_url")
@@ -65,7 +65,9 @@ class Settings:
         read_https_base, "https://monitor.twilio.com", "https://monitor.twilio.com"
     )
     secret_key: tuple[Secret, ...] = _secret(read_secret_keys, (), "$(openssl rand -hex 32)")
-    admin_token: tuple[Secret, ...] = _secret(read_admin_tokens, (), "$(openssl rand -hex 32)")
+    admin_token: tuple[OperatorSecret, ...] = _secret(
+        read_admin_tokens, (), "alice=$(openssl rand -hex 32)"
+    )
     allow_unsigned: Unsigned = _variable(one_of(Unsigned), Unsigned.NO, "true")
     businesses_file: str | None = _variable(read_text, None, "businesses.toml")
     allow_private_webhooks: bool = _variable(read_flag, False, "true")
@@ -147,9 +149,9 @@ class Settings:
         return "" if self.twilio_auth_token else "TWILIO_AUTH_TOKEN"
 
     @property
-    def admin_digests(self) -> tuple[str, ...]:
-        """Give the SHA-256 digests of the operators' tokens, in hexadecimal digits."""
-        return tuple(token.reveal().removeprefix("sha256-") for token in self.admin_token)
+    def operators(self) -> dict[str, str]:
+        """Return each operator's name, empty for a plain token, by the digest of their token."""
+        return {token.digest.reveal(): token.name for token in self.admin_token}
 
     @property
     def exotel_pairs(self) -> tuple[str, ...]:

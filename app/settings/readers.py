@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from app.hosts import is_host, is_public
 from app.redis_url import parse_redis_url
 from app.secret_strength import FLOORS, PLACEHOLDER_REFUSED, is_placeholder, weakness_of
-from app.settings.values import Network, PublicUrl, Secret
+from app.settings.values import Network, OperatorSecret, PublicUrl, Secret
 
 _COMMAS = "commas separate several, and a comma that belongs to one is written \\,"
 _DIGEST = re.compile(r"sha256-[0-9a-f]{64}")
@@ -163,22 +163,49 @@ def read_jwt_secret(value: str) -> Secret:
     return Secret(value)
 
 
-def read_admin_tokens(value: str) -> tuple[Secret, ...]:
-    """Read operators' tokens as their digests, `sha256-HEX`: plain ones are not kept."""
-    return tuple(Secret(_admin_digest(token.reveal())) for token in read_tokens(value))
+# The name of an operator's token: it ends at the first "=", and is shorter than any token.
+# Base64 has "=" at its end alone, so that no token of that kind is read as NAME=TOKEN.
+_NAMED_TOKEN = re.compile(r"([A-Za-z][A-Za-z0-9_.-]{0,30})=(?!=?$)(.*)", re.DOTALL)
 
 
-def _admin_digest(token: str) -> str:
+def split_operator(entry: str) -> tuple[str, str]:
+    """Return the name and the token of an entry of ADMIN_TOKEN; a plain token has no name."""
+    found = _NAMED_TOKEN.fullmatch(entry)
+    return (found[1], found[2]) if found else ("", entry)
+
+
+def read_admin_tokens(value: str) -> tuple[OperatorSecret, ...]:
+    """Parse operators' tokens, `TOKEN` or `NAME=TOKEN`, into their digests: none is kept."""
+    found = [_operator_token(token.reveal()) for token in read_tokens(value)]
+    names = [token.name.lower() for token in found if token.name]
+    if repeated := next((name for name in names if names.count(name) > 1), ""):
+        raise Unusable(
+            f"names {repeated!r} twice: use another name for each token, "
+            f"such as {repeated}={_TOKEN},{repeated}-old={_TOKEN}"
+        )
+    owners: dict[Secret, str] = {}
+    for token in found:
+        if owners.setdefault(token.digest, token.name) != token.name:
+            raise Unusable("holds one token under two names: generate a token for each operator")
+    return tuple(found)
+
+
+_TOKEN = "$(openssl rand -hex 32)"
+
+
+def _operator_token(entry: str) -> OperatorSecret:
+    name, token = split_operator(entry)
     if token.startswith("sha256-"):
         if not _DIGEST.fullmatch(token):
             raise Unusable("has a digest that is not sha256- and 64 hexadecimal digits")
-        return token
+        return OperatorSecret(name, Secret(token.removeprefix("sha256-")))
+    of = f" (the one of {name})" if name else ""
     least = FLOORS["ADMIN_TOKEN"].characters
     if len(token) < least or not token.isascii():
-        raise Unusable(f"must have at least {least} characters a token, all ASCII")
+        raise Unusable(f"must have at least {least} characters a token, all ASCII{of}")
     if is_placeholder(token):
-        raise Unusable(PLACEHOLDER_REFUSED)
-    return f"sha256-{hashlib.sha256(token.encode()).hexdigest()}"
+        raise Unusable(f"{PLACEHOLDER_REFUSED}{of}")
+    return OperatorSecret(name, Secret(hashlib.sha256(token.encode()).hexdigest()))
 
 
 def read_flag(value: str) -> bool:

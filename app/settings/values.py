@@ -53,6 +53,14 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True)
+class OperatorSecret:
+    """An operator's token: its SHA-256 digest in hexadecimal, and whose it is, if it has a name."""
+
+    name: str
+    digest: Secret
+
+
+@dataclass(frozen=True, slots=True)
 class PublicUrl:
     """Where the world reaches this service: `http_base` without a trailing slash."""
 

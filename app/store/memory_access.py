@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
-from app.store.access import MOST_ATTEMPTS, AccessKey, Session
+from app.store.access import MOST_ATTEMPTS, MOST_SESSIONS, AccessKey, Session
 
 # Of those who are signed in, and of addresses: the oldest are forgotten first.
 MOST_REMEMBERED = 10_000
@@ -46,6 +46,7 @@ class MemoryAccess:
 
     async def revoke_key(self, business_id: str, key_id: str) -> bool:
         """Remove a key, for every request from now on; False when there is none."""
+        self._end_sessions(key_id)
         return self._keys.pop((business_id, key_id), None) is not None
 
     async def note_use(self, key: AccessKey, now_ms: int) -> None:
@@ -56,26 +57,46 @@ class MemoryAccess:
     async def forget(self, business_id: str) -> None:
         """Revoke a business's keys."""
         for place in [place for place in self._keys if place[0] == business_id]:
-            del self._keys[place]
+            self._end_sessions(self._keys.pop(place).id)
 
     # ------------------------------------------------------ sessions and attempts
 
     async def begin_session(self, session: Session, seconds: float) -> None:
-        """Keep a session for so long after its last use."""
+        """Store a session for this long after its last use."""
         _make_room(self._sessions)
         self._sessions[session.digest] = session, self._clock() + seconds
+        for old in (await self.sessions_of(session.key_id))[MOST_SESSIONS:]:
+            await self.end_session(old)
 
     async def session_of(self, digest: str, seconds: float) -> Session | None:
-        """Find a session, and keep it for so long again."""
+        """Find a session, and keep it for this long again."""
         found = self._sessions.pop(digest, None)
         if found is None or found[1] <= self._clock():
             return None
         self._sessions[digest] = found[0], self._clock() + seconds
         return found[0]
 
-    async def end_session(self, digest: str) -> None:
-        """Forget a session."""
-        self._sessions.pop(digest, None)
+    async def save_session(self, session: Session) -> None:
+        """Store what has changed of a session, unless it has ended meanwhile."""
+        if (known := self._sessions.get(session.digest)) is not None:
+            self._sessions[session.digest] = session, known[1]
+
+    async def sessions_of(self, key_id: str) -> list[Session]:
+        """Return the sessions begun with a key or token, the newest first."""
+        found = [
+            session
+            for session, until in self._sessions.values()
+            if session.key_id == key_id and until > self._clock()
+        ]
+        return sorted(found, key=lambda one: (-one.began_at, one.digest))
+
+    async def end_session(self, session: Session) -> None:
+        """End a session, for every request from now on."""
+        self._sessions.pop(session.digest, None)
+
+    def _end_sessions(self, key_id: str) -> None:
+        for digest in [one.digest for one, _ in self._sessions.values() if one.key_id == key_id]:
+            del self._sessions[digest]
 
     async def note_attempt(self, address: str, seconds: float) -> int:
         """Count a wrong key from an address for so long; give how many count now."""

@@ -2,13 +2,21 @@
 
 Keys; all braces are literal, and are Redis Cluster's hash tags:
 
-    keys:{BUSINESS}                 hash    ID → an AccessKey as JSON, ID:used → Unix ms
+    keys:{BUSINESS}                 hash    ID, or ID:limited → an AccessKey as JSON;
+                                            ID:used → Unix ms
     key:{DIGEST}                    string  ID and BUSINESS of the key that has this digest
     session:{DIGEST}                string  a Session as JSON, for as long as it may rest
+    sessions:{KEY_ID}               zset    digests of the sessions begun with a key or token
+                                            → when each began, Unix ms
     attempts:{ADDRESS}              zset    a wrong key → until when it counts, Unix ms
 
 A key is in `keys:{BUSINESS}`, or it is not: it is revoked by one command. What
-`key:{DIGEST}` says is only where to look.
+`key:{DIGEST}` says is only where to look. A session, likewise, is in `session:{DIGEST}` or
+it is over; `sessions:{KEY_ID}` only says where to look for those to list.
+
+Version 0.1 takes every key for an admin's that never expires. It passes over fields with a
+colon, so a key with another role or with an expiry is in `ID:limited`: in a rolling deploy the
+old replicas refuse it, and the sessions begun with it, instead of letting it do everything.
 """
 
 import hmac
@@ -18,9 +26,12 @@ from typing import TypeVar
 import msgspec
 
 from app.errors import StoreUnavailable
-from app.store.access import MOST_ATTEMPTS, AccessKey, Session
+from app.store.access import MOST_ATTEMPTS, MOST_SESSIONS, AccessKey, Session
 from app.store.reach import RedisReach, in_ms, text
 
+_LIMITED = ":limited"
+# Renewed by each session that begins: longer than any session lasts.
+LISTED_SECONDS = 31 * 86_400.0
 _T = TypeVar("_T", AccessKey, Session)
 
 # KEYS: attempts:{ADDRESS}; ARGV: ms for which one counts, or 0 to add none; the most.
@@ -38,7 +49,8 @@ return redis.call('ZCARD', KEYS[1])
 
 # KEYS: keys:{BUSINESS}; ARGV: ID, Unix ms.
 _NOTE_USE = """
-if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) + redis.call('HEXISTS', KEYS[1], ARGV[1] .. ':limited')
+    > 0 then
   redis.call('HSET', KEYS[1], ARGV[1] .. ':used', ARGV[2])
 end
 """
@@ -52,7 +64,8 @@ class RedisAccess(RedisReach):
     async def add_key(self, key: AccessKey) -> None:
         """Store a new key."""
         await self._ask("SET", _key_key(key.digest), f"{key.id} {key.business_id}")
-        await self._ask("HSET", _keys_key(key.business_id), key.id, msgspec.json.encode(key))
+        field = f"{key.id}{_LIMITED}" if key.is_limited else key.id
+        await self._ask("HSET", _keys_key(key.business_id), field, msgspec.json.encode(key))
 
     async def key_of(self, digest: str) -> AccessKey | None:
         """Find the key that has this digest."""
@@ -65,13 +78,17 @@ class RedisAccess(RedisReach):
 
     async def key(self, business_id: str, key_id: str) -> AccessKey | None:
         """Give a business's key of this id."""
-        stored, used = await self._ask("HMGET", _keys_key(business_id), key_id, f"{key_id}:used")
-        return _key(stored, used) if stored is not None and ":" not in key_id else None
+        if ":" in key_id:
+            return None
+        fields = (key_id, f"{key_id}{_LIMITED}", f"{key_id}:used")
+        plain, limited, used = await self._ask("HMGET", _keys_key(business_id), *fields)
+        stored = limited if limited is not None else plain
+        return _key(stored, used) if stored is not None else None
 
     async def keys_of(self, business_id: str) -> list[AccessKey]:
         """Give a business's keys, the oldest first."""
         answer = await self._ask("HGETALL", _keys_key(business_id))
-        stored = {text(name): value for name, value in answer.items()}
+        stored = {text(name).removesuffix(_LIMITED): value for name, value in answer.items()}
         found = [
             _key(value, stored.get(f"{name}:used"))
             for name, value in stored.items()
@@ -83,9 +100,10 @@ class RedisAccess(RedisReach):
         """Remove a key, for every request from now on; False when there is none."""
         if (key := await self.key(business_id, key_id)) is None:
             return False
-        place = _keys_key(business_id)
-        removed = bool(await self._ask("HDEL", place, key_id, f"{key_id}:used"))
+        fields = (key_id, f"{key_id}{_LIMITED}", f"{key_id}:used")
+        removed = bool(await self._ask("HDEL", _keys_key(business_id), *fields))
         await self._ask("DEL", _key_key(key.digest))
+        await self._end_sessions(key_id)
         return removed
 
     async def note_use(self, key: AccessKey, now_ms: int) -> None:
@@ -98,22 +116,58 @@ class RedisAccess(RedisReach):
         await self._ask("DEL", _keys_key(business_id))
         for key in keys:
             await self._ask("DEL", _key_key(key.digest))
+            await self._end_sessions(key.id)
 
     # ------------------------------------------------------ sessions and attempts
 
     async def begin_session(self, session: Session, seconds: float) -> None:
-        """Keep a session for so long after its last use."""
+        """Store a session for this long after its last use."""
         stored = msgspec.json.encode(session)
         await self._ask("SET", _session_key(session.digest), stored, "PX", in_ms(seconds))
+        await self._list_session(session)
+        listed = _sessions_key(session.key_id)
+        for digest in await self._ask("ZRANGE", listed, MOST_SESSIONS, -1, "REV"):
+            await self.end_session(replace(session, digest=text(digest)))
 
     async def session_of(self, digest: str, seconds: float) -> Session | None:
-        """Find a session, and keep it for so long again."""
+        """Find a session, and keep it for this long again."""
         stored = await self._ask("GETEX", _session_key(digest), "PX", in_ms(seconds))
         return _read(stored, Session) if stored is not None else None
 
-    async def end_session(self, digest: str) -> None:
-        """Forget a session."""
-        await self._ask("DEL", _session_key(digest))
+    async def save_session(self, session: Session) -> None:
+        """Store what has changed of a session, unless it has ended meanwhile."""
+        stored = msgspec.json.encode(session)
+        key = _session_key(session.digest)
+        if await self._ask("SET", key, stored, "XX", "KEEPTTL") is not None:
+            await self._list_session(session)
+
+    async def sessions_of(self, key_id: str) -> list[Session]:
+        """Return the sessions begun with a key or token, the newest first."""
+        found: list[Session] = []
+        listed = _sessions_key(key_id)
+        for digest in await self._ask("ZRANGE", listed, 0, MOST_SESSIONS - 1, "REV"):
+            stored = await self._ask("GET", _session_key(text(digest)))
+            if stored is None:
+                await self._ask("ZREM", listed, digest)
+            else:
+                found.append(_read(stored, Session))
+        return sorted(found, key=lambda one: (-one.began_at, one.digest))
+
+    async def end_session(self, session: Session) -> None:
+        """End a session, for every request from now on."""
+        await self._ask("DEL", _session_key(session.digest))
+        await self._ask("ZREM", _sessions_key(session.key_id), session.digest)
+
+    async def _end_sessions(self, key_id: str) -> None:
+        # They are over with their key; what is known of people goes, too.
+        for digest in await self._ask("ZRANGE", _sessions_key(key_id), 0, -1):
+            await self._ask("DEL", _session_key(text(digest)))
+        await self._ask("DEL", _sessions_key(key_id))
+
+    async def _list_session(self, session: Session) -> None:
+        key = _sessions_key(session.key_id)
+        await self._ask("ZADD", key, session.began_at, session.digest)
+        await self._ask("PEXPIRE", key, in_ms(LISTED_SECONDS))
 
     async def note_attempt(self, address: str, seconds: float) -> int:
         """Count a wrong key from an address for so long; give how many count now."""
@@ -145,6 +199,10 @@ def _keys_key(business_id: str) -> str:
 
 def _key_key(digest: str) -> str:
     return f"key:{{{digest}}}"
+
+
+def _sessions_key(key_id: str) -> str:
+    return f"sessions:{{{key_id}}}"
 
 
 def _session_key(digest: str) -> str:

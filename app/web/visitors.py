@@ -1,21 +1,30 @@
 """Who is behind a request: by Authorization, or by the cookie of a session."""
 
+from typing import Final
 from urllib.parse import urlsplit
 
 from fastapi import Request
 from fastapi.responses import Response
 
 from app.admin.principal import Principal
+from app.admin.sessions import LONGEST_SECONDS
 from app.administration.gate import (
     NO_OPERATOR,
-    SESSION_SECONDS,
     SIGN_IN,
     Gate,
     SignedIn,
     check_csrf,
 )
-from app.credentials.addresses import FORWARDED_FOR, ClientSource, Network, client_source
-from app.errors import Forbidden, FormExpired, NotThere, SignInRequired
+from app.credentials.addresses import (
+    FORWARDED_FOR,
+    ClientSource,
+    Network,
+    client_address,
+    client_source,
+    is_in,
+)
+from app.errors import Forbidden, FormExpired, InsecureSignIn, NotThere, SignInRequired
+from app.hosts import is_loopback
 
 CSRF_HEADER = "x-csrf-token"
 # RFC 9110, 9.2.1: what does not ask for a change.
@@ -25,7 +34,9 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 class Visitors:
     """Know who sends a request, and keep the cookies of those who signed in.
 
-    `http_base` is PUBLIC_URL, or empty; on https a cookie is for https alone.
+    `http_base` is PUBLIC_URL, or empty. A session's cookie never crosses a network in the
+    clear: who signs in by https gets one for https only, and over plain http nobody can sign
+    in, except on this machine, or where PUBLIC_URL itself says http.
     `client_header` is where trusted proxies name their clients.
     """
 
@@ -79,16 +90,23 @@ class Visitors:
         Raises:
             SignInRequired, TooManyAttempts: it is nobody's, or too many such came.
             FormExpired: the form stood on another site's page.
+            InsecureSignIn: the connection is not encrypted.
         """
         check_origin(request, self._origin)
+        self.check_connection(request)
         source = self.source(request)
-        signed_in = await self.gate.sign_in(shown, source.address, is_shared=source.is_shared)
+        signed_in = await self.gate.sign_in(
+            shown,
+            source.address,
+            is_shared=source.is_shared,
+            browser=browser_name(request.headers.get("user-agent", "")),
+        )
         response.set_cookie(
             self.cookie_name,
             signed_in.secret,
-            max_age=int(SESSION_SECONDS),
+            max_age=int(LONGEST_SECONDS),
             path="/",
-            secure=self._is_https,
+            secure=self._is_https or self.came_by_https(request),
             httponly=True,
             # Not strict: a link that somebody sends is to find who signed in.
             samesite="lax",
@@ -98,6 +116,10 @@ class Visitors:
     async def sign_out(self, signed_in: SignedIn, response: Response) -> None:
         """End a session, and have its cookie forgotten."""
         await self.gate.sign_out(signed_in)
+        self.forget_cookie(response)
+
+    def forget_cookie(self, response: Response) -> None:
+        """Have a browser forget its session's cookie."""
         response.delete_cookie(
             self.cookie_name, path="/", secure=self._is_https, httponly=True, samesite="lax"
         )
@@ -108,6 +130,38 @@ class Visitors:
             await self.gate.audit.note_refusal(who, what, "other_business", error.others)
         elif isinstance(error, Forbidden | FormExpired):
             await self.gate.audit.note_refusal(who, what, error.reason)
+
+    def check_connection(self, request: Request) -> None:
+        """Raise InsecureSignIn if what is typed here would cross a network in the clear."""
+        host = request.headers.get("host", "")
+        is_public_url = bool(host) and f"http://{host}" == self._origin
+        if self.came_by_https(request) or is_loopback(_hostname(host)) or is_public_url:
+            return
+        raise InsecureSignIn(
+            "this connection is not encrypted, so the token and the session could be read on the "
+            "way: open this page by https, and set PUBLIC_URL to that address. Behind a proxy that "
+            "ends TLS, name it in TRUSTED_PROXIES"
+        )
+
+    def came_by_https(self, request: Request) -> bool:
+        """Return whether a browser reached this service by https, through whatever proxy.
+
+        What a trusted proxy says is decisive. Without such, it is so at the address that
+        PUBLIC_URL names, and where the browser itself names https as the origin of its page.
+        """
+        forwarded = _forwarded_proto(request) if self._is_from_proxy(request) else ""
+        if forwarded:
+            return forwarded == "https"
+        here = f"https://{request.headers.get('host', '')}"
+        return request.url.scheme == "https" or here in (
+            self._origin,
+            request.headers.get("origin", ""),
+        )
+
+    def _is_from_proxy(self, request: Request) -> bool:
+        peer = request.client.host if request.client else ""
+        address = client_address(peer, (), self._trusted)
+        return address is not None and is_in(address, self._trusted)
 
     def check_form(self, request: Request, signed_in: SignedIn, token: str) -> None:
         """Raise FormExpired unless this comes from a page of this session."""
@@ -143,6 +197,48 @@ def _netloc(origin: str) -> str:
         return urlsplit(origin).netloc
     except ValueError:
         return ""
+
+
+def _hostname(netloc: str) -> str:
+    try:
+        return urlsplit(f"//{netloc}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _forwarded_proto(request: Request) -> str:
+    """Return the scheme that the nearest proxy says it was asked by."""
+    said = ",".join(request.headers.getlist("x-forwarded-proto"))
+    return said.rpartition(",")[2].strip().lower()
+
+
+# In the order in which they are looked for: many browsers also name those that follow.
+_BROWSERS: Final = (
+    ("Edg", "Edge"),
+    ("OPR/", "Opera"),
+    ("SamsungBrowser/", "Samsung Internet"),
+    ("Firefox/", "Firefox"),
+    ("FxiOS/", "Firefox"),
+    ("CriOS/", "Chrome"),
+    ("Chrome/", "Chrome"),
+    ("Safari/", "Safari"),
+)
+_SYSTEMS: Final = (
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Android", "Android"),
+    ("Windows", "Windows"),
+    ("CrOS", "ChromeOS"),
+    ("Macintosh", "Mac"),
+    ("Linux", "Linux"),
+)
+
+
+def browser_name(user_agent: str) -> str:
+    """Return a browser's short name, such as "Firefox on Windows"; never its own words."""
+    browser = next((name for sign, name in _BROWSERS if sign in user_agent), "Another browser")
+    system = next((name for sign, name in _SYSTEMS if sign in user_agent), "")
+    return f"{browser} on {system}" if system else browser
 
 
 def _bearer(given: list[str]) -> str:

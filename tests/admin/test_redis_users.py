@@ -105,7 +105,7 @@ def test_nobody_but_the_service_touches_a_key_that_the_contract_does_not_name(
         for key in ("somebody", "consumer", "audio", "audio:x", "stream:x", "controls:{x}", "call"):
             for command in (*READING, *WRITING):
                 assert not permitted(administrator, user, command, key)
-    for key in ("somebody", "sessions:{x}", "audio:x", "callsx", "audits"):
+    for key in ("somebody", "sessionss:{x}", "audio:x", "callsx", "audits"):
         assert not permitted(administrator, SERVICE, "GET", key)
 
 

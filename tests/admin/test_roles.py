@@ -5,6 +5,7 @@ import pytest
 from app.admin.principal import THE_OPERATOR, Principal
 from app.admin.roles import KEY_ROLES, PERMISSIONS, Permission, Role, role_names
 from app.errors import Forbidden, NotThere
+from tests.markdown import rows
 
 # Who may, besides operators, who may do everything.
 MATRIX: dict[Permission, str] = {
@@ -97,3 +98,15 @@ def test_only_operators_have_no_business(role: Role, business_id: str) -> None:
 )
 def test_names_roles_in_words(roles: list[Role], text: str) -> None:
     assert role_names(roles) == text
+
+
+def test_documentation_has_the_same_table() -> None:
+    documented = {
+        row[0]: [role for role, cell in zip(KEY_ROLES, row[1:4], strict=True) if cell == "yes"]
+        for row in rows("docs/design.md", "### Permissions of each role")
+        if len(row) == 5
+    }
+    assert documented == {
+        str(permission): [role for role in KEY_ROLES if permission in PERMISSIONS[role]]
+        for permission in Permission
+    }

@@ -6,16 +6,18 @@ from dataclasses import dataclass
 
 import pytest
 
+from app.admin.access_keys import digest_of, is_key, new_key
 from app.admin.attempts import ADMIN_LIMIT, WINDOW_SECONDS, AttemptLimiter
 from app.admin.audit_log import AuditLog
 from app.admin.audit_store import MemoryAuditStore
+from app.admin.operators import Operators
 from app.admin.principal import THE_OPERATOR, Principal
-from app.admin.roles import Role
-from app.administration.access_keys import digest_of, is_key, new_key
-from app.administration.gate import SESSION_SECONDS, Gate, check_csrf, csrf_token
-from app.errors import FormExpired, SignInRequired, StoreUnavailable, TooManyAttempts
+from app.admin.roles import KEY_ROLES, Role
+from app.admin.sessions import IDLE_SECONDS, LONGEST_SECONDS, Sessions
+from app.administration.gate import Gate, check_csrf, csrf_token
+from app.errors import FormExpired, KeyExpired, SignInRequired, StoreUnavailable, TooManyAttempts
 from app.metrics import Metrics
-from app.store.access import AccessKey
+from app.store.access import AccessKey, Session
 from app.store.memory_access import MemoryAccess
 
 TOKEN = "an operator's token, long enough"
@@ -56,6 +58,12 @@ class AwayAccess(MemoryAccess):
             raise StoreUnavailable("away")
 
 
+def operators_of(*tokens: str) -> Operators:
+    """Return operators by their tokens, each `TOKEN` or `NAME=TOKEN`."""
+    parted = [token.rpartition("=") for token in tokens]
+    return Operators({digest_of(token): name for name, _, token in parted})
+
+
 @dataclass
 class House:
     """A gate, with what stands behind it."""
@@ -65,20 +73,27 @@ class House:
     audit: AuditLog
     clock: Clock
 
+    def sessions_of(self, *tokens: str) -> Sessions:
+        return Sessions(self.access, operators_of(*tokens), self.audit, self.clock)
+
     def gate_of(self, *tokens: str) -> Gate:
         return Gate(
             self.access,
+            operators_of(*tokens),
+            self.sessions_of(*tokens),
             self.audit,
-            [digest_of(token) for token in tokens],
             AttemptLimiter(self.access, self.clock, Metrics()),
             wall_clock=self.clock,
         )
 
-    async def key(self, business_id: str = "shop") -> tuple[str, str]:
+    async def key(
+        self, business_id: str = "shop", role: str = "admin", expires_at: int = 0
+    ) -> tuple[str, str]:
         """Store a new key; give its id and its text."""
-        made = new_key()
+        made, of = new_key(), business_id
+        digest = digest_of(made.text)
         await self.access.add_key(
-            AccessKey(made.id, business_id, "label", digest_of(made.text), created_at=1)
+            AccessKey(made.id, of, "label", digest, 1, role=role, expires_at=expires_at)
         )
         return made
 
@@ -166,6 +181,61 @@ def test_keys_are_of_their_form_and_never_the_same() -> None:
     for key in keys:
         assert is_key(key)
         assert re.fullmatch(r"mbk_[0-9a-f]{12}_[A-Za-z0-9_-]{43}", key)
+
+
+@pytest.mark.parametrize("role", KEY_ROLES)
+async def test_key_has_the_role_it_was_issued_with(house: House, role: Role) -> None:
+    key_id, key = await house.key(role=role)
+    who = Principal(f"key:{key_id}", role, "shop")
+    assert await house.gate.by_bearer(key, HOME) == who
+    signed_in = await house.gate.sign_in(key, HOME)
+    assert signed_in.principal == who
+    assert await house.gate.by_session(signed_in.secret) == signed_in
+
+
+@pytest.mark.parametrize("role", ["", "operator", "Admin", "owner"])
+async def test_key_with_an_unknown_role_admits_nobody(house: House, role: str) -> None:
+    key = (await house.key(role=role))[1]
+    with pytest.raises(SignInRequired):
+        await house.gate.by_bearer(key, HOME)
+    with pytest.raises(SignInRequired):
+        await house.gate.sign_in(key, HOME)
+
+
+async def test_key_ends_when_it_expires_and_its_sessions_with_it(house: House) -> None:
+    expires_at = int((house.clock.now + 3600) * 1000)
+    key = (await house.key(expires_at=expires_at))[1]
+    signed_in = await house.gate.sign_in(key, HOME)
+    house.clock.now += 3599.9
+    await house.gate.by_bearer(key, HOME)
+    assert await house.gate.by_session(signed_in.secret) == signed_in
+    house.clock.now += 0.1
+    for _ in range(ADMIN_LIMIT.failures + 1):  # it is no guess
+        with pytest.raises(KeyExpired):
+            await house.gate.by_bearer(key, HOME)
+    with pytest.raises(KeyExpired):
+        await house.gate.sign_in(key, HOME)
+    assert await house.gate.by_session(signed_in.secret) is None
+
+
+async def test_operators_are_known_by_their_names(house: House) -> None:
+    gate = house.gate_of(TOKEN, f"alice={OTHER_TOKEN}")
+    alice = Principal("operator:alice", Role.OPERATOR)
+    assert await gate.by_bearer(TOKEN, HOME) == THE_OPERATOR
+    assert await gate.by_bearer(OTHER_TOKEN, HOME) == alice
+    with pytest.raises(SignInRequired):
+        await gate.by_bearer(f"alice={OTHER_TOKEN}", HOME)
+    signed_in = await gate.sign_in(OTHER_TOKEN, HOME)
+    assert signed_in.principal == alice
+    [begun] = await house.audit.store.page(None, limit=1)
+    assert (begun.actor, begun.action) == ("operator:alice", "session.begun")
+
+
+async def test_session_belongs_to_whoever_its_token_belongs_to_now(house: House) -> None:
+    signed_in = await house.gate_of(TOKEN).sign_in(TOKEN, HOME)
+    found = await house.gate_of(f"alice={TOKEN}").by_session(signed_in.secret)
+    assert found is not None
+    assert found.principal.actor == "operator:alice"
 
 
 # -------------------------------------------------------------------- wrong ones
@@ -294,9 +364,31 @@ async def test_what_is_no_sessions_secret_is_nobodys(house: House, secret: str) 
 async def test_a_session_is_over_after_a_rest_and_lasts_while_it_is_used(house: House) -> None:
     signed_in = await house.gate.sign_in(TOKEN, HOME)
     for _ in range(3):
-        house.clock.now += SESSION_SECONDS - 1
+        house.clock.now += IDLE_SECONDS - 1
         assert await house.gate.by_session(signed_in.secret) == signed_in
-    house.clock.now += SESSION_SECONDS
+    house.clock.now += IDLE_SECONDS
+    assert await house.gate.by_session(signed_in.secret) is None
+
+
+@pytest.mark.parametrize("began_by", ["this version", "0.1"])
+async def test_session_ends_after_its_longest_time_however_often_it_is_used(
+    house: House, began_by: str
+) -> None:
+    signed_in = await house.gate.sign_in(TOKEN, HOME)
+    if began_by == "0.1":
+        session = await house.access.session_of(digest_of(signed_in.secret), IDLE_SECONDS)
+        assert session is not None
+        old = Session(session.digest, session.actor, "", session.key_id)
+        await house.access.save_session(old)
+    began = house.clock.now
+    assert await house.gate.by_session(signed_in.secret) == signed_in
+    while house.clock.now < began + LONGEST_SECONDS - 1:
+        left = began + LONGEST_SECONDS - 1 - house.clock.now
+        house.clock.now += min(IDLE_SECONDS / 2, left)
+        assert await house.gate.by_session(signed_in.secret) == signed_in
+    house.clock.now += 1
+    assert await house.gate.by_session(signed_in.secret) is None
+    house.clock.now -= 1
     assert await house.gate.by_session(signed_in.secret) is None
 
 

@@ -9,9 +9,9 @@ import pytest
 from redis.asyncio import Redis
 
 from app.errors import StoreUnavailable
-from app.store.access import MOST_ATTEMPTS, Access, AccessKey, Session
+from app.store.access import MOST_ATTEMPTS, MOST_SESSIONS, Access, AccessKey, Session
 from app.store.memory_access import MemoryAccess
-from app.store.redis_access import RedisAccess
+from app.store.redis_access import LISTED_SECONDS, RedisAccess
 from tests.redis_groups import Cluster
 from tests.store.conftest import PATIENT, emptied
 from tests.waiting import until
@@ -113,6 +113,30 @@ async def test_a_business_that_is_forgotten_has_no_keys(access: Access) -> None:
     assert await access.key_of(OTHER.digest) == OTHER
 
 
+LIMITED = [
+    replace(KEY, role="viewer"),
+    replace(KEY, role="agent", expires_at=5_000),
+    replace(KEY, expires_at=5_000),
+]
+
+
+@pytest.mark.parametrize("key", LIMITED)
+async def test_key_with_role_or_expiry_is_found_used_and_revoked(
+    access: Access, key: AccessKey
+) -> None:
+    await access.add_key(key)
+    assert await access.key_of(key.digest) == await access.key("shop", "k1") == key
+    assert await access.keys_of("shop") == [key]
+    await access.note_use(key, 7)
+    assert await access.key("shop", "k1") == replace(key, last_used_at=7)
+    assert await access.keys_of("shop") == [replace(key, last_used_at=7)]
+    assert await access.key("shop", "k1:limited") is None
+    assert await access.revoke_key("shop", "k1")
+    await access.note_use(key, 8)
+    assert await access.key_of(key.digest) is None
+    assert await access.keys_of("shop") == []
+
+
 # --------------------------------------------------------------------- sessions
 
 
@@ -120,9 +144,68 @@ async def test_a_session_lasts_until_it_is_ended(access: Access) -> None:
     await access.begin_session(SESSION, LONG)
     assert await access.session_of(SESSION.digest, LONG) == SESSION
     assert await access.session_of("0" * 64, LONG) is None
-    await access.end_session(SESSION.digest)
+    await access.end_session(SESSION)
     assert await access.session_of(SESSION.digest, LONG) is None
-    await access.end_session(SESSION.digest)
+    await access.end_session(SESSION)
+
+
+async def test_sessions_of_a_key_are_listed_the_newest_first(access: Access) -> None:
+    begun = [replace(SESSION, digest=str(n) * 64, began_at=n, browser="Firefox") for n in (1, 3, 2)]
+    for session in begun:
+        await access.begin_session(session, LONG)
+    await access.begin_session(replace(SESSION, digest="9" * 64, key_id="k2", began_at=9), LONG)
+    found = await access.sessions_of("k1")
+    assert found == sorted(begun, key=lambda one: -one.began_at)
+    await access.end_session(found[0])
+    assert await access.sessions_of("k1") == found[1:]
+    assert await access.sessions_of("k3") == []
+
+
+async def test_session_that_ran_out_is_not_listed(access: Access) -> None:
+    await access.begin_session(SESSION, SHORT)
+    await asyncio.sleep(2 * SHORT)
+    assert await access.sessions_of("k1") == []
+
+
+async def test_what_changes_of_a_session_is_stored_unless_it_has_ended(access: Access) -> None:
+    await access.begin_session(SESSION, LONG)
+    used = replace(SESSION, began_at=5, last_used_at=9, address="192.0.2.1")
+    await access.save_session(used)
+    assert await access.session_of(SESSION.digest, LONG) == used
+    assert await access.sessions_of("k1") == [used]
+    await access.end_session(used)
+    await access.save_session(used)
+    assert await access.session_of(SESSION.digest, LONG) is None
+    assert await access.sessions_of("k1") == []
+
+
+async def test_oldest_of_too_many_sessions_of_a_key_end(access: Access) -> None:
+    other = replace(SESSION, digest="0" * 64, key_id="k2")
+    await access.begin_session(other, LONG)
+    begun = [replace(SESSION, digest=f"{n:064x}", began_at=n) for n in range(1, MOST_SESSIONS + 3)]
+    for session in begun:
+        await access.begin_session(session, LONG)
+    assert await access.sessions_of("k1") == begun[:1:-1]
+    for session in begun[:3]:
+        found = await access.session_of(session.digest, LONG)
+        assert (found is None) is (session in begun[:2])
+    assert await access.sessions_of("k2") == [other]
+
+
+@pytest.mark.parametrize("how", ["revoke", "forget"])
+async def test_sessions_end_with_their_key(access: Access, how: str) -> None:
+    for key in (KEY, replace(LIMITED[0], id="k3", digest="3" * 64), OTHER):
+        await access.add_key(key)
+        session = replace(SESSION, digest=key.digest, key_id=key.id, business_id=key.business_id)
+        await access.begin_session(session, LONG)
+    if how == "revoke":
+        await access.revoke_key("shop", "k1")
+    else:
+        await access.forget("shop")
+    assert await access.session_of(KEY.digest, LONG) is None
+    assert await access.sessions_of("k1") == []
+    assert (await access.session_of("3" * 64, LONG) is None) is (how == "forget")
+    assert await access.session_of(OTHER.digest, LONG) is not None
 
 
 async def test_a_session_that_is_not_used_runs_out(access: Access) -> None:
@@ -179,14 +262,51 @@ async def test_a_key_itself_stands_nowhere_in_redis_but_by_its_digest(redis_url:
             "keys:{shop}",
             f"key:{{{KEY.digest}}}",
             f"session:{{{SESSION.digest}}}",
+            "sessions:{k1}",
             "attempts:{192.0.2.1}",
         }
         for name in names - {"keys:{shop}", f"key:{{{KEY.digest}}}"}:
-            assert 0 < await redis.pttl(name) <= LONG * 1000
+            longest = LISTED_SECONDS if name == "sessions:{k1}" else LONG
+            assert 0 < await redis.pttl(name) <= longest * 1000
+
         await redis.hset("keys:{shop}", "k1", b"broken")
     with pytest.raises(StoreUnavailable):
         await access.key_of(KEY.digest)
     await access.close()
+
+
+OLD_KEY = b'{"id":"k1","business_id":"shop","label":"Till","digest":"%s","created_at":1}'
+OLD_SESSION = b'{"digest":"%s","actor":"key:k1","business_id":"shop","key_id":"k1"}'
+
+
+async def test_reads_what_version_0_1_stored(redis_url: str) -> None:
+    url = await emptied(redis_url)
+    access = RedisAccess.from_url(url, timeout_seconds=PATIENT)
+    async with Redis.from_url(url) as redis:
+        await redis.set(f"key:{{{KEY.digest}}}", "k1 shop")
+        await redis.hset("keys:{shop}", "k1", OLD_KEY % KEY.digest.encode())
+        await redis.set(f"session:{{{SESSION.digest}}}", OLD_SESSION % SESSION.digest.encode())
+    found = await access.key_of(KEY.digest)
+    session = await access.session_of(SESSION.digest, LONG)
+    await access.close()
+    assert found is not None
+    assert (found.role, found.expires_at) == ("admin", 0)
+    assert session == SESSION
+
+
+@pytest.mark.parametrize("key", [KEY, *LIMITED])
+async def test_version_0_1_finds_only_keys_that_may_do_all_it_would_let_them(
+    redis_url: str, key: AccessKey
+) -> None:
+    """It reads the field ID, passes over fields with a colon, and knows no roles."""
+    url = await emptied(redis_url)
+    access = RedisAccess.from_url(url, timeout_seconds=PATIENT)
+    await access.add_key(key)
+    await access.close()
+    async with Redis.from_url(url) as redis:
+        fields = [name.decode() for name in await redis.hkeys("keys:{shop}")]
+        assert (":" not in fields[0]) is (key == KEY)
+        assert (await redis.hget("keys:{shop}", "k1") is not None) is (key == KEY)
 
 
 async def test_of_a_revoked_key_nothing_is_left_in_redis(redis_url: str) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from app.admin.access_keys import digest_of
 from app.admin.principal import Principal
 from app.admin.roles import Role
-from app.administration.access_keys import digest_of
 from app.administration.gate import SignedIn, csrf_token
 from app.store.access import Session
 from app.store.redis_access import RedisAccess

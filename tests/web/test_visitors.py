@@ -7,16 +7,18 @@ import pytest
 from fastapi import Request
 from fastapi.responses import Response
 
+from app.admin.access_keys import digest_of
 from app.admin.attempts import ADMIN_LIMIT, AttemptLimiter
 from app.admin.audit_log import AuditLog
 from app.admin.audit_store import MemoryAuditStore
+from app.admin.operators import Operators
 from app.admin.principal import THE_OPERATOR
-from app.administration.access_keys import digest_of
+from app.admin.sessions import Sessions
 from app.administration.gate import Gate, csrf_token
-from app.errors import FormExpired, SignInRequired, TooManyAttempts
+from app.errors import FormExpired, InsecureSignIn, SignInRequired, TooManyAttempts
 from app.metrics import Metrics
 from app.store.memory_access import MemoryAccess
-from app.web.visitors import Visitors
+from app.web.visitors import Visitors, browser_name
 
 TOKEN = "an operator's token, long enough"
 PUBLIC = "https://bridge.example.com"
@@ -25,10 +27,13 @@ PROXY = "10.0.0.1"
 
 def visitors(http_base: str = PUBLIC) -> Visitors:
     access = MemoryAccess(lambda: 1000.0)
+    operators = Operators({digest_of(TOKEN): ""})
+    audit = AuditLog(MemoryAuditStore(), lambda: 1000.0, lambda: 1000.0)
     gate = Gate(
         access,
-        AuditLog(MemoryAuditStore(), lambda: 1000.0, lambda: 1000.0),
-        [digest_of(TOKEN)],
+        operators,
+        Sessions(access, operators, audit, lambda: 1000.0),
+        audit,
         AttemptLimiter(access, lambda: 1000.0, Metrics()),
         wall_clock=lambda: 1000.0,
     )
@@ -65,11 +70,91 @@ async def test_on_https_a_cookie_is_for_this_host_and_https_alone() -> None:
     assert not any(one.lower().startswith("domain") for one in attributes)
 
 
-async def test_on_http_a_cookie_is_not_for_https_alone() -> None:
-    cookie, attributes = await cookie_of(visitors("http://localhost:8000"))
-    assert cookie.startswith("media-bridge=")
+LOCAL = "http://localhost:8000"
+INTERNAL = "http://bridge.internal:8000"
+BY_PROXY = [("x-forwarded-proto", "https")]
+FROM_HTTPS_PAGE = [("origin", "https://bridge.example.com")]
+
+
+def asked_at(
+    host: str, headers: Iterable[tuple[str, str]] = (), peer: str = "192.0.2.1"
+) -> Request:
+    found = request(headers, peer=peer)
+    found.scope["headers"][0] = (b"host", host.encode())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("http_base", "asked", "secure"),
+    [
+        (PUBLIC, asked_at("bridge.example.com"), True),
+        (PUBLIC, asked_at("localhost:8000"), True),
+        ("", asked_at("bridge.example.com", BY_PROXY, PROXY), True),
+        ("", asked_at("bridge.example.com", [("x-forwarded-proto", "http, https")], PROXY), True),
+        ("", asked_at("bridge.example.com", FROM_HTTPS_PAGE), True),
+        ("", asked_at("localhost:8000"), False),
+        ("", asked_at("127.0.0.1:8000"), False),
+        ("", asked_at("[::1]:8000"), False),
+        (LOCAL, asked_at("localhost:8000"), False),
+        (INTERNAL, asked_at("bridge.internal:8000"), False),
+        (INTERNAL, asked_at("bridge.internal:8000", BY_PROXY, PROXY), True),
+    ],
+)
+async def test_cookie_is_for_https_only_unless_signed_in_on_this_machine(
+    http_base: str, asked: Request, secure: bool
+) -> None:
+    response = Response()
+    signed_in = await visitors(http_base).sign_in(asked, TOKEN, response)
+    assert signed_in.principal == THE_OPERATOR
+    cookie, *attributes = response.headers["set-cookie"].split("; ")
     assert "HttpOnly" in attributes
-    assert "Secure" not in attributes
+    assert ("Secure" in attributes) is secure
+    assert cookie.startswith("__Host-") is http_base.startswith("https")
+
+
+@pytest.mark.parametrize(
+    ("http_base", "asked"),
+    [
+        ("", asked_at("bridge.example.com")),
+        ("", asked_at("192.168.1.5:8000")),
+        ("", asked_at("")),
+        ("", asked_at("localhost.example.com")),
+        ("", asked_at("bridge.example.com", [("origin", "http://bridge.example.com")])),
+        # Nobody but a trusted proxy is believed.
+        ("", asked_at("bridge.example.com", BY_PROXY)),
+        ("", asked_at("bridge.example.com", [("x-forwarded-proto", "https, http")], PROXY)),
+        (PUBLIC, asked_at("bridge.example.com", [("x-forwarded-proto", "http")], PROXY)),
+        (PUBLIC, asked_at("192.168.1.5:8000")),
+        (LOCAL, asked_at("192.168.1.5:8000")),
+    ],
+)
+async def test_nobody_signs_in_over_a_network_in_the_clear(http_base: str, asked: Request) -> None:
+    response = Response()
+    with pytest.raises(InsecureSignIn, match="PUBLIC_URL"):
+        await visitors(http_base).sign_in(asked, TOKEN, response)
+    assert "set-cookie" not in response.headers
+
+
+@pytest.mark.parametrize(
+    ("user_agent", "name"),
+    [
+        ("Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:128.0) Gecko/20100101 Firefox/128.0",
+         "Firefox on Windows"),
+        ("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
+         "Chrome/131.0.0.0 Safari/537.36", "Chrome on Linux"),
+        ("Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 (KHTML, like Gecko) "
+         "Chrome/131.0 Safari/537.36 Edg/131.0", "Edge on Windows"),
+        ("Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15 "
+         "(KHTML, like Gecko) Version/17.0 Mobile/15E148 Safari/604.1", "Safari on iPhone"),
+        ("Mozilla/5.0 (Linux; Android 14) AppleWebKit/537.36 Chrome/131.0 Mobile Safari/537.36",
+         "Chrome on Android"),
+        ("curl/8.5.0", "Another browser"),
+        ("<script>alert(1)</script>\x9b", "Another browser"),
+        ("", "Another browser"),
+    ],
+)  # fmt: skip
+def test_names_a_browser_by_known_names_only(user_agent: str, name: str) -> None:
+    assert browser_name(user_agent) == name
 
 
 async def test_a_cookie_is_good_until_its_owner_signs_out() -> None:

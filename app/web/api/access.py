@@ -14,15 +14,18 @@ from app.web.api.route import Asking, answers, api_router, secured
 
 
 class Me(BaseModel):
-    """Who asks. `business_id` is null for an operator, whose is everything."""
+    """Who asks. `business_id` is null for an operator, who may do everything with every business.
+
+    `actor` is their name in the audit log: `operator`, `operator:NAME` or `key:ID`.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
             "example": {
-                "role": "admin",
+                "role": "agent",
                 "actor": "key:0f3a5c7e9b1d",
                 "business_id": "business-1",
-                "permissions": ["read a business", "edit a business"],
+                "permissions": ["read calls, listen to them and watch them", "end a call"],
             }
         }
     )

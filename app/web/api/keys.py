@@ -1,9 +1,13 @@
 """`/businesses/{business_id}/keys` and `/secrets`: who and what is let in."""
 
+from collections.abc import Callable
+from typing import Literal
+
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict
 
+from app.admin.access_keys import has_expired
 from app.administration import Administration
 from app.administration.secret_fields import SecretState
 from app.errors import EditedMeanwhile, NotThere, NumberTaken
@@ -13,21 +17,30 @@ from app.web.api.route import Asking, JsonObject, answers, api_router, secured
 
 
 class Key(BaseModel):
-    """An access key, without what admits anybody. Times are Unix ms; null: never used."""
+    """An access key, without what admits anybody.
+
+    Times are Unix ms; null: it was never used, it does not expire.
+    """
 
     id: str
     label: str
+    role: str
     created_at: int
     last_used_at: int | None
+    expires_at: int | None
+    is_expired: bool
 
     @classmethod
-    def of(cls, key: AccessKey) -> "Key":
-        """Give a key as it is answered."""
+    def of(cls, key: AccessKey, now_ms: int) -> "Key":
+        """Return a key as it is answered."""
         return cls(
             id=key.id,
             label=key.label,
+            role=key.role,
             created_at=key.created_at,
             last_used_at=key.last_used_at or None,
+            expires_at=key.expires_at or None,
+            is_expired=has_expired(key, now_ms),
         )
 
 
@@ -46,8 +59,11 @@ class IssuedKey(Key):
             "example": {
                 "id": "0f3a5c7e9b1d",
                 "label": "The dashboard",
+                "role": "viewer",
                 "created_at": 1790000000000,
                 "last_used_at": None,
+                "expires_at": 1821536000000,
+                "is_expired": False,
                 "key": "mbk_0f3a5c7e9b1d_…",
             }
         }
@@ -56,10 +72,22 @@ class IssuedKey(Key):
 
 
 class NewKey(BaseModel):
-    """A key to be: `label`, at most 80 characters, tells it from others."""
+    """A key to issue.
 
-    model_config = ConfigDict(json_schema_extra={"example": {"label": "The dashboard"}})
+    `label`, at most 80 characters, tells it from others. `role` is what it may do: `viewer`
+    reads calls, audio and usage; `agent` also ends calls and speaks into them; `admin` also
+    has settings, secrets, keys, erasing and the audit log. `expires_at` (Unix ms) is when
+    the key and its sessions end; null: never.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"label": "The dashboard", "role": "viewer", "expires_at": 1821536000000}
+        }
+    )
     label: str
+    role: Literal["viewer", "agent", "admin"] = "admin"
+    expires_at: int | None = None
 
 
 class Secret(BaseModel):
@@ -102,8 +130,8 @@ class NewSecrets(BaseModel):
     exotel_pairs: list[str] | None = None
 
 
-def keys_router(desk: Administration) -> APIRouter:
-    """Make the routes of keys and of secrets."""
+def keys_router(desk: Administration, wall_clock: Callable[[], float]) -> APIRouter:
+    """Create the routes of keys and of secrets. `wall_clock` returns Unix seconds."""
     router = api_router("access")
 
     @router.get(
@@ -115,7 +143,8 @@ def keys_router(desk: Administration) -> APIRouter:
     )
     async def list_keys(who: Asking, business_id: str) -> KeyList:
         """List a business's access keys."""
-        return KeyList(items=[Key.of(key) for key in await desk.keys.all(who, business_id)])
+        found, now_ms = await desk.keys.all(who, business_id), int(wall_clock() * 1000)
+        return KeyList(items=[Key.of(key, now_ms) for key in found])
 
     @router.post(
         "/businesses/{business_id}/keys",
@@ -127,21 +156,25 @@ def keys_router(desk: Administration) -> APIRouter:
         openapi_extra=secured(requestBody=body_of(NewKey)),
     )
     async def issue_key(who: Asking, business_id: str, body: JsonObject) -> Response:
-        """Issue an access key for a business's admin (operators)."""
+        """Issue an access key of a business (operators)."""
         issued = await desk.keys.issue(who, business_id, body)
-        shown = IssuedKey(**Key.of(issued.key).model_dump(), key=issued.text)
+        shown = IssuedKey(**Key.of(issued.key, issued.key.created_at).model_dump(), key=issued.text)
         return JSONResponse(shown.model_dump(mode="json"), 201)
 
     @router.delete(
         "/businesses/{business_id}/keys/{key_id}",
         operation_id="revoke-key",
         status_code=204,
-        response_description="It admits nobody from now on; sessions begun with it are over.",
+        response_description="It admits nobody from now on; its sessions and live pages end.",
         responses=answers(NotThere),
         openapi_extra=secured(),
     )
     async def revoke_key(who: Asking, business_id: str, key_id: str) -> None:
-        """Revoke an access key (operators). A key is never edited: no If-Match is asked for."""
+        """Revoke an access key (operators, and admins of the business).
+
+        A key is never edited, so no If-Match is asked for: to change a role, issue another key
+        and revoke this one.
+        """
         await desk.keys.revoke(who, business_id, key_id)
 
     @router.get(
