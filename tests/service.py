@@ -59,9 +59,12 @@ def running_service(
     redis_url: str,
     *arguments: str,
     has_store: bool = True,
+    code: Path | None = None,
     **variables: str,
 ) -> Iterator[Service]:
     """Start `python -m app serve` with these variables, until the block ends.
+
+    `code` is the directory that holds the service's `app`, this checkout unless it is given.
 
     It has a process group of its own, as a command in a terminal has. It is up when
     its businesses are loaded; without a store (`has_store`) as soon as it answers.
@@ -85,6 +88,7 @@ def running_service(
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "app", "serve", *arguments],
+            cwd=code,
             env=environment,
             stdout=output,
             stderr=output,
