@@ -64,6 +64,7 @@ _LINES_AT_ONCE = 200
 _LINES_OF_PEER = 20
 _WINDOW_SECONDS = 10.0
 _MOST_PEERS = 1000
+_MOST_KINDS = 1000
 
 
 def configure(
@@ -133,6 +134,8 @@ class RateLimit(logging.Filter):
         now = self._clock()
         kind = (record.name, str(record.msg))
         began, passed, left_out = self._kinds.get(kind, (now, 0, 0))
+        if len(self._kinds) >= _MOST_KINDS and kind not in self._kinds:
+            del self._kinds[next(iter(self._kinds))]
         is_over = now - began >= self._seconds
         if is_over:
             began, passed = now, 0
