@@ -43,8 +43,9 @@ class AttemptLimit:
     """How many failures an address may have within WINDOW_SECONDS.
 
     Ways of the same `group` share their counts. Beyond `failures`, an address may
-    still try `per_second` new credentials each second; with 0, none until its oldest
-    failure is forgotten.
+    still try `per_second` new credentials each second, and a credential counts once
+    however often it comes; with 0, each failure counts, and none may be tried until the
+    oldest is forgotten.
     """
 
     group: str
@@ -56,7 +57,7 @@ class AttemptLimit:
 ADMIN_LIMIT = AttemptLimit("", 10)
 # Many businesses' calls arrive from one address of Exotel: one business's wrong pair must
 # not stop the others, so this limit slows down and never closes.
-INGEST_LIMIT = AttemptLimit("ingest", 20, per_second=1.0)
+INGEST_LIMIT = AttemptLimit("ingest", 20, per_second=5.0)
 METRICS_LIMIT = AttemptLimit("metrics", 10, per_second=1.0)
 LIMITS = {
     WayIn.ADMIN_BEARER: ADMIN_LIMIT,
@@ -68,21 +69,30 @@ LIMITS = {
 
 
 @dataclass(slots=True)
-class _Failures:
-    """The failures of one address: until when each counts, and of which credential."""
+class _Failure:
+    """A wrong credential, until when it counts, and how often it came."""
 
-    recent: deque[tuple[float, bytes]] = field(default_factory=deque)
+    until: float
+    credential: bytes
+    times: int = 1
+
+
+@dataclass(slots=True)
+class _Failures:
+    """The failures of one address, the oldest first."""
+
+    recent: deque[_Failure] = field(default_factory=deque)
     # Until when other replicas' failures limit this address.
     limited_until: float = 0.0
     next_try_at: float = 0.0
     stored_at: float = float("-inf")
 
     def forget_before(self, now: float) -> None:
-        while self.recent and self.recent[0][0] <= now:
+        while self.recent and self.recent[0].until <= now:
             self.recent.popleft()
 
-    def has(self, credential: bytes) -> bool:
-        return any(credential == one for _, one in self.recent)
+    def of(self, credential: bytes) -> _Failure | None:
+        return next((one for one in self.recent if one.credential == credential), None)
 
 
 class AttemptLimiter:
@@ -118,7 +128,7 @@ class AttemptLimiter:
             return
         known.forget_before(now)
         is_limited = len(known.recent) >= limit.failures or now < known.limited_until
-        if not is_limited or known.has(_digest(credential)):
+        if not is_limited or known.of(_digest(credential)):
             return
         if now < known.next_try_at:
             self._refuse(way, limit)
@@ -134,10 +144,17 @@ class AttemptLimiter:
         now = self._clock()
         known = self._remembered(limit, source.address)
         known.forget_before(now)
+        digest = _digest(credential)
+        if limit.per_second and (same := known.of(digest)) is not None:
+            same.times += 1
+            if same.times > limit.failures or len(known.recent) >= limit.failures:
+                self._refuse(way, limit)
+            self._counted.labels(way, "refused").inc()
+            return
         was_full = len(known.recent) >= limit.failures
         if was_full:
             known.recent.popleft()
-        known.recent.append((now + WINDOW_SECONDS, _digest(credential)))
+        known.recent.append(_Failure(now + WINDOW_SECONDS, digest))
         shared = 0
         if not was_full or now - known.stored_at >= STORE_SECONDS:
             known.stored_at = now

@@ -333,6 +333,11 @@ class Reception:
         except RemoteError:
             return None
 
+    def ticket_is_forged(self, query: Mapping[str, str]) -> bool:
+        """Return whether the ticket in an ingest URL was not issued here; one that is old was."""
+        text = query.get(TICKET_PARAMETER, "")
+        return bool(text) and self._tickets.is_forged(text, TicketUse.INGEST)
+
     def _ticket_of(self, start: StreamStarted, handshake: Handshake) -> Ticket | None:
         # DESIGN: ALLOW_UNSIGNED ignores tickets, since a pasted capture carries an old one.
         if self._waive_tickets:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from app.auth import TICKET_LIFE_SECONDS, Ticket, TicketOffice, TicketUse
-from app.errors import StoreUnavailable, TicketSpent
+from app.errors import RemoteError, StoreUnavailable, TicketInvalid, TicketSpent
 from app.metrics import Metrics
 from app.store.base import Store
 
@@ -56,6 +56,16 @@ class TicketCheck:
         if is_spent:
             raise TicketSpent("this ticket has admitted a stream before")
         return ticket
+
+    def is_forged(self, text: str, use: TicketUse) -> bool:
+        """Return whether a ticket was not issued here, or for another endpoint."""
+        try:
+            self._office.read(text, use)
+        except TicketInvalid:
+            return True
+        except RemoteError:
+            pass
+        return False
 
     async def spend(self, ticket: Ticket) -> None:
         """Make a ticket good for nothing more.

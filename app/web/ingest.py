@@ -233,7 +233,9 @@ async def _authorize(
     try:
         found = detect(shown, policy, purpose, desk.wall_clock(), lambda digest: owner)
     except (CredentialsInvalid, TokenInvalid):
-        await desk.attempts.note_failure(way, source, presented)
+        # An old ticket, or a spent one, is no guess: a carrier that tries again brings it.
+        if authorization or desk.reception.ticket_is_forged(query):
+            await desk.attempts.note_failure(way, source, presented)
         raise
     if owner and found.proof is Proof.EXOTEL_SHARED_PAIR and owner not in desk.complained:
         desk.complained.add(owner)

@@ -3,13 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import jwt
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from tests.service import Service, a_call, service_alone, signature
 from tests.waiting import WAIT_SECONDS
+from tests.web.test_ingest import closing, exotel_call
 
 OPERATOR_TOKEN = "an-operator-token-of-the-tests-0123456789"
 METRICS_TOKEN = "a-metrics-token-of-the-tests-0123456789"
@@ -169,3 +173,26 @@ async def test_wrong_signatures_are_counted_and_refuse_no_right_one(limited: Ser
         headers = {"X-Twilio-Signature": signature(url, form)}
         assert (await caller.post(url, data=form, headers=headers)).status_code == 200
     assert await counted(limited, "twilio_webhook", "refused") == 100
+
+
+async def test_a_spent_ticket_that_comes_again_is_no_guess(limited: Service) -> None:
+    at = "127.0.0.89"
+    before = await counted(limited, "ingest", "refused")
+    async with client_at(limited, at) as caller:
+        asked = {"businessId": "business-1", "CallSid": "call-spent-1"}
+        answer = await caller.get("/exotel-stream-url", auth=PAIR, params=asked)
+    ticket = parse_qs(urlsplit(answer.json()["url"]).query)["ticket"][0]
+    url = f"{limited.ws_url}/v1/ingest?ticket={ticket}"
+    async with connect(url, compression=None) as socket:
+        await exotel_call(socket, "spent-1", [b"\x00\x00" * 800])
+        assert await closing(socket) == (1000, "stop")
+    for _ in range(30):
+        with pytest.raises(InvalidStatus) as refused:
+            async with connect(url):
+                pass
+        assert refused.value.response.status_code == 401
+    assert await counted(limited, "ingest", "refused") == before
+    with pytest.raises(InvalidStatus):
+        async with connect(f"{limited.ws_url}/v1/ingest?ticket=forged"):
+            pass
+    assert await counted(limited, "ingest", "refused") == before + 1
