@@ -44,6 +44,7 @@ class Deployment:
     supports_exotel: bool = False
     exotel_wanted: bool = False
     exotel_proves_itself: bool = False
+    has_exotel_addresses: bool = False
     exotel_pair: str = field(default="", repr=False)
     exotel_digests: frozenset[str] = field(default=frozenset(), repr=False)
     host: str = "0.0.0.0"

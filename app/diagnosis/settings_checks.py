@@ -24,6 +24,7 @@ OPENINGS = frozenset(
         "jwt_audience",
         "secrets",
         "secret_files",
+        "exotel_addresses",
     }
 )
 _LOOPBACK = ("127.", "::1", "localhost")
@@ -54,6 +55,7 @@ def settings_findings(deployment: Deployment) -> list[Finding]:
         *_secrets(deployment),
         *_secret_files(deployment),
         _exotel(deployment),
+        *_exotel_addresses(deployment),
         *_platform(deployment),
         *_redis(deployment),
     ]
@@ -138,6 +140,12 @@ def _exotel(deployment: Deployment) -> Finding:
     return CAUSES["exotel_without_credentials"].finding(
         "SUPPORT_EXOTEL is true, and neither EXOTEL_API_KEY nor EXOTEL_ALLOWED_IPS is set."
     )
+
+
+def _exotel_addresses(deployment: Deployment) -> Sequence[Finding]:
+    if not (deployment.supports_exotel and deployment.has_exotel_addresses):
+        return []
+    return [CAUSES["exotel_by_address"].finding("EXOTEL_ALLOWED_IPS admits by the address alone.")]
 
 
 def _redis(deployment: Deployment) -> Sequence[Finding]:

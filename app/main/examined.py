@@ -59,6 +59,7 @@ def deployment_of(
         supports_exotel=settings.support_exotel,
         exotel_wanted=proves_itself or settings.support_exotel,
         exotel_proves_itself=proves_itself,
+        has_exotel_addresses=bool(settings.exotel_allowed_ips),
         exotel_pair=pairs[0] if pairs else "",
         exotel_digests=shared_digests(settings),
         host=settings.host,

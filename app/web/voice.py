@@ -236,9 +236,10 @@ async def _announce(
     desk: VoiceDesk, said: TwilioRequest, event: str, data: dict[str, str]
 ) -> tuple[CallIdentity, Business | None]:
     owner = await desk.reception.owner(_incoming(said), said.authorization)
+    stream_sid = said.field("StreamSid")
     call = CallIdentity(
         said.field("CallSid"),
-        said.field("StreamSid"),
+        stream_sid if is_identifier(stream_sid) else "",
         owner.id if owner else "",
         carrier="twilio",
     )

@@ -52,7 +52,12 @@ def causes(environ: Mapping[str, str]) -> list[str]:
         ({"EXOTEL_ALLOWED_IPS": "192.0.2.0/24", "SUPPORT_EXOTEL": "false"}, ["exotel_off"]),
         ({"SUPPORT_EXOTEL": "true"}, ["exotel_without_credentials"]),
         ({"SUPPORT_EXOTEL": "true", **EXOTEL}, []),
-        ({"SUPPORT_EXOTEL": "true", "EXOTEL_ALLOWED_IPS": "192.0.2.7"}, []),
+        # Any customer of Exotel calls from there.
+        ({"SUPPORT_EXOTEL": "true", "EXOTEL_ALLOWED_IPS": "192.0.2.7"}, ["exotel_by_address"]),
+        (
+            {"SUPPORT_EXOTEL": "true", "EXOTEL_ALLOWED_IPS": "192.0.2.7", **EXOTEL},
+            ["exotel_by_address"],
+        ),
         ({"RENDER": "true", "HOST": "127.0.0.1", "DRAIN_SECONDS": "10"}, ["host_loopback"]),
         ({"HOST": "127.0.0.1"}, []),
         # Railway waits 0 s unless it is told.
@@ -133,6 +138,10 @@ def test_a_file_of_secrets_that_every_user_may_read_is_named(tmp_path: Path) -> 
         ({"METRICS_TOKEN": ""}, ["METRICS_TOKEN", "JWT_AUDIENCE"]),
         ({"METRICS_TOKEN": "short"}, ["JWT_AUDIENCE", "METRICS_TOKEN"]),
         ({"ALLOW_UNSIGNED": "public"}, ["ALLOW_UNSIGNED", "ALLOW_UNSIGNED", "JWT_AUDIENCE"]),
+        (
+            {"SUPPORT_EXOTEL": "true", "EXOTEL_ALLOWED_IPS": "192.0.2.7"},
+            ["JWT_AUDIENCE", "EXOTEL_ALLOWED_IPS"],
+        ),
         # Findings of other kinds are the doctor's alone.
         ({"SUPPORT_EXOTEL": "true", "RENDER": "true"}, ["JWT_AUDIENCE"]),
     ],

@@ -13,6 +13,7 @@ INSIDE_CHECKS = {
     "secrets": "whether secrets are long enough, and no placeholders",
     "secret_files": "whether other users of the machine can read files of secrets",
     "exotel_settings": "SUPPORT_EXOTEL and Exotel's credentials",
+    "exotel_addresses": "whether Exotel is known by an address alone",
     "listening": "HOST, on a platform that routes to it",
     "drain_window": "whether the platform waits as long as DRAIN_SECONDS",
     "redis": "Redis: reachable, writable, of a version that serves",
@@ -169,6 +170,15 @@ INSIDE_CAUSES = (
         "credentials too: every connection is answered 401.",
         "Set EXOTEL_API_KEY and EXOTEL_API_TOKEN and give Exotel wss://KEY:TOKEN@HOST/v1/ingest, "
         "or set EXOTEL_ALLOWED_IPS; a business's own pair (exotel_pairs) does as well.",
+    ),
+    Cause(
+        "exotel_by_address",
+        "exotel_addresses",
+        Level.WARNING,
+        "All customers of Exotel call from the same addresses: each of them who knows this "
+        "service's URL can open streams here, of any business.",
+        "Give Exotel wss://KEY:TOKEN@HOST/v1/ingest with EXOTEL_API_KEY and EXOTEL_API_TOKEN, or "
+        "each business a pair of its own, and remove EXOTEL_ALLOWED_IPS.",
     ),
     Cause(
         "host_loopback",
