@@ -3,7 +3,7 @@ FROM python:3.11-slim AS build
 COPY requirements.txt .
 RUN python -m venv /venv \
  && /venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check \
-    --only-binary :all: --requirement requirements.txt
+    --only-binary :all: --require-hashes --requirement requirements.txt
 
 FROM python:3.11-slim
 RUN apt-get update \

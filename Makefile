@@ -58,7 +58,32 @@ style: .venv/ready ## correct style
 
 check: lint types test ## all of what CI checks
 
-clean: ## remove what was built; data/ and .env stay
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+.venv/release: .venv/ready
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[release]'
+	@touch $@
 
-.PHONY: help run test demo call bench soak chaos lint types style check clean
+lock: .venv/release ## write requirements.txt, with hashes, from pyproject.toml and constraints.txt
+	@mkdir -p build
+	@$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --upgrade \
+	  --constraint constraints.txt --generate-hashes --no-annotate --no-header -o build/lock.txt
+	@{ sed '/^#/!d' requirements.txt && cat build/lock.txt; } > build/requirements.txt
+	@mv build/requirements.txt requirements.txt && rm build/lock.txt
+
+REGISTRY ?=
+
+pin-image: ## write the digest of the base image into the Dockerfile: REGISTRY=https://...
+	@$(PYTHON) scripts/pin_image.py --registry "$(REGISTRY)"
+
+sbom: .venv/release ## write sbom.json (CycloneDX): what requirements.txt installs
+	@rm -rf build/sbom && $(PYTHON) -m venv --without-pip build/sbom
+	@$(BIN)/python -m pip --python build/sbom/bin/python install --quiet --disable-pip-version-check \
+	  --only-binary :all: --require-hashes --requirement requirements.txt
+	@$(BIN)/cyclonedx-py environment build/sbom/bin/python --pyproject pyproject.toml \
+	  --mc-type application --spec-version 1.6 --output-format JSON --output-reproducible \
+	  --validate --output-file sbom.json
+	@rm -rf build/sbom && echo "wrote sbom.json"
+
+clean: ## remove what was built; data/ and .env stay
+	rm -rf .venv build sbom.json *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.PHONY: help run test demo call bench soak chaos lint types style check lock pin-image sbom clean

@@ -226,6 +226,8 @@ def faults_of_dockerfile(text: str) -> list[str]:
     installed = [one.value[0] for one in commands if one.cmd == "RUN" and "pip" in one.value[0]]
     if not installed or any("requirements.txt" not in one for one in installed):
         found.append("installs what is not pinned")
+    if any("--require-hashes" not in one for one in installed):
+        found.append("installs files that nobody has checked")
     if {one.value[0].partition("-")[0] for one in commands if one.cmd == "FROM"} != {
         f"python:{read('.python-version').strip()}"
     }:
@@ -285,6 +287,7 @@ def test_a_file_for_a_platform_is_right(name: str) -> None:
         ("Dockerfile", "STOPSIGNAL SIGTERM", ""),
         ("Dockerfile", "/health'", "/health/ready'"),
         ("Dockerfile", "--requirement requirements.txt", "fastapi redis"),
+        ("Dockerfile", "--require-hashes ", ""),
         ("Dockerfile", "FROM python:3.11-slim\n", "FROM python:3.14-slim\n"),
         ("Dockerfile", "STOPSIGNAL", "STOPSIGNALS"),
     ],

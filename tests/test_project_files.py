@@ -151,20 +151,63 @@ def test_constraints_pin_everything_that_is_installed() -> None:
 
 
 def test_each_dependency_allows_its_pin() -> None:
-    dependencies = [*project()["dependencies"], *project()["optional-dependencies"]["dev"]]
+    extras = project()["optional-dependencies"].values()
+    dependencies = [*project()["dependencies"], *(one for extra in extras for one in extra)]
     for requirement in map(Requirement, dependencies):
         assert requirement.specifier.contains(pins()[canonicalize_name(requirement.name)])
 
 
+def locked() -> dict[str, tuple[Requirement, list[str]]]:
+    """Read requirements.txt: each requirement, and the hashes of its files."""
+    found = {}
+    for line in read("requirements.txt").replace("\\\n", " ").splitlines():
+        if not line.startswith("#"):
+            text, *hashes = line.split(" --hash=")
+            requirement = Requirement(text)
+            name = canonicalize_name(requirement.name)
+            assert name not in found
+            found[name] = requirement, [one.strip() for one in hashes]
+    return found
+
+
 def test_platforms_install_what_we_tested() -> None:
     # Railpack installs from this file alone, before it copies the project.
-    lines = [line for line in read("requirements.txt").splitlines() if line[0] != "#"]
-    given = [Requirement(line) for line in lines]
-    pinned = {canonicalize_name(one.name): str(one.specifier) for one in given if not one.marker}
-    needed = closure(project()["dependencies"])
-    older = {canonicalize_name(one.name) for one in given if one.marker}
-    assert pinned == {name: f"=={pins()[name]}" for name in needed - older}
-    assert all(str(one.specifier)[2:] == pins()[canonicalize_name(one.name)] for one in given)
+    here = {
+        name: str(one.specifier)
+        for name, (one, _) in locked().items()
+        if one.marker is None or one.marker.evaluate()
+    }
+    assert here == {name: f"=={pins()[name]}" for name in closure(project()["dependencies"])}
+    for name, (one, _) in locked().items():
+        assert str(one.specifier) == f"=={pins()[name]}"
+
+
+def test_requirements_have_the_hash_of_each_file_and_name_no_index() -> None:
+    for _, hashes in locked().values():
+        assert hashes
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", one) for one in hashes)
+    assert "://" not in read("requirements.txt")
+    assert not re.search(r"^\s*-(?!-hash)", read("requirements.txt"), re.MULTILINE)
+
+
+def test_requirements_serve_each_supported_python() -> None:
+    """On newer ones `audioop` is a package."""
+    environment = {"python_full_version": "3.13.1", "python_version": "3.13"}
+    audioop, hashes = locked()["audioop-lts"]
+    assert audioop.marker is not None
+    assert audioop.marker.evaluate(environment)
+    assert len(hashes) > 10
+
+
+@pytest.mark.parametrize("verb", ["lock", "sbom"])
+def test_what_a_release_is_made_with_is_pinned(verb: str) -> None:
+    shown = make(ROOT, "--dry-run", "--always-make", verb).stdout
+    assert "-c constraints.txt -e '.[release]'" in shown
+    hashed = "--generate-hashes" if verb == "lock" else "--require-hashes"
+    assert hashed in shown
+    needed = [Requirement(text) for text in project()["optional-dependencies"]["release"]]
+    for one in needed:
+        assert one.specifier.contains(pins()[canonicalize_name(one.name)])
 
 
 # ------------------------------------------------------------------------- project
@@ -187,7 +230,7 @@ def test_ci_runs_what_a_person_runs() -> None:
     assert {"make test", "make lint", "make types"} <= set(script.read_text().splitlines())
 
 
-@pytest.mark.parametrize("name", [".env", "data/", ".venv/", "demo.wav"])
+@pytest.mark.parametrize("name", [".env", "data/", ".venv/", "demo.wav", "build/", "sbom.json"])
 def test_what_a_run_leaves_behind_is_not_committed(name: str) -> None:
     assert name in read(".gitignore").splitlines()
 

@@ -66,6 +66,7 @@ KEYS: Final[Mapping[str, Rights]] = {
     "live:{BUSINESS}:calls": PRIVATE,
     "live:{BUSINESS}:call:CALLSID": PRIVATE,
     "live:{BUSINESS}:erased:CALLSID": PRIVATE,
+    "live:{BUSINESS}:ended:CALLSID": PRIVATE,
     "ticket:{NONCE}": PRIVATE,
     "seen:{BUSINESS:CALLSID}": PRIVATE,
     "survey:{STREAM}": PRIVATE,
@@ -89,6 +90,12 @@ KEYS: Final[Mapping[str, Rights]] = {
     "attempts:{ADDRESS}": PRIVATE,
     "audit": PRIVATE,
     "audit:{BUSINESS}": PRIVATE,
+    "{audit}:head": PRIVATE,
+    "audit:{BUSINESS}:head": PRIVATE,
+    "{audit}:personal": PRIVATE,
+    "audit:{BUSINESS}:personal": PRIVATE,
+    "{audit}:inbox": PRIVATE,
+    "{audit}:refusals": PRIVATE,
     "consumer:{GROUP}": SHARED,
     "consumer:{GROUP}:by": SHARED,
     "consumer:{GROUP}:at": SHARED,
@@ -149,6 +156,8 @@ SERVICE_COMMANDS: Final = tuple(
             "GET KEY",
             "GETEX KEY",
             "HEXISTS KEY f",
+            "HSCAN KEY 0",
+            "INCR KEY",
             "LINDEX KEY 0",
             "LLEN KEY",
             "LPUSH KEY v",
@@ -207,7 +216,9 @@ def pattern_of(key: str, group: str = "*") -> str:
 
 def family_of(key: str) -> str:
     """Return the pattern of all keys that begin as this one does."""
-    name, brace, _ = key.partition("{")
+    name, brace, rest = key.partition("{")
+    if brace and not name:
+        return f"{{{rest.partition('}')[0]}}}*"  # such as `{audit}:head`
     return f"{name}{brace}*" if brace else name
 
 
@@ -297,7 +308,7 @@ _PROBE_VALUE: Final = "media-bridge doctor"
 
 
 def _probe(command: str, pattern: str) -> Probe:
-    key = pattern.lstrip("&").removesuffix("}").replace("*", f"{_PROBE_VALUE}}}")
+    key = pattern.lstrip("&").replace("*}", "*").replace("*", f"{_PROBE_VALUE}}}")
     name, *rest = command.split(" ")
     words = *name.split("|"), *(key if word == "KEY" else word for word in rest)
     return Probe(words, name, pattern)

@@ -1,8 +1,7 @@
 """The Redis users of `media-bridge redis-acl`, as a real server applies their rules."""
 
-import ast
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,10 +20,9 @@ from app.admin.redis_users import (
 )
 from app.cli import main
 from app.pubsub.control import writing
-from tests.markdown import ROOT, read
+from tests.markdown import read
 from tests.redis_process import RedisProcess
 from tests.redis_users import METRICS, SERVICE, WORKER, server_with_users, url_as
-from tests.test_redis_contract import table
 
 GROUP = "transcribe"
 OF_GROUP = f"{WORKER}-{GROUP}"
@@ -78,12 +76,6 @@ def permitted(administrator: Redis, user: str, command: str, key: str) -> bool:
 
 
 # ------------------------------------------------------------------------ every key
-
-
-def test_every_key_of_the_contract_says_what_each_user_may_do_with_it() -> None:
-    named = set(table())
-    assert named - set(KEYS) == set(), "add these keys to KEYS in app/admin/redis_users.py"
-    assert set(KEYS) - named == set(), "remove these keys from KEYS in app/admin/redis_users.py"
 
 
 @pytest.mark.parametrize("user", RedisUser)
@@ -160,36 +152,11 @@ def test_a_user_has_no_dangerous_command_but_these(
     assert granted & forbidden == set()
 
 
-def commands_named_in(rooms: Iterable[str], known: Collection[str]) -> set[str]:
-    """Return the Redis commands that are words in the code of these rooms, or in its scripts."""
-    found = set[str]()
-    for room in rooms:
-        for path in (ROOT / "app" / room).rglob("*.py"):
-            text = path.read_text(encoding="utf-8")
-            found |= set(re.findall(r"redis\.p?call\('(\w+)'", text))
-            found |= {
-                node.value
-                for node in ast.walk(ast.parse(text))
-                if isinstance(node, ast.Constant) and isinstance(node.value, str)
-            } & {one.upper() for one in known}
-    return found
-
-
 def granted_to(administrator: Redis, user: str) -> set[str]:
     """Return a user's commands, those of its selectors too."""
     rules: Any = administrator.execute_command("ACL", "GETUSER", user)
     texts = [rules["commands"], *(one["commands"] for one in rules["selectors"])]
     return {word[1:] for text in texts for word in text.split(" ") if word.startswith("+")}
-
-
-def test_the_service_is_granted_every_command_that_its_code_names(administrator: Redis) -> None:
-    """Those too that no test happens to run as that user."""
-    known = administrator.execute_command("COMMAND LIST")
-    named = commands_named_in(("archive", "consumer", "pubsub", "store", "topology"), known)
-    assert {"XADD", "EVAL", "GETEX", "HVALS", "ZREVRANGEBYSCORE"} <= named
-    granted = {one.partition("|")[0].upper() for one in granted_to(administrator, SERVICE)}
-    # `CONFIG GET` is asked once, and the service does without an answer.
-    assert named - granted == {"CONFIG"}, "add them to app/admin/redis_users.py"
 
 
 def test_a_worker_is_granted_every_command_of_the_library() -> None:

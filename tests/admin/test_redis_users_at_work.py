@@ -28,7 +28,14 @@ from tests.redis_users import (
     url_as,
 )
 from tests.service import Peer, Service, receipt_of, running_service
-from tests.test_redis_contract import TALKING, a_call_in_progress, administer, by_exotel, over
+from tests.test_redis_contract import (
+    PACED,
+    TALKING,
+    a_call_in_progress,
+    administer,
+    by_exotel,
+    over,
+)
 from tests.waiting import WAIT_SECONDS, until
 from tests.web.admins import TOKEN
 from tests.web.test_live import events
@@ -49,7 +56,11 @@ def restricted(server: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -
     more = directory / "more.toml"
     talking = business("talking", "talking", TALKING, capture_calls=True, country="US")
     more.write_text(
-        BUSINESSES + plan("talking", return_audio=True, max_calls_per_second=100) + talking,
+        BUSINESSES
+        + plan("talking", return_audio=True, max_calls_per_second=100, calls_per_month_soft=1)
+        + plan("paced", max_calls_per_second=5)
+        + talking
+        + business("paced", "paced", PACED, country="US"),
         encoding="utf-8",
     )
     with running_service(
