@@ -42,6 +42,10 @@ def health_router(
     What is counted is of the whole service; readiness is of the process asked.
     """
     router = APIRouter(tags=["health"])
+    looking: asyncio.Task[tuple[dict[str, str], list[str]]] | None = None
+
+    async def look() -> tuple[dict[str, str], list[str]]:
+        return await results_of(conditions), await _warned(warnings)
 
     @router.get("/health", operation_id="health", response_description="It does.")
     async def health() -> Health:
@@ -61,12 +65,17 @@ def health_router(
 
         Warnings say what an operator should mend, though calls are served.
         """
-        results = await results_of(conditions)
+        # Anybody may ask. Those who ask at the same time share one answer, so that a flood
+        # of them is no flood of commands to Redis.
+        nonlocal looking
+        if looking is None or looking.done():
+            looking = asyncio.create_task(look())
+        results, warned = await asyncio.shield(looking)
         is_ready = all(result == "ok" for result in results.values())
         body = {
             "status": "ready" if is_ready else "unready",
             "checks": results,
-            "warnings": await _warned(warnings),
+            "warnings": warned,
         }
         return JSONResponse(body, 200 if is_ready else 503)
 
