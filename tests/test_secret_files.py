@@ -3,15 +3,21 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from app.administration.secret_fields import SEALED
 from app.cli.arguments import FROM_FILES, environment_beside, environment_of
+from app.credentials.sealing import Sealing
 from app.errors import SettingsError
+from app.plans import Business, Plan
 from app.secret_strength import FLOORS, is_placeholder, weakness_of
+from app.session.accounts import OwnAccounts
 from app.settings import SECRET_NAMES, Settings
 from app.settings.files import MOST_BYTES
+from app.store.memory import MemoryStore
 
 SECRET = "canary-7d2c9a-of-at-least-32-characters"
 REDIS = f"redis://:{SECRET}@localhost:6379/0"
@@ -274,3 +280,54 @@ def test_a_long_placeholder_stops_the_start(name: str) -> None:
 def test_a_placeholder_that_0_1_took_warns(name: str) -> None:
     environ = {**GOOD, "REDIS_URL": "redis://localhost", **PARTNERS.get(name, {})}
     assert "placeholder" in Settings.load({**environ, name: "changeme" * 5}).weak_secrets[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("twilio_auth_tokens", ["a"], "at least 32 characters"),
+        ("twilio_auth_tokens", ["0f" * 16, "x" * 31], "at least 32 characters"),
+        ("twilio_auth_tokens", ["your-auth-token-of-32-characters-or-more"], "placeholder"),
+        ("usage_webhook_secret", "x" * 15, "16 to 256"),
+        ("usage_webhook_secret", "changeme-changeme", "placeholder"),
+    ],
+)
+def test_a_new_secret_of_a_business_below_its_floor_is_refused(
+    name: str, value: object, problem: str
+) -> None:
+    with pytest.raises(ValueError, match=problem):
+        SEALED[name].check(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("twilio_auth_tokens", ["0f" * 16]),
+        ("twilio_auth_tokens", ["0f" * 16, "f0" * 16]),
+        ("twilio_auth_tokens", []),
+        ("usage_webhook_secret", "x" * 16),
+        ("usage_webhook_secret", None),
+    ],
+)
+def test_a_new_secret_of_a_business_at_its_floor_is_taken(name: str, value: object) -> None:
+    assert SEALED[name].check(value) == ([value] if isinstance(value, str) else value or [])
+
+
+async def test_a_stored_token_below_the_floor_works_and_is_named_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store, sealing = MemoryStore(time.monotonic), Sealing(("k" * 32,))
+    await store.add_plan(Plan("plain"))
+    for name, token in (("weak", "a"), ("strong", "0f" * 16)):
+        await store.add_business(Business(name, name, "plain", ()))
+        await store.save_secrets(
+            name, {"twilio_auth_tokens": sealing.seal(name, "twilio_auth_tokens", token)}
+        )
+    accounts = OwnAccounts(store, sealing)
+    for _ in range(3):
+        for name, token in (("weak", "a"), ("strong", "0f" * 16)):
+            account = await accounts.of_request(name, "")
+            assert account is not None
+            assert account.tokens == (token,)
+    [line] = caplog.messages
+    assert "business weak must have at least 32 characters" in line

@@ -80,6 +80,10 @@ class ChainKeys:
         mac = self._mac(self._first, b"head", _head_text(log, seq, digest, first))
         return Head(log, seq, digest, first, self._first, mac)
 
+    def is_signed_by_older(self, head: Head) -> bool:
+        """Return whether a head was signed with a key that is not the first."""
+        return head.key != self._first and self.signs_head(head) is True
+
     def signs_head(self, head: Head) -> bool | None:
         """Return whether a head was made by this service; None where its key is not known."""
         text = _head_text(head.log, head.seq, head.hash, head.first)

@@ -286,6 +286,11 @@ class RedisAuditStore(RedisReach):
 
     # ---------------------------------------------------------------- keeping and erasing
 
+    async def has_older_signature(self, business_id: str | None) -> bool:
+        """Return whether an older key signed a log's head; the next entry signs it anew."""
+        head = self._trusted(keys := LogKeys.of(business_id), await self._read_head(keys))
+        return head is not None and self._signer().is_signed_by_older(head)
+
     async def may_record_refusal(self) -> bool:
         """Count a refusal; return whether it is to be recorded."""
         counted = await self._ask("EVAL", COUNT_REFUSAL, 1, REFUSALS_KEY, DAY_SECONDS)

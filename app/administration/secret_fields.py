@@ -13,6 +13,7 @@ from app.businesses.exotel_pairs import id_of, typed_pairs, without
 from app.errors import FieldsInvalid, Forbidden
 from app.plans import BUSINESS_FIELDS
 from app.plans.fields import meant
+from app.secret_strength import weakness_of
 from app.store.configuration import Configuration
 
 # Twilio has a primary and a secondary auth token, and no third.
@@ -59,6 +60,8 @@ def _tokens(value: object) -> list[str]:
             raise ValueError("must be tokens of 1 to 256 visible ASCII characters, without commas")
     if len(set(value)) < len(value):
         raise ValueError("names a token twice")
+    if weakness := weakness_of("twilio_auth_tokens", value):
+        raise ValueError(weakness)
     return value
 
 
@@ -68,6 +71,8 @@ def _signing_secret(value: object) -> list[str]:
     text = value[0] if isinstance(value, list) and len(value) == 1 else value
     if not isinstance(text, str) or not _SIGNING_SECRET.fullmatch(text):
         raise ValueError("must be 16 to 256 visible ASCII characters, without spaces")
+    if weakness := weakness_of("usage_webhook_secret", [text]):
+        raise ValueError(weakness)
     return [text]
 
 

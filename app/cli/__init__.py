@@ -5,12 +5,32 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.cli import calling, capturing, configuring, diagnosing, placing, saying, serving, watching
+from app.cli import (
+    calling,
+    capturing,
+    configuring,
+    diagnosing,
+    placing,
+    resealing,
+    saying,
+    serving,
+    watching,
+)
 from app.cli.arguments import EXIT_UNUSABLE
 from app.errors import BridgeError
 
 # In the order in which `--help` lists what they add.
-GROUPS = (serving, calling, watching, saying, placing, capturing, configuring, diagnosing)
+GROUPS = (
+    serving,
+    calling,
+    watching,
+    saying,
+    placing,
+    capturing,
+    configuring,
+    resealing,
+    diagnosing,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,6 +10,7 @@ from typing import Final
 from app.credentials.sealing import Sealing
 from app.errors import SecretUnreadable
 from app.plans import Business
+from app.secret_strength import weakness_of
 from app.store.base import Store
 from app.twilio_api import CarrierCall, Credentials, CredentialsFor
 
@@ -38,6 +39,7 @@ class OwnAccounts:
         self._sealing = sealing
         # Businesses are few, and only those with tokens are noted here.
         self._complained: set[str] = set()
+        self._warned: set[str] = set()
 
     async def of_request(self, business_id: str, dialled: str) -> OwnAccount | None:
         """Give the account of the business that a request is about, by its id, else its number.
@@ -83,4 +85,18 @@ class OwnAccounts:
             return None
         self._complained.discard(business.id)
         tokens = tuple(token for token in opened.split(",") if token)
+        self._warn_of_weak(business.id, tokens)
         return OwnAccount(business.id, business.twilio_account_sid, tokens) if tokens else None
+
+    def _warn_of_weak(self, business_id: str, tokens: tuple[str, ...]) -> None:
+        """Log once that a token is one which version 0.1 stored and would be refused today."""
+        weakness = weakness_of(TWILIO_AUTH_TOKENS, tokens)
+        if not weakness:
+            self._warned.discard(business_id)
+        elif business_id not in self._warned:
+            self._warned.add(business_id)
+            log.warning(
+                "[Twilio] ⚠️ An auth token of business %s %s. Store the token that Twilio's "
+                "console shows",
+                *(business_id, weakness),
+            )

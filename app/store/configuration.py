@@ -88,6 +88,12 @@ class Configuration(Protocol):
             NotThere: there is no such business.
         """
 
+    async def business_ids(self) -> list[str]:
+        """Return the id of every business, also of one whose record cannot be read."""
+
+    async def replace_secret(self, business_id: str, name: str, before: str, after: str) -> bool:
+        """Replace a sealed secret; return False where it is not `before` any more."""
+
 
 def no_such_plan(name: str) -> FieldsInvalid:
     """Refuse a business whose plan is not there."""

@@ -138,6 +138,18 @@ class MemoryConfiguration:
         after = {**self._secrets.get(business_id, {}), **sealed}
         self._secrets[business_id] = {name: value for name, value in after.items() if value}
 
+    async def business_ids(self) -> list[str]:
+        """Return the id of every business."""
+        return sorted(self._businesses)
+
+    async def replace_secret(self, business_id: str, name: str, before: str, after: str) -> bool:
+        """Replace a sealed secret; return False where it is not `before` any more."""
+        stored = self._secrets.get(business_id, {})
+        if stored.get(name) != before:
+            return False
+        stored[name] = after
+        return True
+
     def _put_business(self, business: Business) -> Stored[Business]:
         if business.plan not in self._plans:
             raise no_such_plan(business.plan)

@@ -48,7 +48,14 @@ from app.store.directory import (
     written,
 )
 from app.store.reach import in_ms, text
-from app.store.scripts import DELETE_BUSINESS, DELETE_RECORD, RELEASE, SAVE_RECORD, SAVE_SECRETS
+from app.store.scripts import (
+    DELETE_BUSINESS,
+    DELETE_RECORD,
+    RELEASE,
+    REPLACE_SECRET,
+    SAVE_RECORD,
+    SAVE_SECRETS,
+)
 
 log = logging.getLogger(__name__)
 
@@ -166,6 +173,17 @@ class RedisConfiguration(RedisDirectory):
             parts = [part for pair in sealed.items() for part in pair]
             await self._run(SAVE_SECRETS, keys, *parts)
             self._forget(keys[1])
+
+    async def business_ids(self) -> list[str]:
+        """Return the id of every business, also of one whose record cannot be read."""
+        return sorted(map(text, await self._ask("SMEMBERS", "businesses")))
+
+    async def replace_secret(self, business_id: str, name: str, before: str, after: str) -> bool:
+        """Replace a sealed secret; return False where it is not `before` any more."""
+        key = secrets_key(business_id)
+        replaced = await self._ask("EVAL", REPLACE_SECRET, 1, key, name, before, after)
+        self._forget(key)
+        return bool(replaced)
 
     # ------------------------------------------------------------------ in steps
 

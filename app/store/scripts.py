@@ -307,6 +307,14 @@ end
 return 1
 """
 
+# KEYS: business:{BUSINESS}:secrets; ARGV: a name, the value it must have, the new one. Returns
+# whether it had that value.
+REPLACE_SECRET = """
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+return 1
+"""
+
 # KEYS: a lock, or a name's claim; ARGV: whose it must be.
 RELEASE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
