@@ -35,7 +35,7 @@ _MASKED_SCHEMES = frozenset({"client", "sip", "sips", "tel", "whatsapp"})
 _NO_NUMBER = frozenset(
     {"", "anonymous", "blocked", "private", "restricted", "unavailable", "unknown"}
 )
-_EMOJI_JOINER = "\u200d"
+EMOJI_JOINER = "\u200d"
 _MAX_LINE = 4000
 _MAX_TRACEBACK = 20_000
 
@@ -207,7 +207,7 @@ def safe(text: str, longest: int = _MAX_LINE) -> str:
     if cut.isprintable():
         return cut
     return "".join(
-        char if char.isprintable() or char == _EMOJI_JOINER else _escaped(char) for char in cut
+        char if char.isprintable() or char == EMOJI_JOINER else _escaped(char) for char in cut
     )
 
 

@@ -5,16 +5,17 @@ import hashlib
 import hmac
 import logging
 import ssl
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
 import httpx
 import msgspec
 
+from app.hosts import is_public_address
 from app.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -24,11 +25,11 @@ TRY_SECONDS: Final = 5.0
 TRIES: Final = 4
 FIRST_PAUSE_SECONDS: Final = 2.0
 MAX_WAITING: Final = 1_000
+# Of one business: it has four limits a month, and an edit of its plan makes new ones.
+MAX_OF_BUSINESS: Final = 20
 # A receiver that hangs holds up no more than one of these.
 AT_A_TIME: Final = 4
 SIGNATURE: Final = "X-Media-Bridge-Signature"
-# RFC 6052, 2.1: an IPv4 address in the last four bytes.
-_NAT64: Final = IPv6Network("64:ff9b::/96")
 
 
 class Outcome(StrEnum):
@@ -139,14 +140,22 @@ class Notices:
         self._jitter = jitter
         self._resolve = resolve
         self._sleep = sleep
-        self._waiting: asyncio.Queue[Notice] = asyncio.Queue(MAX_WAITING)
+        # By business, of which those that no task posts for are `_ready`.
+        self._waiting: dict[str, deque[Notice]] = {}
+        self._ready: asyncio.Queue[str] = asyncio.Queue()
+        self._count_waiting = 0
 
     def put(self, notice: Notice) -> None:
         """Take a notice; nobody waits for it."""
-        try:
-            self._waiting.put_nowait(notice)
-        except asyncio.QueueFull:
+        of_business = self._waiting.get(notice.business_id, ())
+        if self._count_waiting >= MAX_WAITING or len(of_business) >= MAX_OF_BUSINESS:
             self._count(notice, Outcome.NO_ROOM)
+            return
+        if notice.business_id not in self._waiting:
+            self._waiting[notice.business_id] = deque()
+            self._ready.put_nowait(notice.business_id)
+        self._waiting[notice.business_id].append(notice)
+        self._count_waiting += 1
 
     async def run(self) -> None:
         """Post until cancelled."""
@@ -163,13 +172,21 @@ class Notices:
 
     async def _post_all(self) -> None:
         while True:
-            notice = await self._waiting.get()
+            # One at a time of each business: a receiver that hangs holds up no other's.
+            business_id = await self._ready.get()
+            waiting = self._waiting[business_id]
+            notice = waiting.popleft()
+            self._count_waiting -= 1
             try:
                 outcome = await self._deliver(notice)
             except Exception:
                 log.exception("[Usage] A notice to %s failed", notice.business_id)
                 outcome = Outcome.UNREACHABLE
             self._count(notice, outcome)
+            if waiting:
+                self._ready.put_nowait(business_id)
+            else:
+                del self._waiting[business_id]
 
     async def _deliver(self, notice: Notice) -> Outcome:
         endpoint = await self._endpoint_of(notice.business_id)
@@ -215,7 +232,7 @@ class Notices:
 
     async def _address(self, host: str, port: int) -> str | None:
         found = await self._resolve(host, port)
-        return next((one for one in found if self._allow_private or is_public(one)), None)
+        return next((one for one in found if self._allow_private or is_public_address(one)), None)
 
     def _count(self, notice: Notice, outcome: Outcome) -> None:
         self._metrics.usage_notices.labels(outcome).inc()
@@ -239,20 +256,3 @@ def _is_untrusted(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
         error = error.__cause__ or error.__context__
     return error is not None
-
-
-def is_public(text: str) -> bool:
-    """Tell whether an address is of the public Internet, and not one inside another."""
-    try:
-        address: IPv4Address | IPv6Address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(address, IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour
-        if address in _NAT64:
-            inner = IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(str(inner))
-        if address.teredo:
-            return False
-    return address.is_global and not address.is_multicast

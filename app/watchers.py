@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from app.businesses.shares import PoolLimits, Shares
 from app.errors import StoreUnavailable, TooManyWatchers
 from app.events import LifecycleEvent
 from app.metrics import Metrics
@@ -19,7 +20,7 @@ from app.store.watching import EVERYBODY, StreamFigures, Watching
 log = logging.getLogger(__name__)
 
 # Of one process. Each costs some KiB, and a message four times a second.
-MAX_WATCHERS: Final = 100
+MAX_WATCHERS: Final = PoolLimits(total=100, of_business=25, of_businesses=80)
 # What waits for one watcher: the oldest goes when it does not keep up.
 MAX_WAITING: Final = 100
 # Streams in one message, the newest of them: a page shows no more.
@@ -103,36 +104,38 @@ class Source(Protocol):
 class Watchers:
     """Let a bounded number watch, until the process is told to stop."""
 
-    def __init__(self, *sources: Source, limit: int = MAX_WATCHERS) -> None:
+    def __init__(self, *sources: Source, limits: PoolLimits = MAX_WATCHERS) -> None:
         self._sources = sources
-        self._limit = limit
+        self._shares = Shares("too many watch live calls", limits, TooManyWatchers)
         self._feeds: set[Feed] = set()
         self._is_over = False
 
     @contextmanager
-    def feed(self, business_id: str | None) -> Iterator[Feed]:
+    def feed(self, business_id: str | None, asker: str | None = None) -> Iterator[Feed]:
         """Watch this business's calls, or with None all, for as long as the block runs.
+
+        `asker` is the business whose key watches, None for an operator.
 
         Raises:
             TooManyWatchers: this process has as many as it may, or is about to end.
         """
-        self.check_room()
+        self.check_room(asker)
         feed = Feed()
-        self._feeds.add(feed)
-        detach = [source.attach(business_id, feed) for source in self._sources]
-        try:
-            yield feed
-        finally:
-            self._feeds.discard(feed)
-            for one in detach:
-                one()
+        with self._shares.use(asker):
+            self._feeds.add(feed)
+            detach = [source.attach(business_id, feed) for source in self._sources]
+            try:
+                yield feed
+            finally:
+                self._feeds.discard(feed)
+                for one in detach:
+                    one()
 
-    def check_room(self) -> None:
-        """Raise TooManyWatchers when nobody more may watch."""
+    def check_room(self, asker: str | None = None) -> None:
+        """Raise TooManyWatchers when this one may not watch as well; see `feed`."""
         if self._is_over:
             raise TooManyWatchers("this process is about to end; ask again")
-        if len(self._feeds) >= self._limit:
-            raise TooManyWatchers(f"{self._limit} watch already; close a page, or wait")
+        self._shares.check(asker)
 
     def end_all(self) -> None:
         """End every feed, and begin no other: the process drains."""

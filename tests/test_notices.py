@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
+import msgspec
 import pytest
 
 from app import notices as module
+from app.hosts import is_public_address
 from app.metrics import Metrics
-from app.notices import SIGNATURE, Endpoint, Notice, Notices, is_public, notice_of
+from app.notices import SIGNATURE, Endpoint, Notice, Notices, notice_of
 from tests.waiting import until
 
 NOTICE = notice_of(
@@ -169,6 +171,34 @@ async def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert receiver.came_of_it("no_room") == 3
 
 
+async def test_a_business_whose_receiver_hangs_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "MAX_OF_BUSINESS", 6)
+    receiver = Receiver()
+    hanging = asyncio.Event()
+    at_once = 0
+
+    async def endpoint_of(business_id: str) -> Endpoint:
+        nonlocal at_once
+        if business_id == "hangs":
+            at_once += 1
+            await hanging.wait()
+        return Endpoint("https://shop.example:8443/")
+
+    receiver.endpoint_of = endpoint_of  # type: ignore[assignment]
+    async with posting(receiver) as notices:
+        for number in range(10):
+            notices.put(msgspec.structs.replace(NOTICE, business_id="hangs", id=str(number)))
+        for number in range(6):
+            notices.put(msgspec.structs.replace(NOTICE, business_id=f"good-{number}"))
+        await until(lambda: receiver.came_of_it("sent") == 6)
+        assert at_once == 1
+        assert receiver.came_of_it("no_room") == 4
+        hanging.set()
+        await until(lambda: receiver.came_of_it("sent") == 12)
+
+
 async def test_a_notice_that_fails_in_no_foreseen_way_stops_no_other() -> None:
     receiver = Receiver()
     async with posting(receiver) as notices:
@@ -206,12 +236,58 @@ async def test_a_notice_that_fails_in_no_foreseen_way_stops_no_other() -> None:
         ("64:ff9b::7f00:1", False),
         ("2002:7f00:1::", False),
         ("2001:0:4136:e378:8000:63bf:3fff:fdd2", False),
+        ("0.1.2.3", False),
+        ("100.127.255.255", False),
+        ("100.128.0.1", True),
+        ("192.0.0.9", False),
+        ("192.0.1.1", True),
+        ("192.88.99.1", False),
+        ("192.175.48.6", False),
+        ("198.19.255.255", False),
+        ("198.20.0.1", True),
+        ("203.0.113.5", False),
+        ("239.255.255.255", False),
+        ("240.0.0.1", False),
+        ("172.31.255.255", False),
+        ("172.32.0.1", True),
+        ("::7f00:1", False),  # IPv4-compatible
+        ("::5db8:d822", False),
+        ("::ffff:93.184.216.34", True),
+        ("::ffff:169.254.169.254", False),
+        ("::ffff:0:127.0.0.1", False),  # IPv4-translated
+        ("64:ff9b::a9fe:a9fe", False),
+        ("64:ff9b:1::5db8:d822", False),
+        ("64:ff9b:1:ffff::1", False),
+        ("100::1", False),
+        ("2001::1", False),
+        ("2001:2::1", False),
+        ("2001:10::1", False),
+        ("2001:20::1", False),
+        ("2001:db8::1", False),
+        ("2001:4860:4860::8888", True),
+        ("2002:0a00:0001::1", False),
+        ("2002:a9fe:a9fe::1", False),
+        ("2002:5db8:d822::1", True),
+        ("2620:4f:8000::1", False),
+        ("3fff::1", False),
+        ("4000::1", False),
+        ("5f00::1", False),
+        ("fd00::1", False),
+        ("fec0::1", False),
+        ("feff::1", False),
+        ("2606:2800:220:1:0:5efe:7f00:1", False),  # ISATAP
+        ("2606:2800:220:1:200:5efe:a00:1", False),
+        ("2606:2800:220:1::5eff:7f00:1", True),
+        ("2606:2800:220:1:248:1893:25c8:1946%eth0", False),
+        ("0177.0.0.1", False),
+        ("2130706433", False),
+        ("127.1", False),
         ("shop.example", False),
         ("", False),
     ],
 )
 def test_an_address_is_public_or_not(address: str, is_it: bool) -> None:
-    assert is_public(address) is is_it
+    assert is_public_address(address) is is_it
 
 
 def test_a_secret_is_not_shown() -> None:

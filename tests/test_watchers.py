@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from app import watchers as module
+from app.businesses.shares import PoolLimits
 from app.errors import SignInRequired, StoreUnavailable, TooManyWatchers
 from app.metrics import Metrics
 from app.store.memory import MemoryStore
@@ -84,7 +85,7 @@ async def test_a_feed_that_is_over_gives_no_more() -> None:
 
 
 async def test_no_more_watch_than_may() -> None:
-    watchers = Watchers(limit=2)
+    watchers = Watchers(limits=PoolLimits(2, 2, 2))
     with watchers.feed("shop"), watchers.feed(None):
         with pytest.raises(TooManyWatchers), watchers.feed("shop"):
             pass
@@ -196,7 +197,7 @@ async def test_an_event_stream_ends_when_whoever_watches_may_no_more() -> None:
     def revoked() -> None:
         raise SignInRequired("it was revoked")
 
-    watchers = Watchers(limit=1)
+    watchers = Watchers(limits=PoolLimits(1, 1, 1))
     # A stream that went on would now say so, as often as it is read.
     parts = written(watchers, revoked, 0.05)
     assert await anext(parts) == "retry: 1000\n\n"
@@ -214,4 +215,4 @@ async def test_an_event_stream_goes_on_while_the_store_is_away() -> None:
 
 async def test_one_watcher_too_many_is_refused_before_an_answer_begins() -> None:
     with pytest.raises(TooManyWatchers):
-        await anext(written(Watchers(limit=0), lambda: None))
+        await anext(written(Watchers(limits=PoolLimits(0, 0, 0)), lambda: None))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from app.admin.audit_log import AuditLog
 from app.admin.principal import Principal
 from app.admin.roles import Permission
-from app.errors import NotThere
+from app.errors import AmbiguousCall, NotThere
 from app.events import HeldStream
 from app.store.base import Store
 from app.store.watching import EVERYBODY, StreamFigures
@@ -57,14 +57,18 @@ class LiveCalls:
 
         Raises:
             NotThere: there is no such live call, or it is another business's.
+            AmbiguousCall: live calls of several businesses have this id.
         """
         scope = who.scope(Permission.END_CALLS, business_id)
         streams = [held for held in await self._held(scope) if held.call.call_sid == call_sid]
         if not streams:
             raise NotThere("there is no live call of this id; it may have ended already")
-        for owner in {held.call.business_id for held in streams}:
-            await self._store.ask_to_end(owner, call_sid)
-            await self._audit.note(who, "call.ended", call_sid, owner)
+        owners = {held.call.business_id for held in streams}
+        if len(owners) > 1:
+            raise AmbiguousCall(owners)
+        [owner] = owners
+        await self._store.ask_to_end(owner, call_sid)
+        await self._audit.note(who, "call.ended", call_sid, owner)
 
     async def _held(self, business_id: str | None) -> list[HeldStream]:
         return [

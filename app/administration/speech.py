@@ -1,6 +1,7 @@
 """Speech into live calls by whoever administers, where the service lets them at all."""
 
 import secrets
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
@@ -8,7 +9,8 @@ from app.admin.audit_log import AuditLog
 from app.admin.principal import Principal
 from app.admin.roles import Permission
 from app.administration.commanding import Commands
-from app.errors import FieldsInvalid, Forbidden, NotThere
+from app.budget import Allowance, Budget
+from app.errors import AmbiguousCall, FieldsInvalid, Forbidden, NotThere, TooMuchSpeech
 from app.events import HeldStream
 from app.media import Encoding, MediaFormat
 from app.playback.commands import Clear, Play
@@ -18,6 +20,9 @@ OFF: Final = "nobody may speak into calls here: ADMIN_MAY_SPEAK is not set"
 GONE: Final = "there is no live call of this id; it may have ended already"
 # Speech comes in several pieces a second; it is written down when it begins, and so often.
 NOTED_EVERY_SECONDS: Final = 60.0
+# Pieces of one business's keys in a process. The pages send four a second for each who speaks.
+PIECES: Final = Allowance(200, 50)
+MAX_BUSINESSES: Final = 10_000
 
 
 class LiveSpeech:
@@ -41,6 +46,7 @@ class LiveSpeech:
         self._clock = clock
         self._is_on = is_on
         self._noted: dict[tuple[str, str], float] = {}
+        self._budgets: OrderedDict[str, Budget] = OrderedDict()
 
     def is_for(self, who: Principal) -> bool:
         """Tell whether they may speak."""
@@ -62,10 +68,17 @@ class LiveSpeech:
 
         Raises:
             NotThere: there is no such live call.
+            AmbiguousCall: live calls of several businesses have this id.
             Forbidden: they may not, or the call's plan has no `return_audio`.
             FieldsInvalid: there is no audio, or half a sample.
+            TooMuchSpeech: the business's pieces come too fast.
             StoreUnavailable: Redis cannot be reached.
         """
+        if who.business_id and not self._budget_of(who.business_id).spend():
+            raise TooMuchSpeech(
+                f"more than {PIECES.a_second:.0f} pieces of speech a second came from your "
+                "business; send longer pieces"
+            )
         held = await self._held(who, call_sid, business_id)
         sound = MediaFormat(Encoding.PCM16, sample_rate)
         if not pcm16 or len(pcm16) % sound.encoding.bytes_per_sample:
@@ -84,6 +97,7 @@ class LiveSpeech:
 
         Raises:
             NotThere: there is no such live call.
+            AmbiguousCall: live calls of several businesses have this id.
             Forbidden: they may not.
             StoreUnavailable: Redis cannot be reached.
         """
@@ -93,6 +107,13 @@ class LiveSpeech:
         if not await self._commands.write(held, command):
             raise NotThere(GONE)
         return command.id
+
+    def _budget_of(self, business_id: str) -> Budget:
+        budget = self._budgets.pop(business_id, None) or Budget(PIECES, self._clock)
+        self._budgets[business_id] = budget
+        if len(self._budgets) > MAX_BUSINESSES:
+            self._budgets.popitem(last=False)
+        return budget
 
     async def _held(self, who: Principal, call_sid: str, business_id: str | None) -> HeldStream:
         """Find the latest live stream of a call that they may speak into."""
@@ -106,6 +127,9 @@ class LiveSpeech:
         ]
         if not found:
             raise NotThere(GONE)
+        owners = {held.call.business_id for held in found}
+        if len(owners) > 1:
+            raise AmbiguousCall(owners)
         return max(found, key=lambda held: held.started_at)
 
     async def _note(self, who: Principal, held: HeldStream) -> None:

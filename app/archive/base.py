@@ -5,12 +5,12 @@ Every method raises StoreUnavailable when what keeps it cannot be reached in tim
 
 import base64
 import binascii
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from app.archive.calls import Call, CallState, CallSummary
-from app.errors import FieldsInvalid
+from app.errors import AmbiguousCall, FieldsInvalid
 from app.events import Entry
 from app.pubsub.records import StoredRecord
 from app.store.captures import capture_keys
@@ -78,6 +78,17 @@ class Erased:
 Witness = Callable[[Erased], Awaitable[None]]
 
 
+def only_owner(owners: Collection[str]) -> str | None:
+    """Return whose call it is, of all businesses that have a call of one id.
+
+    Raises:
+        AmbiguousCall: there are several.
+    """
+    if len(owners) > 1:
+        raise AmbiguousCall(owners)
+    return next(iter(owners), None)
+
+
 class Archive(Protocol):
     """Read and erase what is kept of calls."""
 
@@ -106,7 +117,11 @@ class Archive(Protocol):
         """
 
     async def owner_of(self, call_sid: str) -> str | None:
-        """Name the business whose call this is, as far as calls of everybody are listed."""
+        """Name the business whose call this is, as far as calls of everybody are listed.
+
+        Raises:
+            AmbiguousCall: calls of several businesses have this id.
+        """
 
     async def record(self, stream_sid: str) -> StoredRecord | None:
         """Give what a stream's record says, while it is kept."""

@@ -3,7 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from typing import Final
 
 import msgspec
@@ -15,11 +15,14 @@ from app.archive.placing import Placing
 from app.archive.recording import Recording
 from app.archive.survey import CHUNK_ENTRIES, FIRST, Gap, Survey, survey_of
 from app.archive.timeline import resampled
+from app.businesses.shares import PoolLimits, Shares
 from app.errors import ArchiveBusy, NotThere
 from app.pubsub.records import StoredRecord
 
-MAX_LISTENERS: Final = 32
-MAX_WAITING: Final = 16
+MAX_LISTENERS: Final = PoolLimits(total=32, of_business=8, of_businesses=26)
+# Files that are being read, and waveforms that wait: one is computed at a time.
+MAX_DOWNLOADS: Final = PoolLimits(total=64, of_business=16, of_businesses=52)
+MAX_WAITING: Final = PoolLimits(total=16, of_business=4, of_businesses=12)
 REMEMBERED: Final = 16
 MAX_BUCKETS: Final = 2000
 
@@ -58,16 +61,18 @@ class Waveform(msgspec.Struct, frozen=True):
 class Library:
     """Give what is kept of calls to who may see it; whose a call is, is always named.
 
-    One waveform is computed at a time, and `max_listeners` listen at once.
+    One waveform is computed at a time, and `max_listeners` listen at once. Where a method
+    takes an `asker`, it is the business whose key asks, None for an operator: no business
+    takes more than its share.
     """
 
-    def __init__(self, archive: Archive, *, max_listeners: int = MAX_LISTENERS) -> None:
+    def __init__(self, archive: Archive, *, max_listeners: PoolLimits = MAX_LISTENERS) -> None:
         self.archive = archive
-        self._max_listeners = max_listeners
-        self._listeners = 0
+        self._listeners = Shares("too many listen", max_listeners, ArchiveBusy)
+        self._downloads = Shares("too many recordings are being read", MAX_DOWNLOADS, ArchiveBusy)
+        self._waiting = Shares("too many wait for a waveform", MAX_WAITING, ArchiveBusy)
         self._is_closed = False
         self._one_at_a_time = asyncio.Lock()
-        self._waiting = 0
         self._surveys: OrderedDict[str, Survey] = OrderedDict()
 
     async def calls(
@@ -81,21 +86,32 @@ class Library:
         return await self.archive.call(business_id, call_sid)
 
     async def owner_of(self, call_sid: str) -> str:
-        """Name the business whose call this is, for an operator; or raise NotThere."""
+        """Name the business whose call this is, for an operator.
+
+        Raises:
+            NotThere: there is no such call.
+            AmbiguousCall: calls of several businesses have this id.
+        """
         owner = await self.archive.owner_of(call_sid)
         if owner is None:
             raise NotThere("there is no such call, or it is not kept any more")
         return owner
 
     async def waveform(
-        self, business_id: str, call_sid: str, *, stream_sid: str = "", buckets: int = 800
+        self,
+        business_id: str,
+        call_sid: str,
+        *,
+        stream_sid: str = "",
+        buckets: int = 800,
+        asker: str | None = None,
     ) -> Waveform:
         """Give the waveform of a call's audio so far, or raise NotThere or ArchiveBusy.
 
         Without `stream_sid`, that of its latest stream that is kept.
         """
         sid, record, extent = await self._audio_of(business_id, call_sid, stream_sid)
-        survey = await self._survey(sid, record, extent)
+        survey = await self._survey(sid, record, extent, asker)
         buckets = max(1, min(buckets, MAX_BUCKETS))
         named = zip(survey.tracks, survey.peaks, strict=True)
         return Waveform(
@@ -111,26 +127,36 @@ class Library:
         )
 
     async def recording(
-        self, business_id: str, call_sid: str, *, stream_sid: str = ""
+        self, business_id: str, call_sid: str, *, stream_sid: str = "", asker: str | None = None
     ) -> Recording:
         """Give a call's audio as a file, or raise NotThere or ArchiveBusy."""
+        self._downloads.check(asker)
         sid, record, extent = await self._audio_of(business_id, call_sid, stream_sid)
         if record.ended_at is None:
             placing, survey = Placing(record), None
             placing.begin_with(await self.archive.entries(sid, FIRST, CHUNK_ENTRIES))
             begins_at = placing.origin_ms
         else:
-            survey = await self._survey(sid, record, extent)
+            survey = await self._survey(sid, record, extent, asker)
             begins_at = survey.origin_ms
         is_trimmed = _is_trimmed(record, extent)
         return Recording(self.archive, sid, record, survey, begins_at, is_trimmed)
 
+    def downloading(self, asker: str | None = None) -> AbstractContextManager[None]:
+        """Return what counts one who reads a recording; entering it may raise ArchiveBusy."""
+        return self._downloads.use(asker)
+
+    def listening(self, asker: str | None = None) -> AbstractContextManager[None]:
+        """Return what counts one who listens live; entering it may raise ArchiveBusy."""
+        return self._listeners.use(asker)
+
     async def live_audio(
-        self, business_id: str, call_sid: str, *, stream_sid: str = ""
+        self, business_id: str, call_sid: str, *, stream_sid: str = "", asker: str | None = None
     ) -> LiveAudio:
         """Give a live call to listen to by `listen`, or raise NotThere or ArchiveBusy."""
-        if self._listeners >= self._max_listeners or self._is_closed:
-            raise ArchiveBusy("as many listen as this process serves; try again later")
+        if self._is_closed:
+            raise ArchiveBusy("this process is about to end; ask again")
+        self._listeners.check(asker)
         call = await self.archive.call(business_id, call_sid)
         for stream in reversed(call.summary.streams):
             record = call.records.get(stream.stream_sid)
@@ -141,18 +167,12 @@ class Library:
         raise NotThere("the call has no live stream")
 
     async def listen(self, live: LiveAudio) -> AsyncGenerator[bytes, None]:
-        """Give live audio until its stream ends, or `close` is called."""
-        if self._listeners >= self._max_listeners:
-            return
-        self._listeners += 1
-        try:
-            async with aclosing(live.blocks()) as blocks:
-                async for block in blocks:
-                    if self._is_closed:
-                        return
-                    yield block
-        finally:
-            self._listeners -= 1
+        """Give live audio until its stream ends, or `close` is called; within `listening`."""
+        async with aclosing(live.blocks()) as blocks:
+            async for block in blocks:
+                if self._is_closed:
+                    return
+                yield block
 
     async def erase(self, business_id: str, call_sid: str, witness: Witness) -> Erased:
         """Erase all that is kept of a call that is over; see `Archive.erase`."""
@@ -178,21 +198,18 @@ class Library:
                 return stream.stream_sid, record, extent
         raise NotThere("no audio of the call is kept: it had none, or its retention is over")
 
-    async def _survey(self, stream_sid: str, record: StoredRecord, extent: Extent) -> Survey:
+    async def _survey(
+        self, stream_sid: str, record: StoredRecord, extent: Extent, asker: str | None
+    ) -> Survey:
         """Give the survey of what stands; an ended stream's is kept."""
         known = self._remembered(stream_sid, extent)
         if known is not None:
             return known
-        if self._waiting >= MAX_WAITING:
-            raise ArchiveBusy("many waveforms are being computed; try again in a moment")
-        self._waiting += 1
-        try:
+        with self._waiting.use(asker):
             async with self._one_at_a_time:
                 return self._remembered(stream_sid, extent) or await self._surveyed(
                     stream_sid, record, extent
                 )
-        finally:
-            self._waiting -= 1
 
     def _remembered(self, stream_sid: str, extent: Extent) -> Survey | None:
         known = self._surveys.get(stream_sid)

@@ -12,6 +12,7 @@ from app.archive.base import (
     Erased,
     Extent,
     Witness,
+    only_owner,
     read_cursor,
     write_cursor,
 )
@@ -85,7 +86,7 @@ class MemoryArchive:
 
     async def owner_of(self, call_sid: str) -> str | None:
         """Name the business whose call this is."""
-        return next((owner for owner, sid in self._pubsub.log.calls if sid == call_sid), None)
+        return only_owner({owner for owner, sid in self._pubsub.log.calls if sid == call_sid})
 
     async def record(self, stream_sid: str) -> StoredRecord | None:
         """Give what a stream's record says; see `Archive.record`."""

@@ -17,6 +17,7 @@ from app.archive.base import (
     Extent,
     Witness,
     captures_of,
+    only_owner,
     read_cursor,
     write_cursor,
 )
@@ -152,14 +153,13 @@ class RedisArchive(RedisReach):
         """Name the business whose call this is; it is looked for in the list of all."""
         if not ID.fullmatch(call_sid):
             return None
-        place = 0
+        place, owners = 0, set[str]()
         while True:
             asked = "ZSCAN", CALL_INDEX_KEY, place, "MATCH", f"* {call_sid}", "COUNT", SCANNED
             place, found = await self._ask(*asked)
-            for member, _ in found:
-                return _split(member.decode())[0]
+            owners |= {_split(member.decode())[0] for member, _ in found}
             if not int(place):
-                return None
+                return only_owner(owners)
 
     # ------------------------------------------------------------------ streams
 

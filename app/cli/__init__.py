@@ -18,6 +18,7 @@ from app.cli import (
 )
 from app.cli.arguments import EXIT_UNUSABLE
 from app.errors import BridgeError
+from app.tools.terminal import escaping_output
 
 # In the order in which `--help` lists what they add.
 GROUPS = (
@@ -35,6 +36,11 @@ GROUPS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; give its exit status: 2 when it cannot even begin."""
+    with escaping_output():
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parsed = _parser().parse_args(arguments)
     try:
         status: int = parsed.run(parsed)

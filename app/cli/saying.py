@@ -21,6 +21,7 @@ def add_to(commands: Commands) -> None:
     speak.add_argument("text", nargs="?", default="", metavar="TEXT", help="said by espeak-ng")
     speak.add_argument("--voice", default="en", help="of espeak-ng's voices; default: en")
     speak.add_argument("--wav", type=Path, metavar="FILE", help="play it: mono, 16 bit")
+    speak.add_argument("--business", default="", metavar="ID", help="whose call it is")
     speak.add_argument("--hang-up", action="store_true", help="end the call after it")
     speak.set_defaults(run=_say)
 
@@ -37,7 +38,7 @@ def _say(parsed: argparse.Namespace) -> int:
 
 
 async def _said(parsed: argparse.Namespace, redis_url: str) -> int:
-    async with speech_into(redis_url, parsed.call) as speech:
+    async with speech_into(redis_url, parsed.call, parsed.business) as speech:
         recording = (
             await asyncio.to_thread(read_recording, parsed.wav)
             if parsed.wav

@@ -62,8 +62,10 @@
             ├── Forbidden
             ├── FormExpired
             ├── TooManyAttempts
+            ├── TooMuchSpeech
             ├── NotThere
             ├── AlreadyThere
+            ├── AmbiguousCall         calls of several businesses have this CallSid
             ├── NumberTaken
             ├── PlanInUse
             ├── BusinessHasCalls
@@ -80,6 +82,7 @@ logs, metrics and `call.rejected`. `web/` maps them in one place.
 from app.errors.admin import (
     AdminError,
     AlreadyThere,
+    AmbiguousCall,
     BusinessHasCalls,
     CallIsLive,
     CheckupRunning,
@@ -94,6 +97,7 @@ from app.errors.admin import (
     PlanInUse,
     SignInRequired,
     TooManyAttempts,
+    TooMuchSpeech,
     VersionMissing,
 )
 from app.errors.base import (
@@ -160,6 +164,7 @@ from app.errors.remote import (
 __all__ = [
     "AdminError",
     "AlreadyThere",
+    "AmbiguousCall",
     "ArchiveBusy",
     "BridgeError",
     "BrokerError",
@@ -225,6 +230,7 @@ __all__ = [
     "TooManyFromAddress",
     "TooManySockets",
     "TooManyWatchers",
+    "TooMuchSpeech",
     "TwilioApiError",
     "UnknownBusiness",
     "UnsupportedFormat",

@@ -1,6 +1,6 @@
 """The errors of whoever administers: by the API, or in a browser."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from app.errors.base import RemoteError
 
@@ -66,6 +66,15 @@ class TooManyAttempts(AdminError):
         super().__init__(message)
 
 
+class TooMuchSpeech(AdminError):
+    """Raised when a business's pieces of speech come faster than a process takes them."""
+
+    http_status = 429
+    retryable = True
+    retry_seconds = 1
+    reason = "too_much_speech"
+
+
 class NotThere(AdminError):
     """Raised when there is no such thing, or none that whoever asks may see.
 
@@ -85,6 +94,21 @@ class AlreadyThere(AdminError):
 
     http_status = 409
     reason = "already_exists"
+
+
+class AmbiguousCall(AdminError):
+    """Raised when calls of several businesses have the CallSid that is asked for."""
+
+    http_status = 409
+    reason = "ambiguous_call"
+
+    def __init__(self, businesses: Iterable[str]) -> None:
+        owners = sorted(businesses)
+        shown = ", ".join(owners[:10]) + (", …" if len(owners) > 10 else "")
+        super().__init__(
+            f"{len(owners)} businesses have a call of this id: {shown}; name one, as ?business=ID "
+            "or --business ID"
+        )
 
 
 class NumberTaken(AdminError):

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from typing import Final, Protocol
 
 from app.errors import StoreUnavailable
@@ -15,6 +16,7 @@ log = logging.getLogger(__name__)
 # spoken in about 40 s.
 TWIML_SECONDS: Final = 60.0
 MAX_CALLS: Final = 10_000
+MAX_CALLS_OF_BUSINESS: Final = 2_500
 # Who ends a call by intent has said what there was to say.
 _AT_ONCE: Final = frozenset({EndReason.ENDED_BY_ADMIN, EndReason.HANGUP})
 
@@ -47,6 +49,7 @@ class Hangups:
         # By business and CallSid: a business with an account of its own may name any call.
         self._waiting: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._asking: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._of_business: Counter[str] = Counter()
 
     def hang_up(self, admitted: Admitted, reason: EndReason) -> asyncio.Task[None] | None:
         """See to it that a call ends whose stream is ended for this reason; give what does it."""
@@ -54,14 +57,23 @@ class Hangups:
         key = admitted.call.business_id, call_sid
         if key in self._waiting or key in self._asking:
             return self._waiting.get(key) or self._asking[key]
-        if len(self._waiting) + len(self._asking) >= MAX_CALLS:
+        of_business = self._of_business[key[0]]
+        in_all = len(self._waiting) + len(self._asking)
+        if in_all >= MAX_CALLS or of_business >= MAX_CALLS_OF_BUSINESS:
             log.error("[Twilio] Call %s is not ended: too many others wait", call_sid)
             return None
         at_once = admitted.forwarded or reason in _AT_ONCE
         seconds = 0.0 if at_once else self._twiml_seconds
         ending = asyncio.create_task(self._end(_carrier_call(admitted), seconds), name="hang-up")
         self._waiting[key] = ending
+        self._of_business[key[0]] += 1
+        ending.add_done_callback(lambda _: self._forget(key[0]))
         return ending
+
+    def _forget(self, business_id: str) -> None:
+        self._of_business[business_id] -= 1
+        if not self._of_business[business_id]:
+            del self._of_business[business_id]
 
     async def transfer(self, admitted: Admitted, twiml: str) -> Outcome:
         """Have a call go on with this TwiML, in place of its stream."""

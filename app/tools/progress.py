@@ -2,6 +2,8 @@
 
 import sys
 
+from app.tools.terminal import write_control
+
 BAR_WIDTH = 40
 
 
@@ -26,7 +28,8 @@ class ProgressBar:
         if self._is_terminal and percent != self._drawn_percent:
             self._drawn_percent = percent
             bar = ("#" * (percent * BAR_WIDTH // 100)).ljust(BAR_WIDTH, ".")
-            sys.stderr.write(f"\r{self._what:<8} [{bar}] {percent:3}%")
+            write_control(sys.stderr, "\r")
+            sys.stderr.write(f"{self._what:<8} [{bar}] {percent:3}%")
             sys.stderr.flush()
 
     def finish(self) -> None:

@@ -14,7 +14,7 @@ from app.consumer.kept import Kept
 from app.consumer.sharing import StreamName
 from app.consumer.speaking import ANSWER_SECONDS, Speaking
 from app.consumer.speech import Speech
-from app.errors import BridgeError, CommandFailed
+from app.errors import AmbiguousCall, BridgeError, CommandFailed
 from app.media import PCM16_BYTES_PER_SAMPLE, Encoding, MediaFormat
 from app.playback.answers import Played
 from app.playback.commands import SAMPLE_RATES
@@ -110,10 +110,11 @@ async def spoken(text: str, voice: str) -> Recording:
 
 
 @asynccontextmanager
-async def speech_into(redis_url: str, call_id: str) -> AsyncIterator[Speech]:
-    """Find a live call by its CallSid or stream id, to speak into.
+async def speech_into(redis_url: str, call_id: str, business_id: str = "") -> AsyncIterator[Speech]:
+    """Find a live call by its CallSid or stream id, to speak into; of a business, where named.
 
     Raises:
+        AmbiguousCall: live calls of several businesses have this CallSid.
         CommandFailed: there is none.
         StoreUnavailable: Redis cannot be reached.
     """
@@ -124,10 +125,14 @@ async def speech_into(redis_url: str, call_id: str) -> AsyncIterator[Speech]:
             held
             for held in await kept.live_streams()
             if call_id in (held.call.call_sid, held.call.stream_sid)
+            and business_id in ("", held.call.business_id)
         ]
         if not found:
             how = "`media-bridge calls --live` lists those that are"
             raise CommandFailed(f"the call {call_id} is not live; {how}")
+        owners = {held.call.business_id for held in found}
+        if len(owners) > 1:
+            raise AmbiguousCall(owners)
         latest = max(found, key=lambda held: held.started_at)
         yield Speech(StreamName.of(latest), speaking)
     finally:

@@ -345,10 +345,23 @@ async def test_one_waveform_is_computed_at_a_time_and_few_wait(kept: Kept) -> No
     await kept.put(CALL, [audio(n, 20 * n, frame(n)) for n in range(1, 900)])
     counted = Counted(kept.archive)
     library = Library(counted)  # type: ignore[arg-type]
-    asked = [library.waveform("business-1", "CA1") for _ in range(MAX_WAITING + 4)]
+    asked = [library.waveform("business-1", "CA1") for _ in range(MAX_WAITING.total + 4)]
     answers = await asyncio.gather(*asked, return_exceptions=True)
     assert counted.most == 1
     assert sum(isinstance(answer, ArchiveBusy) for answer in answers) == 4
+
+
+async def test_a_business_takes_its_share_of_waveforms_and_no_more(kept: Kept) -> None:
+    await kept.begin(CALL)
+    await kept.put(CALL, [audio(n, 20 * n, frame(n)) for n in range(1, 900)])
+    library = Library(Counted(kept.archive))  # type: ignore[arg-type]
+    asked = [library.waveform("business-1", "CA1", asker="business-1") for _ in range(9)]
+    others = [library.waveform("business-1", "CA1", asker=asker) for asker in ("b", "c", None)]
+    answers = await asyncio.gather(*asked, *others, return_exceptions=True)
+    refused = [answer for answer in answers[:9] if isinstance(answer, ArchiveBusy)]
+    assert len(refused) == 9 - MAX_WAITING.of_business
+    assert "4 of one business" in str(refused[0])
+    assert not [answer for answer in answers[9:] if isinstance(answer, Exception)]
 
 
 async def test_a_waveform_of_another_version_is_made_anew(kept: Kept) -> None:

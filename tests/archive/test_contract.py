@@ -8,7 +8,7 @@ import pytest
 
 from app.archive.base import CallFilter, Erased
 from app.archive.calls import CallState
-from app.errors import CallIsLive, FieldsInvalid, NotThere
+from app.errors import AmbiguousCall, CallIsLive, FieldsInvalid, NotThere
 from app.events import CallIdentity, EndEntry
 from app.media import Track
 from tests.archive.kept import NOW_MS, Kept, audio
@@ -157,6 +157,14 @@ async def test_an_operator_finds_whose_call_it_is(kept: Kept) -> None:
     assert await kept.archive.owner_of("CA-2") == "business-2"
     for unknown in ("CA", "CA600", "2", "CA5*", "", "*", "1 CA1", "business-1 CA1"):
         assert await kept.archive.owner_of(unknown) is None
+
+
+async def test_a_call_id_of_several_businesses_is_ambiguous(kept: Kept) -> None:
+    await kept.tell(CALL, "call.incoming", NOW_MS)
+    assert await kept.archive.owner_of(CALL.call_sid) == "business-1"
+    await kept.tell(replace(CALL, business_id="business-2"), "call.incoming", NOW_MS)
+    with pytest.raises(AmbiguousCall, match=r"business-1, business-2; name one, as .business=ID"):
+        await kept.archive.owner_of(CALL.call_sid)
 
 
 @pytest.mark.parametrize("business", ["business-2", "", "business-1 ", "BUSINESS-1"])

@@ -239,7 +239,8 @@ PAGES: dict[str, Callable[[], HTMLResponse]] = {
         problem="Write it in E.164 form, such as +15005550006.",
     ),
     "secrets": lambda: page(
-        "secrets.html", ADMIN, **_TAB, tab="secrets", secrets=SECRETS[:1], problem="", pairs=()
+        "secrets.html", ADMIN, **_TAB, tab="secrets", secrets=SECRETS[:1], problem="", pairs=(),
+        issued=None, issued_url="", label="", label_problem="",
     ),
     "secrets-pairs": lambda: page(
         "secrets.html", OPERATOR, **_TAB, tab="secrets", secrets=SECRETS, problem="", pairs=PAIRS,

@@ -95,6 +95,24 @@ async def test_a_business_that_names_anothers_call_neither_saves_nor_shadows_it(
     await hangups.close(WAIT_SECONDS)
 
 
+async def test_a_business_takes_its_share_of_what_waits_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hangups, "MAX_CALLS_OF_BUSINESS", 2)
+    carrier = Carrier()
+    ending = Hangups(carrier, twiml_seconds=LATE)
+    begun = [ending.hang_up(admitted(f"CA{n}"), EndReason.MAX_CALL_SECONDS) for n in range(3)]
+    assert [one is not None for one in begun] == [True, True, False]
+    # The same call again is not one more.
+    assert ending.hang_up(admitted("CA1"), EndReason.MAX_CALL_SECONDS) is begun[1]
+    other = ending.hang_up(admitted("CA9", business_id="other"), EndReason.MAX_CALL_SECONDS)
+    assert other is not None
+    ending.ended("b", "CA0")
+    await until(lambda: begun[0] is not None and begun[0].done())
+    assert ending.hang_up(admitted("CA3"), EndReason.MAX_CALL_SECONDS) is not None
+    await ending.close(WAIT_SECONDS)
+
+
 async def test_the_end_of_a_call_that_is_being_ended_changes_nothing() -> None:
     carrier = Carrier(waits=True)
     hangups = Hangups(carrier)

@@ -8,6 +8,7 @@ from typing import Final, TextIO
 
 from app.tools.receipts import Receipt
 from app.tools.simulate.placing import Outcome, Placed
+from app.tools.terminal import write_control
 
 # Calls that went wrong, each with its reason.
 MAX_TOLD: Final = 20
@@ -146,11 +147,12 @@ class Board:
         if self._is_terminal:
             left = self._calls - self._live - self._over - self._refused
             line = f"{self._live} live, {self._over} ended, {self._refused} refused, {left} to come"
-            self._out.write(f"\r\033[K{line}")
+            write_control(self._out, "\r\033[K")
+            self._out.write(line)
             self._out.flush()
 
     def clear(self) -> None:
         """Take the line away."""
         if self._is_terminal:
-            self._out.write("\r\033[K")
+            write_control(self._out, "\r\033[K")
             self._out.flush()

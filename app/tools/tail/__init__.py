@@ -11,7 +11,7 @@ from typing import Final
 
 from app.archive.base import Archive
 from app.consumer import Call, Calls, Choice, Frame, Gap
-from app.errors import CommandFailed, StoreUnavailable
+from app.errors import CommandFailed, NotThere, StoreUnavailable
 from app.events import LifecycleEvent
 from app.tools.tail.display import Display
 from app.tools.tail.meter import Meter
@@ -151,17 +151,28 @@ async def check_call(archive: Archive, call_id: str, business_id: str) -> None:
     """Raise CommandFailed where there is no such call, or it is over.
 
     Raises:
+        AmbiguousCall: calls of several businesses have this id, and none is named.
         StoreUnavailable: Redis cannot be reached.
     """
-    owner = await archive.owner_of(call_id)
-    record = await archive.record(call_id) if owner is None else None
+    record = await archive.record(call_id)
     if record is not None:  # a stream's id
         owner, is_over = record.stream.call.business_id, record.ended_at is not None
-    elif owner is not None:
-        is_over = (await archive.call(owner, call_id)).summary.is_over
-    if owner is None or business_id not in ("", owner):
+    else:
+        owner, is_over = await _owner_and_end(archive, call_id, business_id)
+    if not owner or business_id not in ("", owner):
         raise CommandFailed(f"there is no call {call_id}, or it is not kept any more")
     if is_over:
         call_sid = record.stream.call.call_sid if record else call_id
         how = f"`media-bridge export {call_sid} --format wav` writes what is kept of it"
         raise CommandFailed(f"the call {call_id} is over; {how}")
+
+
+async def _owner_and_end(archive: Archive, call_sid: str, business_id: str) -> tuple[str, bool]:
+    """Return whose call it is, empty where there is none, and whether it is over."""
+    owner = business_id or await archive.owner_of(call_sid)
+    if not owner:
+        return "", False
+    try:
+        return owner, (await archive.call(owner, call_sid)).summary.is_over
+    except NotThere:
+        return "", False

@@ -14,6 +14,7 @@ from app.consumer import Call, Gap
 from app.events import LifecycleEvent
 from app.log import safe
 from app.tools.tail.meter import Meter
+from app.tools.terminal import escaped, write_control
 
 Mask = Callable[[str], str]
 
@@ -82,7 +83,7 @@ class JsonLines:
         """Do nothing."""
 
     def _write(self, **said: Any) -> None:
-        self._out.write(msgspec.json.encode(said).decode() + "\n")
+        self._out.write(escaped(msgspec.json.encode(said).decode()) + "\n")
         self._out.flush()
 
 
@@ -110,7 +111,7 @@ class Lines:
         """Do nothing."""
 
     def _write(self, line: str) -> None:
-        self._out.write(line + "\n")
+        self._out.write(escaped(line) + "\n")
         self._out.flush()
 
 
@@ -146,8 +147,9 @@ class Screen:
         # ECMA-48: CUU, cursor up; ED, erase to the end of the screen.
         up = f"\033[{len(self._drawn)}A" if self._drawn else ""
         width = max(20, shutil.get_terminal_size().columns - 1)
-        text = "".join(f"{line[:width]}\n" for line in (*above, *lines))
-        self._out.write(f"{up}\r\033[J{text}")
+        text = "".join(f"{escaped(line)[:width]}\n" for line in (*above, *lines))
+        write_control(self._out, f"{up}\r\033[J")
+        self._out.write(text)
         self._out.flush()
         self._drawn = lines
 

@@ -86,7 +86,7 @@ def add_calls(
     async def _one(visit: Visit, problem: str = "", status: int = 200) -> Response:
         call = await calls.call(visit.who, whose(visit), visit.part("sid"))
         names = await names_of(visit, desk)
-        wave, note = await _wave(call)
+        wave, note = await _wave(call, visit.who.business_id or None)
         summary = call.summary
         business = names.get(summary.business_id, summary.business_id)
         view = CallPage(
@@ -104,11 +104,13 @@ def add_calls(
             "call.html", status=status, here="calls", view=view, erase_problem=problem
         )
 
-    async def _wave(call: Call) -> tuple[Waveform | None, str]:
+    async def _wave(call: Call, asker: str | None) -> tuple[Waveform | None, str]:
         """Give the waveform, or say why there is none."""
         summary = call.summary
         try:
-            found = await library.waveform(summary.business_id, summary.call_sid, buckets=BUCKETS)
+            found = await library.waveform(
+                summary.business_id, summary.call_sid, buckets=BUCKETS, asker=asker
+            )
         except NotThere:
             if not summary.streams:
                 return None, "This call never had a stream, so there is no audio."

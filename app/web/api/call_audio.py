@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import AbstractContextManager, ExitStack, aclosing, suppress
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
@@ -11,11 +11,12 @@ from starlette.types import Receive, Scope, Send
 
 from app.admin.roles import Permission
 from app.archive.recording import Recording
-from app.errors import ArchiveBusy, BridgeError, NotThere, StoreUnavailable
+from app.errors import AmbiguousCall, ArchiveBusy, BridgeError, NotThere, StoreUnavailable
 from app.web.api.calls import CallDesk, CallSid, OfBusiness, OfStream
 from app.web.api.ranges import Unsatisfiable, asked_span
 from app.web.api.route import Asking, answers, api_router, secured
 from app.web.documented import Answers
+from app.web.errors import error_response
 from app.web.visitors import Visitors
 
 log = logging.getLogger(__name__)
@@ -67,11 +68,15 @@ _LIVE: Answers = {
 
 
 class AudioResponse(StreamingResponse):
-    """Stream audio, and let go of what gives it as soon as the peer is gone."""
+    """Stream audio, and let go of what gives it as soon as the peer is gone.
+
+    `counted` counts the peer meanwhile; where it raises a BridgeError, that is the answer.
+    """
 
     def __init__(
         self,
         audio: AsyncGenerator[bytes, None],
+        counted: AbstractContextManager[None],
         status: int = 200,
         headers: dict[str, str] | None = None,
         media_type: str = WAV,
@@ -80,11 +85,18 @@ class AudioResponse(StreamingResponse):
         kept_by_nobody = {"Cache-Control": "private, no-store", **(headers or {})}
         super().__init__(audio, status, kept_by_nobody, media_type)
         self._audio = audio
+        self._counted = counted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
         async with aclosing(self._audio):
-            await super().__call__(scope, receive, send)
+            with ExitStack() as counted:
+                try:
+                    counted.enter_context(self._counted)
+                except BridgeError as error:
+                    await error_response(error)(scope, receive, send)
+                    return
+                await super().__call__(scope, receive, send)
 
 
 def call_audio_router(desk: CallDesk) -> APIRouter:
@@ -96,7 +108,7 @@ def call_audio_router(desk: CallDesk) -> APIRouter:
         "/calls/{call_sid}/audio.wav",
         operation_id="call_audio",
         response_class=Response,
-        responses={**answers(NotThere, ArchiveBusy), **_FILE},
+        responses={**answers(NotThere, AmbiguousCall, ArchiveBusy), **_FILE},
         openapi_extra=secured(),
     )
     async def audio(
@@ -111,16 +123,17 @@ def call_audio_router(desk: CallDesk) -> APIRouter:
         Silence stands where audio is missing. Range is obeyed once the call is over.
         """
         owner = await desk.owner(who, Permission.READ_CALLS, business, call_sid)
-        recording = await library.recording(owner, call_sid, stream_sid=stream)
+        asker = who.business_id or None
+        recording = await library.recording(owner, call_sid, stream_sid=stream, asker=asker)
         data = {"stream": recording.stream_sid}
         await desk.audit.note_read(who, "call.audio_read", call_sid, owner, data)
-        return _file(recording, call_sid, request)
+        return _file(recording, call_sid, request, library.downloading(asker))
 
     @router.get(
         "/calls/{call_sid}/live.pcm",
         operation_id="listen",
         response_class=Response,
-        responses={**answers(NotThere, ArchiveBusy), **_LIVE},
+        responses={**answers(NotThere, AmbiguousCall, ArchiveBusy), **_LIVE},
         openapi_extra=secured(),
     )
     async def live(
@@ -135,19 +148,26 @@ def call_audio_router(desk: CallDesk) -> APIRouter:
         It ends as well when the service stops, or whoever listens is signed out.
         """
         owner = await desk.owner(who, Permission.READ_CALLS, business, call_sid)
-        heard = await library.live_audio(owner, call_sid, stream_sid=stream)
+        asker = who.business_id or None
+        heard = await library.live_audio(owner, call_sid, stream_sid=stream, asker=asker)
         about = {"X-Sample-Rate": str(heard.sample_rate), "X-Channels": str(heard.channels)}
         data = {"stream": heard.stream_sid}
         # Each listening is an entry: nothing asks for it again by itself.
         await desk.audit.note(who, "call.listened", call_sid, owner, data)
         visitors: Visitors = request.app.state.visitors
         audio = _while_admitted(library.listen(heard), lambda: visitors.principal(request))
-        return AudioResponse(audio, 200, about, PCM)
+        return AudioResponse(audio, library.listening(asker), 200, about, PCM)
 
     return router
 
 
-def _file(recording: Recording, call_sid: str, request: Request) -> Response:
+def _file(
+    recording: Recording,
+    call_sid: str,
+    request: Request,
+    counted: AbstractContextManager[None],
+) -> Response:
+    """Answer with a recording, or the part of it that is asked for; `counted` bounds readers."""
     about = {
         "X-Audio-Begins-At-Ms": str(recording.begins_at_ms),
         "X-Audio-Trimmed": str(recording.is_trimmed).lower(),
@@ -155,7 +175,7 @@ def _file(recording: Recording, call_sid: str, request: Request) -> Response:
     }
     size = recording.size
     if size is None or recording.survey is None:
-        return AudioResponse(recording.read(), 200, {**about, "Accept-Ranges": "none"})
+        return AudioResponse(recording.read(), counted, 200, {**about, "Accept-Ranges": "none"})
     about |= {"Accept-Ranges": "bytes", "ETag": f'"{recording.stream_sid}-{recording.version}"'}
     condition = request.headers.get("if-range")
     asked = request.headers.get("range") if condition in (None, about["ETag"]) else None
@@ -164,12 +184,12 @@ def _file(recording: Recording, call_sid: str, request: Request) -> Response:
     except Unsatisfiable:
         return Response(status_code=416, headers={"Content-Range": f"bytes */{size}"})
     if span is None:
-        return AudioResponse(recording.read(), 200, {**about, "Content-Length": str(size)})
+        return AudioResponse(recording.read(), counted, 200, {**about, "Content-Length": str(size)})
     about |= {
         "Content-Range": f"bytes {span.first}-{span.last}/{size}",
         "Content-Length": str(span.size),
     }
-    return AudioResponse(recording.read(span.first, span.last), 206, about)
+    return AudioResponse(recording.read(span.first, span.last), counted, 206, about)
 
 
 async def _while_admitted(

@@ -11,7 +11,7 @@ from app.admin.roles import Permission
 from app.archive.base import MAX_PAGE, CallFilter, Erased
 from app.archive.calls import Call, CallState
 from app.archive.library import MAX_BUCKETS, Library
-from app.errors import ArchiveBusy, CallIsLive, NotThere
+from app.errors import AmbiguousCall, ArchiveBusy, CallIsLive, NotThere
 from app.web.api.call_models import CallItem, CallPage, Event, Events, Picture, Proof, Whole
 from app.web.api.route import Asking, answers, api_router, secured
 from app.web.documented import ID_PATTERN
@@ -24,7 +24,8 @@ OfBusiness = Annotated[
     Query(
         alias="business",
         pattern=ID_PATTERN,
-        description="Whose call it is; an operator's search through all otherwise.",
+        description="Whose call it is; an operator's search through all otherwise, which is "
+        "answered 409 where several businesses have a call of the id.",
     ),
 ]
 OfStream = Annotated[
@@ -53,6 +54,7 @@ class CallDesk:
 
         Raises:
             NotThere: there is no such call, or it is another business's.
+            AmbiguousCall: an operator does not say which of several businesses' calls.
             Forbidden: they may not do this.
         """
         scope = who.scope(permission, business)
@@ -112,7 +114,7 @@ def calls_router(desk: CallDesk) -> APIRouter:
         "/calls/{call_sid}",
         operation_id="call",
         response_description="The call.",
-        responses=answers(NotThere),
+        responses=answers(NotThere, AmbiguousCall),
         openapi_extra=secured(),
     )
     async def call(who: Asking, call_sid: CallSid, business: OfBusiness = None) -> Whole:
@@ -124,7 +126,7 @@ def calls_router(desk: CallDesk) -> APIRouter:
         "/calls/{call_sid}/events",
         operation_id="call_events",
         response_description="What happened, in order.",
-        responses=answers(NotThere),
+        responses=answers(NotThere, AmbiguousCall),
         openapi_extra=secured(),
     )
     async def events(who: Asking, call_sid: CallSid, business: OfBusiness = None) -> Events:
@@ -137,7 +139,7 @@ def calls_router(desk: CallDesk) -> APIRouter:
         "/calls/{call_sid}/waveform",
         operation_id="call_waveform",
         response_description="Peaks and gaps.",
-        responses=answers(NotThere, ArchiveBusy),
+        responses=answers(NotThere, AmbiguousCall, ArchiveBusy),
         openapi_extra=secured(),
     )
     async def waveform(
@@ -150,14 +152,20 @@ def calls_router(desk: CallDesk) -> APIRouter:
         """Give how loud each track was over a call's time, and where audio is missing."""
         owner = await desk.owner(who, Permission.READ_CALLS, business, call_sid)
         return Picture.of(
-            await library.waveform(owner, call_sid, stream_sid=stream, buckets=buckets)
+            await library.waveform(
+                owner,
+                call_sid,
+                stream_sid=stream,
+                buckets=buckets,
+                asker=who.business_id or None,
+            )
         )
 
     @router.delete(
         "/calls/{call_sid}",
         operation_id="erase_call",
         response_description="What was erased.",
-        responses=answers(NotThere, CallIsLive),
+        responses=answers(NotThere, AmbiguousCall, CallIsLive),
         openapi_extra=secured(),
     )
     async def erase(who: Asking, call_sid: CallSid, business: OfBusiness = None) -> Proof:

@@ -5,7 +5,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 
 from app.administration.live import LiveCalls, LiveStream
-from app.errors import NotThere, TooManyWatchers
+from app.errors import AmbiguousCall, NotThere, TooManyWatchers
 from app.media import Track
 from app.watchers import Watchers
 from app.web.api.route import Asking, answers, api_router, secured
@@ -120,14 +120,15 @@ def live_router(calls: LiveCalls, watchers: Watchers) -> APIRouter:
         """
         scope = await calls.watched_by(who, business)
         visitors: Visitors = request.app.state.visitors
-        return event_stream(watchers, scope, lambda: visitors.principal(request))
+        asker = who.business_id or None
+        return event_stream(watchers, scope, lambda: visitors.principal(request), asker=asker)
 
     @router.post(
         "/calls/{call_sid}/end",
         operation_id="end-call",
         status_code=202,
         response_description="It ends within a second.",
-        responses=answers(NotThere),
+        responses=answers(NotThere, AmbiguousCall),
         openapi_extra=secured(),
     )
     async def end(who: Asking, call_sid: str, business: str | None = None) -> Ending:

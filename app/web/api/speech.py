@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict
 
 from app.administration.speech import LiveSpeech
-from app.errors import NotThere
+from app.errors import AmbiguousCall, NotThere, TooMuchSpeech
 from app.web.api.calls import CallSid, OfBusiness
 from app.web.api.route import Asking, answers, api_router, secured
 
@@ -36,7 +36,7 @@ def speech_router(speech: LiveSpeech) -> APIRouter:
         operation_id="play",
         status_code=202,
         response_description=_WHEN_WRITTEN,
-        responses=answers(NotThere),
+        responses=answers(NotThere, AmbiguousCall, TooMuchSpeech),
         openapi_extra=secured(requestBody=_PCM16),
     )
     async def play(
@@ -63,7 +63,7 @@ def speech_router(speech: LiveSpeech) -> APIRouter:
         operation_id="clear",
         status_code=202,
         response_description=_WHEN_WRITTEN,
-        responses=answers(NotThere),
+        responses=answers(NotThere, AmbiguousCall),
         openapi_extra=secured(),
     )
     async def clear(who: Asking, call_sid: CallSid, business: OfBusiness = None) -> Told:

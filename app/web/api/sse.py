@@ -34,22 +34,24 @@ def event_stream(
     business_id: str | None,
     check: Callable[[], Awaitable[object]],
     *,
+    asker: str | None = None,
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
     check_seconds: float = CHECK_SECONDS,
 ) -> StreamingResponse:
     """Answer with all that happens, until the watcher leaves or the process drains.
 
+    `asker` is the business whose key watches, None for an operator.
     It ends as well when `check` raises an AdminError: whoever watches may no more.
 
     Raises:
         TooManyWatchers: as many watch as may.
     """
-    watchers.check_room()  # while there is still a status to answer with
+    watchers.check_room(asker)  # while there is still a status to answer with
 
     async def written() -> AsyncIterator[bytes]:
-        yield b"retry: %d\n\n" % RETRY_MS
         try:
-            with watchers.feed(business_id) as feed:
+            with watchers.feed(business_id, asker) as feed:
+                yield b"retry: %d\n\n" % RETRY_MS
                 async for part in _parts(feed, check, heartbeat_seconds, check_seconds):
                     yield part
         except (AdminError, TooManyWatchers):
