@@ -1,5 +1,6 @@
 """The service and workers at work as Redis users with no more permissions than they need."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 from app.admin.redis_users import acl_commands, sentinel_commands
 from app.consumer import Call, Calls, Choice, StoreUnavailable
 from app.events import CallIdentity, HeldStream, StreamPolicy
+from app.pubsub.base import Announce, NoteCall, OpenStream
+from app.pubsub.redis_pubsub import RedisPubSub
 from app.pubsub.redis_streams import RedisStreams
 from app.store.base import LIVE_SECONDS
 from app.store.captures import Asked
@@ -27,6 +30,7 @@ from tests.redis_users import (
     server_with_users,
     url_as,
 )
+from tests.samples import a_record, an_event
 from tests.service import Peer, Service, receipt_of, running_service
 from tests.test_redis_contract import (
     PACED,
@@ -36,7 +40,7 @@ from tests.test_redis_contract import (
     by_exotel,
     over,
 )
-from tests.waiting import WAIT_SECONDS, until
+from tests.waiting import WAIT_SECONDS, until, until_subscribed
 from tests.web.admins import TOKEN
 from tests.web.test_live import events
 
@@ -200,6 +204,21 @@ async def test_users_serve_behind_sentinels_that_have_users_too(tmp_path: Path) 
             one for process in (*group.servers, *group.sentinels) for one in denials(process)
         ]
         assert [one for one in refused if one[0] != "default"] == []
+
+
+async def test_users_serve_with_channels(server: RedisProcess) -> None:
+    url = url_as(SERVICE, server.url)
+    service, listener = RedisPubSub(url), RedisPubSub(url_as(WORKER, server.url))
+    hearing = asyncio.create_task(anext(listener.lifecycle()))
+    await until_subscribed(server.url, "calls")
+    event = an_event("event-1", "stream.started")
+    await service.write([OpenStream("MZ1", a_record(), 60), NoteCall(event), Announce(event)])
+    assert (await asyncio.wait_for(hearing, WAIT_SECONDS)).event_id == "event-1"
+    call = CallIdentity("CA-lost", "MZ-lost", "business-1", "premium", "twilio")
+    assert await service.end_lost(HeldStream(call, 1_800_000_000_000, 60))
+    for one in (service, listener):
+        await one.close()
+    assert denials(server) == []
 
 
 async def calls_from_service_to_worker(url: str) -> None:
