@@ -37,7 +37,7 @@ TYPES |= {"sorted set": "zset"}
 TALKING, PACED = "+15005550021", "+15005550022"
 # Those that live for less than a moment, or that only others write.
 FLEETING = {"configuration:{lock}", "store:{check}", "held:{control}:HOLDER"}
-FLEETING |= {"held:{streams}:ending", "{audit}:inbox"}
+FLEETING |= {"held:{streams}:ending", "held:{audit}:inbox"}
 OF_WORKERS = "consumer:{GROUP}"
 
 
@@ -161,10 +161,12 @@ async def administer(service: Service, heard: Peer, erased: Peer) -> None:
     }
     ask("PATCH", "/businesses/talking/secrets", given)
     assert Caller(service, {"Authorization": "Bearer mbk_wrong"})("GET", "/me").status_code == 401
-    ask("PATCH", "/businesses/talking", {"greeting": "Hello."}, if_match="*")
-    ask("PATCH", "/businesses/paced", {"numbers": [PACED, "+15005550023"]}, if_match="*")
+    numbers = {"numbers": [TALKING, "+15005550023"]}
+    ask("PATCH", "/businesses/talking", numbers, if_match="*")
     ask("GET", f"/calls/{heard.call_sid}/waveform")
     ask("DELETE", f"/calls/{erased.call_sid}")
+    ask("POST", "/businesses", {"id": "gone", "name": "Gone", "plan": "talking"})
+    ask("DELETE", "/businesses/gone", if_match="*")
     access = RedisAccess.from_url(service.redis_url, WAIT_SECONDS)
     session = Session(digest_of(secrets.token_hex()), f"key:{key['id']}", "talking", key["id"])
     await access.begin_session(session, 60.0)

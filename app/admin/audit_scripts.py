@@ -1,10 +1,10 @@
 """The audit log's keys in Redis, and its Lua scripts: each touches keys of one log only.
 
     audit                audit:{BUSINESS}           stream  `entry` JSON, `link` its place
-    {audit}:head         audit:{BUSINESS}:head      string  the chain's signed head
-    {audit}:personal     audit:{BUSINESS}:personal  hash    REF:NAME → a value, until erased
-    {audit}:inbox                                   stream  entries of writers without a key
-    {audit}:refusals                                string  how many refusals a day has had
+    held:{audit}:head         audit:{BUSINESS}:head      string  the chain's signed head
+    held:{audit}:personal     audit:{BUSINESS}:personal  hash    REF:NAME → a value, until erased
+    held:{audit}:inbox                                   stream  entries of writers without a key
+    held:{audit}:refusals                                string  how many refusals a day has had
 
 All keys of one log lie in one slot of a Cluster.
 """
@@ -14,7 +14,7 @@ from typing import Final
 
 from app.admin.audit_chain import SERVICE_LOG
 
-REFUSALS_KEY: Final = "{audit}:refusals"
+REFUSALS_KEY: Final = "held:{audit}:refusals"
 
 # KEYS: head, stream, personal, inbox. ARGV: the head that must be there, the new head, the
 # entry, its link, the inbox entry that it is made from (or empty), then personal fields and
@@ -74,7 +74,8 @@ class LogKeys:
     def of(cls, business_id: str | None) -> "LogKeys":
         """Return the keys of a business's log, or with None of the service's."""
         if business_id is None:
-            tag = "{audit}"
+            # The tag of a name without braces is the whole name: one slot with `audit`.
+            tag = "held:{audit}"
             return cls(SERVICE_LOG, f"{tag}:head", "audit", f"{tag}:personal", f"{tag}:inbox")
         key = f"audit:{{{business_id}}}"
         return cls(key, f"{key}:head", key, f"{key}:personal", f"{key}:inbox")

@@ -51,6 +51,7 @@ KEYS: Final[Mapping[str, Rights]] = {
     "business:{ID}": PRIVATE,
     "plan:{NAME}": PRIVATE,
     "businesses": PRIVATE,
+    "businesses:{deleted}": PRIVATE,
     "plans": PRIVATE,
     "number:{NUMBER}": PRIVATE,
     "exotel:{DIGEST}": PRIVATE,
@@ -67,6 +68,7 @@ KEYS: Final[Mapping[str, Rights]] = {
     "live:{BUSINESS}:call:CALLSID": PRIVATE,
     "live:{BUSINESS}:erased:CALLSID": PRIVATE,
     "live:{BUSINESS}:ended:CALLSID": PRIVATE,
+    "live:{BUSINESS}:deleted": PRIVATE,
     "ticket:{NONCE}": PRIVATE,
     "seen:{BUSINESS:CALLSID}": PRIVATE,
     "survey:{STREAM}": PRIVATE,
@@ -90,12 +92,12 @@ KEYS: Final[Mapping[str, Rights]] = {
     "attempts:{ADDRESS}": PRIVATE,
     "audit": PRIVATE,
     "audit:{BUSINESS}": PRIVATE,
-    "{audit}:head": PRIVATE,
+    "held:{audit}:head": PRIVATE,
     "audit:{BUSINESS}:head": PRIVATE,
-    "{audit}:personal": PRIVATE,
+    "held:{audit}:personal": PRIVATE,
     "audit:{BUSINESS}:personal": PRIVATE,
-    "{audit}:inbox": PRIVATE,
-    "{audit}:refusals": PRIVATE,
+    "held:{audit}:inbox": PRIVATE,
+    "held:{audit}:refusals": PRIVATE,
     "consumer:{GROUP}": SHARED,
     "consumer:{GROUP}:by": SHARED,
     "consumer:{GROUP}:at": SHARED,
@@ -189,7 +191,15 @@ SERVICE_COMMANDS: Final = tuple(
     )
 )
 # Without keys. Which user it is tells the doctor whether ACL users are in use at all.
-SERVICE_SERVER_COMMANDS: Final = ("ACL|WHOAMI", "DISCARD", "EXEC", "INFO", "MULTI", "TIME")
+SERVICE_SERVER_COMMANDS: Final = (
+    "ACL|WHOAMI",
+    "DISCARD",
+    "EXEC",
+    "INFO",
+    "MULTI",
+    "SCAN 0",
+    "TIME",
+)
 METRICS_COMMANDS: Final = (
     "CLUSTER|INFO",
     "DBSIZE",

@@ -39,6 +39,8 @@ class Permission(StrEnum):
     SPEAK = "speak into a call"
     ERASE_CALLS = "erase a call"
     EXPORT = "export a business's data"
+    FIND_PERSONS = "find a person by their number"
+    ERASE_PERSONS = "erase a person by their number"
     READ_AUDIT = "read the audit log"
     READ_SERVICE = "read how the service as a whole is doing"
 
@@ -57,6 +59,8 @@ _ADMIN: Final = _AGENT | {
     Permission.MANAGE_SESSIONS,
     Permission.ERASE_CALLS,
     Permission.EXPORT,
+    Permission.FIND_PERSONS,
+    Permission.ERASE_PERSONS,
     Permission.READ_AUDIT,
 }
 

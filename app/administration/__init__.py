@@ -42,7 +42,7 @@ class Administration:
 
         `shared_digests` are of the service's own Exotel pairs.
         """
-        businesses = Businesses(configuration, access, audit)
+        businesses = Businesses(configuration, audit)
         return cls(
             Plans(configuration, audit),
             businesses,

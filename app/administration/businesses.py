@@ -11,7 +11,6 @@ from app.administration.records import changed, table_of, told, without_limits
 from app.businesses.destinations import check_forward_to_field
 from app.errors import FieldsInvalid, Forbidden, NotThere
 from app.plans import BUSINESS_FIELDS, IDENTIFIER, Business, make_business
-from app.store.access import Access
 from app.store.configuration import Configuration, Stored
 
 # What a business's admin may edit of their own; the rest is an operator's. A plan is
@@ -47,9 +46,8 @@ class Businesses:
     from, or None to take whatever stands.
     """
 
-    def __init__(self, configuration: Configuration, access: Access, audit: AuditLog) -> None:
+    def __init__(self, configuration: Configuration, audit: AuditLog) -> None:
         self._configuration = configuration
-        self._access = access
         self._audit = audit
 
     async def all(self, who: Principal) -> list[Stored[Business]]:
@@ -83,6 +81,7 @@ class Businesses:
         Raises:
             FieldsInvalid: has every field's problem; its id's is under `id`.
             AlreadyThere: there is one of this id.
+            BusinessDeleted: there was one, and an id is not used again.
             NumberTaken: a number is another business's.
         """
         who.demand(Permission.CREATE_BUSINESS)
@@ -90,8 +89,6 @@ class Businesses:
         made = make_business(business_id, {"numbers": [], **without_limits(table)})
         await self._check_forwarding(made)
         stored = await self._configuration.add_business(made)
-        # Keys that an earlier one of this id had are nobody's.
-        await self._access.forget(made.id)
         data, personal = told(
             make_business(made.id, {"numbers": [], "plan": made.plan, "name": made.name}),
             made,
@@ -148,21 +145,6 @@ class Businesses:
         data, personal = told(before.record, after, secret=SECRET, personal=_PERSONAL)
         await self._audit.note(who, "business.saved", after.id, after.id, data, personal)
         return stored
-
-    async def delete(self, who: Principal, business_id: str, version: int | None) -> None:
-        """Delete a business, with its numbers, secrets and keys.
-
-        Raises:
-            BusinessHasCalls: calls of it are live.
-            EditedMeanwhile: another version stands.
-        """
-        before = await self.get(who, business_id, Permission.DELETE_BUSINESS)
-        of = before.version if version is None else version
-        await self._configuration.delete_business(business_id, of)
-        await self._access.forget(business_id)
-        await self._audit.store.drop(business_id)
-        # Not in the business's own log: one that is made anew under this id has none.
-        await self._audit.note(who, "business.deleted", business_id)
 
     async def _check_forwarding(self, business: Business) -> None:
         """Raise FieldsInvalid where the business's plan does not allow its `forward_to`."""

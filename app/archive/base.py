@@ -69,6 +69,11 @@ class Erased:
     counts: dict[str, int] = field(default_factory=dict)
     bytes: dict[str, int] = field(default_factory=dict)
 
+    def add_all(self, other: "Erased") -> None:
+        """Count all that another has."""
+        for kind, count in other.counts.items():
+            self.add(kind, count, other.bytes.get(kind, 0))
+
     def add(self, kind: str, count: int, size: int) -> None:
         """Count more of a kind."""
         self.counts[kind] = self.counts.get(kind, 0) + count
@@ -148,8 +153,16 @@ class Archive(Protocol):
     async def kept_survey(self, stream_sid: str) -> bytes | None:
         """Give what was kept of a stream's audio."""
 
-    async def erase(self, business_id: str, call_sid: str, witness: Witness) -> Erased:
-        """Erase all that is kept of a call that is over.
+    async def erase_stream(self, business_id: str, call_sid: str, stream_sid: str) -> Erased:
+        """Erase all that is kept of a stream, where it is that call's, even one that is live.
+
+        For what is left of a call whose log is gone.
+        """
+
+    async def erase(
+        self, business_id: str, call_sid: str, witness: Witness, *, even_live: bool = False
+    ) -> Erased:
+        """Erase all that is kept of a call that is over, or of any with `even_live`.
 
         `witness` is told what was erased before the call itself is forgotten: where
         it fails, the call is still there, to be erased again.

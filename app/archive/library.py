@@ -174,11 +174,18 @@ class Library:
                     return
                 yield block
 
-    async def erase(self, business_id: str, call_sid: str, witness: Witness) -> Erased:
-        """Erase all that is kept of a call that is over; see `Archive.erase`."""
-        erased = await self.archive.erase(business_id, call_sid, witness)
+    async def erase(
+        self, business_id: str, call_sid: str, witness: Witness, *, even_live: bool = False
+    ) -> Erased:
+        """Erase all that is kept of a call; see `Archive.erase`."""
+        erased = await self.archive.erase(business_id, call_sid, witness, even_live=even_live)
         self._surveys.clear()
         return erased
+
+    async def erase_stream(self, business_id: str, call_sid: str, stream_sid: str) -> Erased:
+        """Erase all that is kept of a stream; see `Archive.erase_stream`."""
+        self._surveys.pop(stream_sid, None)
+        return await self.archive.erase_stream(business_id, call_sid, stream_sid)
 
     def close(self) -> None:
         """End all listening, for good: the service is told to stop."""

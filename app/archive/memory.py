@@ -139,25 +139,38 @@ class MemoryArchive:
         """Give a survey that was kept."""
         return self._surveys.get(stream_sid)
 
-    async def erase(self, business_id: str, call_sid: str, witness: Witness) -> Erased:
+    async def erase_stream(self, business_id: str, call_sid: str, stream_sid: str) -> Erased:
+        """Erase all that is kept of a stream; see `Archive.erase_stream`."""
+        record = await self.record(stream_sid)
+        erased = Erased()
+        if record is not None and record.is_of(business_id, call_sid):
+            self._erase_stream(erased, stream_sid)
+        return erased
+
+    async def erase(
+        self, business_id: str, call_sid: str, witness: Witness, *, even_live: bool = False
+    ) -> Erased:
         """Erase all that is kept of a call; see `Archive.erase`."""
         call = await self.call(business_id, call_sid)
         live = [record for record in call.records.values() if record.ended_at is None]
-        if not call.summary.is_over or live:
+        if not even_live and (live or not call.summary.is_over):
             raise CallIsLive("the call is live: end it, or wait for its end")
         erased = Erased()
         for sid in call.records:
-            size = sum(_size(fields) for _, fields in self._pubsub.stored(sid))
-            erased.add("records", 1, 0)
-            erased.add("audio", self._pubsub.erase_stream(sid), size)
-            survey = self._surveys.pop(sid, None)
-            erased.add("waveforms", int(survey is not None), len(survey or b""))
+            self._erase_stream(erased, sid)
         erased.add("events", *self._pubsub.erase_events(business_id, call_sid))
         lines = self._pubsub.log.calls[business_id, call_sid][1]
         erased.add("log", len(lines), sum(map(len, lines)))
         await witness(erased)
         self._pubsub.log.erase(business_id, call_sid, self._now_ms())
         return erased
+
+    def _erase_stream(self, erased: Erased, stream_sid: str) -> None:
+        size = sum(_size(fields) for _, fields in self._pubsub.stored(stream_sid))
+        erased.add("records", 1, 0)
+        erased.add("audio", self._pubsub.erase_stream(stream_sid), size)
+        survey = self._surveys.pop(stream_sid, None)
+        erased.add("waveforms", int(survey is not None), len(survey or b""))
 
     def _now_ms(self) -> int:
         return int(self._wall_clock() * 1000)

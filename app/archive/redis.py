@@ -223,14 +223,16 @@ class RedisArchive(RedisReach):
 
     # ------------------------------------------------------------------ erasure
 
-    async def erase(self, business_id: str, call_sid: str, witness: Witness) -> Erased:
+    async def erase(
+        self, business_id: str, call_sid: str, witness: Witness, *, even_live: bool = False
+    ) -> Erased:
         """Erase all that is kept of a call; see `Archive.erase`."""
         call = await self.call(business_id, call_sid)
-        if not call.summary.is_over:
+        if not call.summary.is_over and not even_live:
             raise CallIsLive("the call is live: end it, or wait for its end")
         erased = Erased()
         for sid in dict.fromkeys(stream.stream_sid for stream in call.summary.streams):
-            await self._erase_stream(erased, business_id, call_sid, sid)
+            await self._erase_stream(erased, business_id, call_sid, sid, even_live=even_live)
         await self._erase_announced(erased, business_id, call_sid)
         seen = f"seen:{{{business_id}:{call_sid}}}"
         erased.add("marks", await self._ask("UNLINK", seen), 0)
@@ -248,8 +250,20 @@ class RedisArchive(RedisReach):
         await self._ask("EVAL", FORGET_CALL, len(keys), *keys, *said)
         return erased
 
+    async def erase_stream(self, business_id: str, call_sid: str, stream_sid: str) -> Erased:
+        """Erase all that is kept of a stream; see `Archive.erase_stream`."""
+        erased = Erased()
+        await self._erase_stream(erased, business_id, call_sid, stream_sid, even_live=True)
+        return erased
+
     async def _erase_stream(
-        self, erased: Erased, business_id: str, call_sid: str, stream_sid: str
+        self,
+        erased: Erased,
+        business_id: str,
+        call_sid: str,
+        stream_sid: str,
+        *,
+        even_live: bool,
     ) -> None:
         audio, captures = audio_key(stream_sid), captures_of(stream_sid)
         kinds = {
@@ -259,7 +273,8 @@ class RedisArchive(RedisReach):
             control_key(stream_sid): "commands",
             **dict.fromkeys(captures, "captures"),
         }
-        answer = await self._ask("EVAL", ERASE_STREAM, len(kinds), *kinds, call_sid, business_id)
+        about = call_sid, business_id, int(even_live)
+        answer = await self._ask("EVAL", ERASE_STREAM, len(kinds), *kinds, *about)
         if answer == b"live":
             raise CallIsLive("a stream of the call is live: end it, or wait for its end")
         if answer == b"other":

@@ -30,12 +30,13 @@ end
 """
 
 # KEYS: stream:{STREAM}, audio:{STREAM}, then all others of the stream; ARGV: CallSid,
-# BUSINESS. Returns entries of audio and, key by key, whether it was there and its bytes;
+# BUSINESS, and 1 where it is erased even when it is live. Returns entries of audio and, key
+# by key, whether it was there and its bytes;
 # 'other' where the id is another call's by now, 'live' where the stream is live.
 ERASE_STREAM: Final = f"""{_SIZE}
 local about = redis.call('HMGET', KEYS[1], 'callSid', 'businessId', 'endedAt')
 if about[1] ~= ARGV[1] or about[2] ~= ARGV[2] then return 'other' end
-if not about[3] then return 'live' end
+if not about[3] and ARGV[3] ~= '1' then return 'live' end
 local found = {{redis.call('XLEN', KEYS[2])}}
 for _, key in ipairs(KEYS) do
   found[#found + 1] = redis.call('EXISTS', key)

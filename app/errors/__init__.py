@@ -66,6 +66,7 @@
             ├── NotThere
             ├── AlreadyThere
             ├── AmbiguousCall         calls of several businesses have this CallSid
+            ├── BusinessDeleted
             ├── NumberTaken
             ├── PlanInUse
             ├── BusinessHasCalls
@@ -83,6 +84,7 @@ from app.errors.admin import (
     AdminError,
     AlreadyThere,
     AmbiguousCall,
+    BusinessDeleted,
     BusinessHasCalls,
     CallIsLive,
     CheckupRunning,
@@ -171,6 +173,7 @@ __all__ = [
     "BrokerLost",
     "BrokerRefused",
     "BrokerReplaced",
+    "BusinessDeleted",
     "BusinessHasCalls",
     "BusinessMismatch",
     "CallEnded",

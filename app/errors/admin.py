@@ -111,6 +111,13 @@ class AmbiguousCall(AdminError):
         )
 
 
+class BusinessDeleted(AdminError):
+    """Raised when a new business would have the id of one that was deleted."""
+
+    http_status = 409
+    reason = "business_deleted"
+
+
 class NumberTaken(AdminError):
     """Raised when a number, or an Exotel pair, is another business's."""
 

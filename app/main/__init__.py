@@ -144,6 +144,7 @@ def compose(
             "commands": control.run,
             "taps": taps.run,
             "audit": administered.administration.audit.run,
+            "deleted businesses": administered.records.erasure.run,
         },
         on_drain=(administered.library.close, administered.watchers.end_all),
     )

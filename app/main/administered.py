@@ -29,11 +29,16 @@ from app.credentials.sealing import Sealing
 from app.diagnosis.checkup import Checkup
 from app.diagnosis.deployment import Deployment
 from app.lifecycle import Connected
-from app.main.audited import make_audit_store
+from app.main.audited import chain_keys_of, make_audit_store
 from app.main.parts import shared_digests
 from app.metrics import Metrics
 from app.pubsub.base import PubSub
 from app.pubsub.memory import MemoryPubSub
+from app.records import Records
+from app.records.business_erasure import BusinessErasure
+from app.records.business_export import BusinessExport
+from app.records.kept_data import KeptData, MemoryKeptData, RedisKeptData
+from app.records.persons import Persons
 from app.settings import Settings
 from app.store.access import Access
 from app.store.base import Store
@@ -48,8 +53,10 @@ from app.web.api.businesses import businesses_router
 from app.web.api.call_audio import call_audio_router
 from app.web.api.calls import CallDesk, calls_router
 from app.web.api.exotel_pairs import exotel_pairs_router
+from app.web.api.exports import exports_router
 from app.web.api.keys import keys_router
 from app.web.api.live import live_router
+from app.web.api.persons import persons_router
 from app.web.api.plans import plans_router
 from app.web.api.reference import reference_router
 from app.web.api.route import use_visitors
@@ -83,6 +90,7 @@ class Administered:
     checkup: Checkup
     attempts: AttemptLimiter
     connected: tuple[Connected, ...]
+    records: Records
 
 
 def make_administered(
@@ -119,11 +127,27 @@ def make_administered(
     board = Board(configuration, metrics)
     news = News(pubsub, metrics)
     checkup = Checkup(deployment, time.monotonic)
+    library = Library(archive)
+    kept = _kept_data(settings, pubsub)
+    usage = UsageBook(configuration, administration.businesses, time.time)
+    keys = chain_keys_of(settings)
+    records = Records(
+        BusinessErasure(
+            *(configuration, access, library, kept, configuration),
+            audit=audit,
+            wall_clock=time.time,
+        ),
+        BusinessExport(administration.businesses, access, library, usage, audit),
+        Persons(
+            *(configuration, access, library, kept, configuration, audit),
+            digest=keys.digest_of_person if keys else lambda identity: "",
+        ),
+    )
     return Administered(
         administration,
-        Library(archive),
+        library,
         configuration,
-        UsageBook(configuration, administration.businesses, time.time),
+        usage,
         LiveCalls(configuration, administration.audit),
         LiveSpeech(
             *(configuration, administration.audit, commands, time.monotonic),
@@ -138,7 +162,8 @@ def make_administered(
         settings.waives_signatures,
         checkup,
         attempts,
-        (access, audit_store, configuration, archive, commands, checkup),
+        (access, audit_store, configuration, archive, commands, checkup, kept),
+        records,
     )
 
 
@@ -148,10 +173,11 @@ def add_api(app: FastAPI, administered: Administered, conditions: Sequence[Condi
     `conditions` are those of readiness.
     """
     visitors, desk = administered.visitors, administered.administration
+    records = administered.records
     use_visitors(app, visitors)
     app.include_router(access_router(desk.audit))
     app.include_router(plans_router(desk))
-    app.include_router(businesses_router(desk, administered.http_base))
+    app.include_router(businesses_router(desk, records.erasure, administered.http_base))
     app.include_router(keys_router(desk, time.time))
     app.include_router(sessions_router(desk.sessions))
     app.include_router(exotel_pairs_router(desk.exotel_pairs, administered.ws_base))
@@ -162,6 +188,8 @@ def add_api(app: FastAPI, administered: Administered, conditions: Sequence[Condi
     app.include_router(calls_router(calls))
     app.include_router(call_audio_router(calls))
     app.include_router(reference_router())
+    app.include_router(exports_router(records.export, desk.audit))
+    app.include_router(persons_router(records.persons))
     pages = PageParts(
         visitors,
         desk,
@@ -176,6 +204,7 @@ def add_api(app: FastAPI, administered: Administered, conditions: Sequence[Condi
         administered.by_hand,
         time.time,
         administered.checkup,
+        records,
     )
     app.include_router(admin_router(pages))
 
@@ -192,6 +221,14 @@ def _archive(settings: Settings, pubsub: PubSub) -> Archive:
     if settings.redis_url is None:
         raise TypeError("a broker that is no MemoryPubSub needs REDIS_URL")
     return RedisArchive(settings.redis_url.reveal())
+
+
+def _kept_data(settings: Settings, pubsub: PubSub) -> KeptData:
+    if isinstance(pubsub, MemoryPubSub):
+        return MemoryKeptData(pubsub)
+    if settings.redis_url is None:
+        raise TypeError("a broker that is no MemoryPubSub needs REDIS_URL")
+    return RedisKeptData.from_url(settings.redis_url.reveal(), TIMEOUT_SECONDS)
 
 
 def _commands(settings: Settings, pubsub: PubSub) -> Commands:

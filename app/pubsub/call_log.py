@@ -108,8 +108,12 @@ def parse_logged(lines: list[bytes], business_id: str, call_sid: str) -> list[Li
 
 # KEYS: live:{BUSINESS}:calls, live:{BUSINESS}:call:CALLSID, live:{BUSINESS}:erased:CALLSID;
 # ARGV: CallSid, the event's ms, seconds to keep, the event, whether it may begin a call.
-# The lists of calls that are one too many have the same tag.
+# The lists of calls that are one too many have the same tag, and so has the mark of a business
+# that was deleted: what is said of it late is not kept.
 _NOTE = f"""
+if redis.call('EXISTS', string.match(KEYS[1], '^live:{{[^}}]*}}') .. ':deleted') == 1 then
+  return 0
+end
 local erased = redis.call('GET', KEYS[3])
 if erased then
   if ARGV[5] == '0' or tonumber(ARGV[2]) <= tonumber(erased) then return 0 end

@@ -211,6 +211,30 @@ class MemoryPubSub:
             calls.entries.remove(one)
         return len(gone), sum(len(str(value)) for _, said in gone for value in said.values())
 
+    def all_records(self) -> list[tuple[str, Fields]]:
+        """Return each stream's id and record."""
+        prefix, suffix = record_key("*").split("*")
+        return [
+            (key[len(prefix) : -len(suffix)], dict(fields))
+            for key, fields in self._records.items()
+            if "callSid" in fields
+        ]
+
+    def all_announced(self) -> list[tuple[Id, Fields]]:
+        """Return every event that was announced, the oldest first."""
+        calls = self._streams.get(CALLS_KEY)
+        return list(calls.entries) if calls else []
+
+    def remove_announced(self, ids: set[Id]) -> int:
+        """Forget events by their ids; return how many there were."""
+        calls = self._streams.get(CALLS_KEY)
+        if calls is None:
+            return 0
+        gone = [one for one in calls.entries if one[0] in ids]
+        for one in gone:
+            calls.entries.remove(one)
+        return len(gone)
+
     def _write(self, write: Write) -> Outcome:
         match write:
             case OpenStream():

@@ -12,6 +12,7 @@ from app.errors import (
     PlanLimitReached,
     StoreUnavailable,
     TicketInvalid,
+    UnknownBusiness,
 )
 from app.events import CallIdentity
 from app.metrics import Metrics
@@ -71,6 +72,7 @@ class CallSlots:
             PlanLimitReached: all `limit` slots are taken by other calls.
             CallRateExceeded: `per_second` others were taken a moment ago.
             MonthlyLimitReached: the month has no calls or minutes left.
+            UnknownBusiness: the business was deleted a moment ago.
         """
         pace = Pace.of(per_second)
         try:
@@ -96,6 +98,8 @@ class CallSlots:
                 "the ticket was issued for a call without an id, and this call has a slot of its "
                 "own: ask for its stream URL with its CallSid"
             )
+        if answer is SlotAnswer.BUSINESS_DELETED:
+            raise UnknownBusiness("the business was deleted")
         if answer is SlotAnswer.MONTH_USED_UP:
             raise MonthlyLimitReached("the month's calls or minutes are used up")
         if answer is SlotAnswer.ALL_TAKEN:

@@ -173,6 +173,8 @@ class Reception:
             self._metrics.calls.labels(error.reason).inc()
             return Refusal(error, business)
         except BridgeError as error:
+            if isinstance(error, UnknownBusiness):
+                business = plan = None  # it was deleted a moment ago: nothing more is kept of it
             self._turn_away(call, error, business, plan)
             return Refusal(error, business)
         is_first = await self._is_first(business.id, call.call_sid)

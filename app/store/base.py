@@ -30,6 +30,7 @@ class SlotAnswer(Enum):
     MONTH_USED_UP = 3
     ENDED = 4
     HELD_BEFORE = 5
+    BUSINESS_DELETED = 6
 
     def __bool__(self) -> bool:
         return self is SlotAnswer.TAKEN

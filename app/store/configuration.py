@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
-from app.errors import FieldsInvalid, NumberTaken
+import msgspec
+
+from app.errors import BusinessDeleted, FieldsInvalid, NumberTaken
 from app.plans import DIALLED, Business, Plan
 
 # So many businesses are named in a refusal.
@@ -26,6 +28,17 @@ class Stored(Generic[Record]):
 
     record: Record
     version: int
+
+
+class Deletion(msgspec.Struct, frozen=True):
+    """A business's deletion: when it began (Unix ms), and whether nothing is left.
+
+    `claims` are keys that led to the business.
+    """
+
+    at: int
+    finished: bool = False
+    claims: list[str] = []
 
 
 class Configuration(Protocol):
@@ -63,7 +76,7 @@ class Configuration(Protocol):
     async def add_business(self, business: Business) -> Stored[Business]:
         """Store a new business, or raise AlreadyThere or NumberTaken, naming the number.
 
-        Its plan must be there, else FieldsInvalid.
+        Its plan must be there, else FieldsInvalid. BusinessDeleted: its id was another's.
         """
 
     async def save_business(self, business: Business, version: int | None) -> Stored[Business]:
@@ -75,8 +88,18 @@ class Configuration(Protocol):
     async def delete_business(self, business_id: str, version: int | None) -> None:
         """Delete a business, its numbers and secrets, or raise BusinessHasCalls.
 
-        Its access keys are `Access`'s to forget.
+        Its id is never free again. It is under deletion until `finish_deletion`; until then
+        this may be called again, with any version. The rest of its data is not touched.
         """
+
+    async def finish_deletion(self, business_id: str) -> None:
+        """Note that nothing is left of a deleted business."""
+
+    async def deletion_of(self, business_id: str) -> Deletion | None:
+        """Return what is known of a business's deletion; None where it was not deleted."""
+
+    async def deleted_since(self, at: int) -> list[str]:
+        """Return the businesses that were deleted at or after a time (Unix ms)."""
 
     async def sealed_secrets(self, business_id: str) -> Mapping[str, str]:
         """Give a business's secrets by name, each sealed as `credentials.sealing` does."""
@@ -104,6 +127,13 @@ def taken(name: str) -> NumberTaken:
     """Refuse what is another business's, without telling whose."""
     what = f"the number {name}" if DIALLED.fullmatch(name) else "one of the Exotel pairs"
     return NumberTaken(f"{what} is another business's; take it from there first")
+
+
+def was_deleted(business_id: str) -> BusinessDeleted:
+    """Return the refusal of an id that a deleted business had."""
+    return BusinessDeleted(
+        f"a business {business_id!r} was deleted, and its id cannot be used again; choose another"
+    )
 
 
 def still_has(users: Sequence[str]) -> str:

@@ -1,13 +1,16 @@
 """Businesses and plans as Redis keeps them, and as they are remembered."""
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
 from app.errors import StoreUnavailable
 from app.plans import DIALLED, IDENTIFIER, Business, Directory, Plan
 from app.store.reach import RedisReach, text
+
+log = logging.getLogger(__name__)
 
 # What is saved is seen by the next call within a second, however it was read: a number's
 # owner, then the business, then its plan.
@@ -43,6 +46,7 @@ class RedisDirectory(RedisReach):
         for index in (CONFIGURED, "plans", "businesses"):
             if await self._ask("EXISTS", index):
                 return False
+        directory = await self._without_deleted(directory)
         commands: list[tuple[str, ...]] = []
         for plan in directory.plans:
             commands.append(("HSET", plan_key(plan.name), VERSION, "1", *written(plan)))
@@ -57,6 +61,20 @@ class RedisDirectory(RedisReach):
         for command in commands:
             await self._ask(*command)
         return bool(commands)
+
+    async def _without_deleted(self, directory: Directory) -> Directory:
+        """Leave out businesses whose id was deleted: it is not used again."""
+        kept = []
+        for business in directory.businesses:
+            if await self._ask("EXISTS", tombstone_key(business.id)):
+                log.error(
+                    "[server] BUSINESSES_FILE names %s, which was deleted: it is left out, since "
+                    "the id of a deleted business cannot be used again",
+                    business.id,
+                )
+            else:
+                kept.append(business)
+        return replace(directory, businesses=tuple(kept))
 
     async def plan(self, name: str) -> Plan | None:
         """Give the plan of this name."""
@@ -171,6 +189,11 @@ def business_key(business_id: str) -> str:
 def secrets_key(business_id: str) -> str:
     """Name the hash of a business's secrets, in the slot of the business."""
     return f"business:{{{business_id}}}:secrets"
+
+
+def tombstone_key(business_id: str) -> str:
+    """Return the key that says that a business was deleted, in the slot of its live keys."""
+    return f"live:{{{business_id}}}:deleted"
 
 
 def _pair_key(digest: str) -> str:

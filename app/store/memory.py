@@ -66,6 +66,8 @@ class MemoryStore(MemoryConfiguration, MemoryUsage, MemoryWatching):
         refused_after: CallEnd | None = None,
     ) -> SlotAnswer:
         """Hold one of `limit` slots for a call, unless `per_second` were taken just now."""
+        if business_id in self._deleted:
+            return SlotAnswer.BUSINESS_DELETED
         slots, pace = self._running_slots(business_id), Pace.of(per_second)
         if refused_after and self._has_ended(business_id, call_sid, refused_after):
             return SlotAnswer.ENDED

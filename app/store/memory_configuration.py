@@ -13,11 +13,13 @@ from app.plans import Business, Directory, Plan
 from app.store.configuration import (
     EDITED,
     HAS_CALLS,
+    Deletion,
     Record,
     Stored,
     no_such_plan,
     still_has,
     taken,
+    was_deleted,
 )
 
 
@@ -30,6 +32,7 @@ class MemoryConfiguration:
         self._businesses: dict[str, Stored[Business]] = {}
         self._owners: dict[str, str] = {}
         self._secrets: dict[str, dict[str, str]] = {}
+        self._deleted: dict[str, Deletion] = {}
         self._was_configured = False
 
     # ------------------------------------------------------------ as calls see it
@@ -109,6 +112,8 @@ class MemoryConfiguration:
 
     async def add_business(self, business: Business) -> Stored[Business]:
         """Store a new business, or raise AlreadyThere or NumberTaken, naming the number."""
+        if business.id in self._deleted:
+            raise was_deleted(business.id)
         _check_new(self._businesses.get(business.id))
         return self._put_business(business)
 
@@ -119,6 +124,8 @@ class MemoryConfiguration:
 
     async def delete_business(self, business_id: str, version: int | None) -> None:
         """Delete a business, its numbers and secrets, or raise BusinessHasCalls."""
+        if business_id in self._deleted:
+            return
         stands = _check(self._businesses.get(business_id), version)
         if self._has_calls(business_id):
             raise BusinessHasCalls(HAS_CALLS)
@@ -126,6 +133,20 @@ class MemoryConfiguration:
             del self._owners[name]
         self._secrets.pop(business_id, None)
         del self._businesses[business_id]
+        self._deleted[business_id] = Deletion(0)
+
+    async def finish_deletion(self, business_id: str) -> None:
+        """Note that nothing is left of a deleted business."""
+        if deletion := self._deleted.get(business_id):
+            self._deleted[business_id] = Deletion(deletion.at, finished=True)
+
+    async def deletion_of(self, business_id: str) -> Deletion | None:
+        """Return what is known of a business's deletion."""
+        return self._deleted.get(business_id)
+
+    async def deleted_since(self, at: int) -> list[str]:
+        """Return the businesses that this process has deleted."""
+        return list(self._deleted)
 
     async def sealed_secrets(self, business_id: str) -> Mapping[str, str]:
         """Give a business's secrets by name, each sealed."""

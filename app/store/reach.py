@@ -11,12 +11,21 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.errors import StoreUnavailable
 from app.redis_url import parse_redis_url
-from app.topology import CONNECTION_ERRORS, AnyRedis, close, connect, forget_connections
+from app.topology import (
+    CONNECTION_ERRORS,
+    AnyRedis,
+    close,
+    connect,
+    forget_connections,
+    primaries_of,
+)
 
 TIMEOUT_SECONDS = 0.25
 # After a silence, calls are decided without Redis for so long.
 REST_SECONDS = 1.0
 MAX_CONNECTIONS = 32
+# Of keys, in one command that looks through all of them.
+SCANNED = 1000
 
 
 class RedisReach:
@@ -79,6 +88,25 @@ class RedisReach:
     async def _ask(self, *command: str | bytes | int) -> Any:
         async with self._reaching():
             return await self._client.execute_command(*command)
+
+    async def _scan(self, pattern: str) -> AsyncIterator[list[str]]:
+        """Return the keys that match, of all servers, in parts; one may come twice.
+
+        A key that moves between the nodes of a Cluster meanwhile may be missed.
+        """
+        async with self._reaching():
+            servers = await primaries_of(self._client)
+        for server in servers:
+            place = "0"
+            while True:
+                async with self._reaching():
+                    answer: Any = await server.execute_command(  # type: ignore[no-untyped-call]
+                        "SCAN", place, "MATCH", pattern, "COUNT", SCANNED
+                    )
+                yield [text(key) for key in answer[1]]
+                place = text(answer[0]) if isinstance(answer[0], str | bytes) else str(answer[0])
+                if place == "0":
+                    break
 
     @asynccontextmanager
     async def _reaching(self) -> AsyncIterator[None]:

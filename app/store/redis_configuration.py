@@ -13,9 +13,11 @@ that an edit which breaks off there does no harm:
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
+
+import msgspec
 
 from app.errors import (
     AlreadyThere,
@@ -31,11 +33,13 @@ from app.plans import IDENTIFIER, Business, Plan
 from app.store.configuration import (
     EDITED,
     HAS_CALLS,
+    Deletion,
     Record,
     Stored,
     no_such_plan,
     still_has,
     taken,
+    was_deleted,
 )
 from app.store.directory import (
     CONFIGURED,
@@ -45,6 +49,7 @@ from app.store.directory import (
     claimed_by,
     plan_key,
     secrets_key,
+    tombstone_key,
     written,
 )
 from app.store.reach import in_ms, text
@@ -56,10 +61,13 @@ from app.store.scripts import (
     SAVE_RECORD,
     SAVE_SECRETS,
 )
+from app.store.usage import KEPT_SECONDS, months_until
 
 log = logging.getLogger(__name__)
 
 LOCK: Final = "configuration:{lock}"
+USAGE_MONTHS: Final = int(KEPT_SECONDS // (28 * 86_400)) + 1
+DELETED: Final = "businesses:{deleted}"
 # An edit ends before its lock runs out, unless the whole process stands still.
 EDIT_SECONDS: Final = 5.0
 LOCK_SECONDS: Final = 15.0
@@ -129,6 +137,8 @@ class RedisConfiguration(RedisDirectory):
         async with self._editing():
             if await self.stored_business(business.id):
                 raise AlreadyThere(f"there is a business {business.id!r} already")
+            if await self._was_used(business.id):
+                raise was_deleted(business.id)
             await self._check_plan(business)
             async with self._claiming(business):
                 await self._ask("SADD", "businesses", business.id)
@@ -154,13 +164,53 @@ class RedisConfiguration(RedisDirectory):
         """Delete a business, its numbers and secrets, or raise BusinessHasCalls."""
         async with self._editing():
             before = await self.stored_business(business_id)
-            if before is None:
+            deletion = await self.deletion_of(business_id)
+            if before is None and deletion is None:
                 raise EditedMeanwhile(EDITED)
-            keys = [business_key(business_id), secrets_key(business_id), f"live:{{{business_id}}}"]
-            await self._run(DELETE_BUSINESS, keys, _expected(version))
-            await self._release(claimed_by(before.record), business_id)
+            claims = [*claimed_by(before.record)] if before else []
+            now = _in_ms(await self._ask("TIME"))
+            # The index may name a business that is not deleted after all: who reads it looks.
+            await self._ask("ZADD", DELETED, now, business_id)
+            keys = [
+                *(business_key(business_id), secrets_key(business_id)),
+                *(f"live:{{{business_id}}}", tombstone_key(business_id)),
+            ]
+            tombstone = msgspec.json.encode(Deletion(now, claims=claims)).decode()
+            await self._run(DELETE_BUSINESS, keys, _expected(version), tombstone)
+            deletion = await self.deletion_of(business_id)
+            await self._release(deletion.claims if deletion else claims, business_id)
             await self._ask("SREM", "businesses", business_id)
             self._forget(*keys)
+
+    async def finish_deletion(self, business_id: str) -> None:
+        """Note that nothing is left of a deleted business."""
+        deletion = await self.deletion_of(business_id)
+        if deletion is not None:
+            finished = Deletion(deletion.at, finished=True)
+            await self._ask("SET", tombstone_key(business_id), msgspec.json.encode(finished))
+
+    async def deletion_of(self, business_id: str) -> Deletion | None:
+        """Return what is known of a business's deletion."""
+        if not IDENTIFIER.fullmatch(business_id):
+            return None
+        found = await self._ask("GET", tombstone_key(business_id))
+        try:
+            return None if found is None else msgspec.json.decode(found, type=Deletion)
+        except msgspec.MsgspecError:
+            return Deletion(0)  # it was deleted, whatever else is said of it
+
+    async def _was_used(self, business_id: str) -> bool:
+        """Return whether an id was a deleted business's; 0.1 deleted some and left their data."""
+        now = _in_ms(await self._ask("TIME"))
+        slots = f"live:{{{business_id}}}"
+        months = [f"{slots}:usage:{month}" for month in months_until(now, USAGE_MONTHS)]
+        left = tombstone_key(business_id), f"{slots}:calls", *months
+        return bool(await self._ask("EXISTS", *left))
+
+    async def deleted_since(self, at: int) -> list[str]:
+        """Return the businesses that were deleted at or after a time."""
+        named = map(text, await self._ask("ZRANGEBYSCORE", DELETED, at, "+inf"))
+        return [business_id for business_id in named if await self.deletion_of(business_id)]
 
     async def sealed_secrets(self, business_id: str) -> Mapping[str, str]:
         """Give a business's secrets by name, each sealed as `credentials.sealing` does."""
@@ -219,10 +269,13 @@ class RedisConfiguration(RedisDirectory):
                 raise BusinessHasCalls(HAS_CALLS)
             case -4:
                 raise NotThere("there is no such business")
+            case -5:
+                raise was_deleted(keys[0][len("business:{") : -1])
         return answer
 
     async def _write(self, key: str, record: Plan | Business, expected: str) -> int:
-        version = await self._run(SAVE_RECORD, [key], expected, *written(record))
+        keys = [key, tombstone_key(record.id)] if isinstance(record, Business) else [key]
+        version = await self._run(SAVE_RECORD, keys, expected, *written(record))
         self._forget(key)
         return version
 
@@ -277,6 +330,12 @@ class RedisConfiguration(RedisDirectory):
                 return None
 
         return [one for one in await asyncio.gather(*map(read_one, names)) if one is not None]
+
+
+def _in_ms(time: Sequence[int | str | bytes]) -> int:
+    """Return the time that Redis gives, in ms."""
+    seconds, microseconds = map(int, time)
+    return seconds * 1000 + microseconds // 1000
 
 
 def _version(stored: Mapping[str, str]) -> int:

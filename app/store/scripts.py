@@ -27,7 +27,9 @@ end
 # the CallEnd after which the call is refused, or empty; the call that it takes over from, or
 # empty; where it counts, now, the hard limits in calls and ms, or empty, and for how long
 # the call and the month are remembered, in ms. Returns the value of a SlotAnswer.
-TAKE_SLOT = f"""{_RUNNING}{_HOLD}
+TAKE_SLOT = f"""
+if redis.call('EXISTS', KEYS[1] .. ':deleted') == 1 then return 6 end
+{_RUNNING}{_HOLD}
 if ARGV[6] ~= '' then
   local ended = redis.call('GET', KEYS[3])
   if ended == 'final' or ended == ARGV[6] then return 4 end
@@ -270,9 +272,11 @@ local stands = redis.call('HGET', KEYS[1], 'version') or '0'
 if redis.call('EXISTS', KEYS[1]) == 0 or (ARGV[1] ~= '' and ARGV[1] ~= stands) then return -1 end
 """
 
-# KEYS: a record; ARGV: the version that must stand, empty for any, `new` for none; then names
-# and values. Returns the new version, -1 when another stands, -2 when a new one is there.
+# KEYS: a record, and of a business its tombstone; ARGV: the version that must stand, empty for
+# any, `new` for none; then names and values. Returns the new version, -1 when another stands,
+# -2 when a new one is there, -5 when the business was deleted.
 SAVE_RECORD = f"""
+if KEYS[2] and redis.call('EXISTS', KEYS[2]) == 1 then return -5 end
 if ARGV[1] == 'new' then
   if redis.call('EXISTS', KEYS[1]) == 1 then return -2 end
 else
@@ -287,9 +291,14 @@ DELETE_RECORD = f"""{_AS_EXPECTED}
 return redis.call('DEL', KEYS[1])
 """
 
-# KEYS: business:{BUSINESS}, its :secrets, live:{BUSINESS}; ARGV: as above. -3: it has calls.
-DELETE_BUSINESS = f"""{_AS_EXPECTED}{_NOW}
+# KEYS: business:{BUSINESS}, its :secrets, live:{BUSINESS}, its :deleted; ARGV: as above, then
+# the tombstone. -3: it has calls. From here on the business admits no call, and its id is
+# never free again.
+DELETE_BUSINESS = f"""
+if redis.call('EXISTS', KEYS[4]) == 1 then return 0 end
+{_AS_EXPECTED}{_NOW}
 if redis.call('ZCOUNT', KEYS[3], '(' .. now, '+inf') > 0 then return -3 end
+redis.call('SET', KEYS[4], ARGV[2])
 return redis.call('DEL', KEYS[1], KEYS[2])
 """
 

@@ -16,6 +16,7 @@ from app.topology.clients import (
     connection,
     forget_connections,
     listening_client,
+    primaries_of,
 )
 from app.topology.cluster import (
     CONNECTION_ERRORS,
@@ -40,6 +41,7 @@ __all__ = [
     "connection",
     "forget_connections",
     "listening_client",
+    "primaries_of",
     "redirection",
     "slot_of",
 ]

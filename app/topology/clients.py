@@ -74,6 +74,11 @@ async def listening_client(opened: AnyRedis) -> Redis:
     return await opened.any_node() if isinstance(opened, ClusterClient) else opened
 
 
+async def primaries_of(opened: AnyRedis) -> list[Redis]:
+    """Return a client of each server that has keys of its own."""
+    return await opened.primaries() if isinstance(opened, ClusterClient) else [opened]
+
+
 async def close(opened: AnyRedis) -> None:
     """Close a client's connections, those to sentinels too."""
     pool = getattr(opened, "connection_pool", None)

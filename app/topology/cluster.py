@@ -70,6 +70,11 @@ class SlotMap:
         self.doubt()
         raise ClusterDownError(f"no node serves slot {slot}")
 
+    async def primaries(self) -> list[Address]:
+        """Return every node that takes writes."""
+        await self._refresh()
+        return list(dict.fromkeys(address for _, _, address in self._ranges))
+
     def doubt(self) -> None:
         """Ask the cluster before the next use."""
         self._known = False
@@ -141,6 +146,10 @@ class ClusterClient:
                 self.slots.doubt()
                 raise
         raise ClusterDownError(f"slot {slot} is sent from node to node")
+
+    async def primaries(self) -> list[Redis]:
+        """Return a client of each node that takes writes, so that all keys can be scanned."""
+        return [self._client_at(address) for address in await self.slots.primaries()]
 
     async def any_node(self) -> Redis:
         """Give the client of a node that serves something."""

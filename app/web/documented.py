@@ -33,6 +33,8 @@ TAGS = [
     {"name": "plans", "description": "What businesses may use."},
     {"name": "businesses", "description": "Who owns calls, by which numbers; what callers hear."},
     {"name": "calls", "description": "Calls: what happened in them, their audio, their erasure."},
+    {"name": "exports", "description": "Downloads of a business's data, and of the audit log."},
+    {"name": "persons", "description": "A person, found and erased by their number."},
     {"name": "usage", "description": "What businesses have used of their months."},
     {"name": "live", "description": "Live calls: watched as they go on, and ended."},
     {"name": "access", "description": "Who asks, which keys there are, and what was done."},

@@ -22,6 +22,8 @@ MATRIX: dict[Permission, str] = {
     Permission.MANAGE_SESSIONS: "admin",
     Permission.ERASE_CALLS: "admin",
     Permission.EXPORT: "admin",
+    Permission.FIND_PERSONS: "admin",
+    Permission.ERASE_PERSONS: "admin",
     Permission.READ_AUDIT: "admin",
     Permission.ISSUE_KEYS: "",
     Permission.EDIT_EVERY_FIELD: "",

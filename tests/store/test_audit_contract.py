@@ -199,7 +199,7 @@ async def test_a_trimmed_log_holds_and_its_personal_values_go_with_it(
     report = await verified(replicas[0])
     assert report.findings == ()
     assert 20 <= report.entries <= 31
-    assert await redis.hlen("{audit}:personal") == report.entries
+    assert await redis.hlen("held:{audit}:personal") == report.entries
     first = (await replicas[1].page(None, limit=200))[-1]
     await redis.xdel("audit", first.id)
     assert [one.problem for one in (await verified(replicas[0])).findings] == [
@@ -257,7 +257,7 @@ async def test_a_log_without_its_head_begins_anew_and_shows_it(
 ) -> None:
     for number in range(3):
         await replicas[0].append(entry(number))
-    await redis.delete("{audit}:head")
+    await redis.delete("held:{audit}:head")
     await replicas[1].append(entry(9))
     await replicas[0].append(entry(10))
     # The second: this replica knows that there were more entries.
@@ -276,7 +276,7 @@ async def test_a_forged_head_is_not_extended(
     third = [stored async for stored in replicas[0].stored(None)][-1]
     assert third.link is not None
     forged = OTHER_KEYS.head("audit", 3, "0" * 64, 1)
-    await redis.set("{audit}:head", msgspec.json.encode(forged))
+    await redis.set("held:{audit}:head", msgspec.json.encode(forged))
     await replicas[1].append(entry(9))
     assert Problem.BEGUN_ANEW in {one.problem for one in (await verified(replicas[0])).findings}
 
@@ -286,12 +286,12 @@ async def test_a_process_notices_a_log_that_was_set_back(
 ) -> None:
     for number in range(3):
         await replicas[0].append(entry(number))
-    earlier = await redis.get("{audit}:head")
+    earlier = await redis.get("held:{audit}:head")
     for number in range(3, 6):
         await replicas[0].append(entry(number))
     ids = [entry_id for entry_id, _ in await redis.xrange("audit")]
     await redis.xdel("audit", *ids[4:])
-    await redis.set("{audit}:head", earlier)
+    await redis.set("held:{audit}:head", earlier)
     assert (await verified(replicas[0])).holds  # Redis alone cannot tell
     await replicas[0].append(entry(9))
     found = await replicas[0].page(None, limit=2)
@@ -324,7 +324,7 @@ async def test_an_entry_without_a_key_waits_and_is_linked_by_a_writer_with_one(
     assert found[0].data == {"n": 7, "written_without_key": 1, "forward_to_after": NUMBER}
     assert [one.data["n"] for one in done(await replicas[0].page("shop"))] == [7]
     assert len(await replicas[0].page(None)) == 3
-    assert await redis.xlen("{audit}:inbox") == 0
+    assert await redis.xlen("held:{audit}:inbox") == 0
     for business_id in (None, "shop"):
         assert (await verified(replicas[0], business_id)).holds
 

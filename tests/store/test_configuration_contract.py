@@ -11,6 +11,7 @@ import pytest
 from app.errors import (
     AdminError,
     AlreadyThere,
+    BusinessDeleted,
     BusinessHasCalls,
     EditedMeanwhile,
     FieldsInvalid,
@@ -19,7 +20,7 @@ from app.errors import (
     PlanInUse,
 )
 from app.plans import Business, Directory, Plan
-from app.store.base import Store
+from app.store.base import SlotAnswer, Store
 from app.store.configuration import Configuration, Stored
 
 LONG = 60.0
@@ -310,8 +311,57 @@ async def test_secrets_are_stored_beside_each_other_and_removed(
 async def test_secrets_go_with_their_business(configured: ConfiguredStore) -> None:
     await configured.save_secrets("shop", {"one": "sealed"})
     await configured.delete_business("shop", None)
-    await configured.add_business(SHOP)
     assert await configured.sealed_secrets("shop") == {}
     with pytest.raises(NotThere):
         await configured.save_secrets("nobody", {"one": "sealed"})
     assert await configured.sealed_secrets("nobody") == {}
+
+
+# ------------------------------------------------------------------- deletion
+
+
+async def test_the_id_of_a_deleted_business_is_not_used_again(configured: ConfiguredStore) -> None:
+    assert await configured.deletion_of("shop") is None
+    assert await configured.deleted_since(0) == []
+    await configured.delete_business("shop", None)
+    for _ in range(2):
+        with pytest.raises(BusinessDeleted):
+            await configured.add_business(SHOP)
+        with pytest.raises(EditedMeanwhile):
+            await configured.save_business(SHOP, None)
+    assert await configured.stored_business("shop") is None
+    assert await configured.deleted_since(0) == ["shop"]
+    assert not await configured.load_if_empty(Directory((GOLD,), (SHOP,)))
+
+
+async def test_a_deleted_business_takes_no_slot(configured: ConfiguredStore) -> None:
+    await configured.delete_business("shop", None)
+    answer = await configured.take_slot("shop", "CA1", 10, 60.0)
+    assert answer is SlotAnswer.BUSINESS_DELETED
+    assert not answer
+    assert await configured.slots_taken("shop") == 0
+
+
+async def test_a_deletion_that_was_refused_leaves_no_trace(configured: ConfiguredStore) -> None:
+    await configured.take_slot("shop", "CA1", 10, 60.0)
+    with pytest.raises(BusinessHasCalls):
+        await configured.delete_business("shop", None)
+    assert await configured.deletion_of("shop") is None
+    assert await configured.deleted_since(0) == []
+    assert await configured.take_slot("shop", "CA2", 10, 60.0)
+
+
+async def test_a_deletion_is_repeated_until_it_is_finished(configured: ConfiguredStore) -> None:
+    await configured.delete_business("shop", None)
+    begun = await configured.deletion_of("shop")
+    await configured.delete_business("shop", 77)
+    again = await configured.deletion_of("shop")
+    assert begun is not None
+    assert again is not None
+    assert (again.at, again.finished) == (begun.at, False)
+    await configured.finish_deletion("shop")
+    finished = await configured.deletion_of("shop")
+    assert finished is not None
+    assert finished.finished
+    with pytest.raises(BusinessDeleted):
+        await configured.add_business(SHOP)

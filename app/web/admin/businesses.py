@@ -8,12 +8,14 @@ from app.administration import Administration
 from app.administration.businesses import OF_ITS_ADMIN
 from app.errors import (
     AlreadyThere,
+    BusinessDeleted,
     BusinessHasCalls,
     EditedMeanwhile,
     FieldsInvalid,
     NumberTaken,
 )
 from app.plans import BUSINESS_FIELDS, Business
+from app.records.business_erasure import BusinessErasure
 from app.store.configuration import Stored
 from app.web.admin.entry import Entry, Visit, quoted, see
 from app.web.admin.forms import (
@@ -33,7 +35,7 @@ NEW = "/admin/new-business"
 ROWS = 100
 
 
-def add_businesses(entry: Entry, desk: Administration) -> None:
+def add_businesses(entry: Entry, desk: Administration, erasure: BusinessErasure) -> None:
     """Add the pages of businesses and their settings."""
 
     @entry.get(BUSINESSES)
@@ -65,6 +67,9 @@ def add_businesses(entry: Entry, desk: Administration) -> None:
             made = await desk.businesses.create(visit.who, visit.sent.text("id").strip(), fields)
         except FieldsInvalid as error:
             return _new(visit, refused(inputs, visit.sent, error.problems), 422)
+        except BusinessDeleted as error:
+            problems = {"id": "was a deleted business's, and is not used again; choose another id"}
+            return _new(visit, refused(inputs, visit.sent, problems), error.http_status)
         except AlreadyThere as error:
             problems = {"id": "is taken by another business; choose another id"}
             return _new(visit, refused(inputs, visit.sent, problems), error.http_status)
@@ -98,8 +103,12 @@ def add_businesses(entry: Entry, desk: Administration) -> None:
     @entry.post(f"{BUSINESSES}/{{id}}/delete")
     async def delete(visit: Visit) -> Response:
         business_id = visit.part("id")
+        if visit.sent.text("confirm").strip() != business_id:
+            stored = await desk.businesses.get(visit.who, business_id)
+            form = Form(await _inputs(visit, stored), stored.version)
+            return _one(visit, stored, form, 422, f"This is not its id, {business_id}.")
         try:
-            await desk.businesses.delete(visit.who, business_id, visit.sent.version() or 0)
+            await erasure.delete(visit.who, business_id, visit.sent.version() or 0)
         except BusinessHasCalls as error:
             words, status = "It has live calls: end them, or wait for their end.", error.http_status
         except EditedMeanwhile as error:

@@ -13,6 +13,7 @@ from app.administration.speech import LiveSpeech
 from app.administration.usage import UsageBook
 from app.diagnosis.checkup import Checkup
 from app.errors import NotThere
+from app.records import Records
 from app.store.base import Store
 from app.web.admin.businesses import add_businesses
 from app.web.admin.calls import add_calls
@@ -51,6 +52,7 @@ class PageParts:
     by_hand: bool
     wall_clock: Callable[[], float]
     checkup: Checkup
+    records: Records
 
 
 def admin_router(parts: PageParts) -> APIRouter:
@@ -70,7 +72,7 @@ def admin_router(parts: PageParts) -> APIRouter:
     add_ending(entry, parts.live)
     add_usage(entry, desk, parts.usage)
     add_plans(entry, desk.plans, desk.businesses)
-    add_businesses(entry, desk)
+    add_businesses(entry, desk, parts.records.erasure)
     add_numbers(entry, desk, parts.http_base)
     add_secrets(entry, desk, parts.ws_base)
     add_keys(entry, desk)

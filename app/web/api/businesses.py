@@ -5,9 +5,11 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 
 from app.administration import Administration
-from app.errors import AlreadyThere, BusinessHasCalls, NotThere, NumberTaken
+from app.errors import AlreadyThere, BusinessDeleted, BusinessHasCalls, NotThere, NumberTaken
 from app.plans import Business
+from app.records.business_erasure import BusinessErasure
 from app.store.configuration import Stored
+from app.web.api.call_models import Part
 from app.web.api.models import (
     BusinessChanges,
     BusinessList,
@@ -64,6 +66,21 @@ class Numbers(BaseModel):
     next: None = None
 
 
+class DeletedBusiness(BaseModel):
+    """What was erased of a business, for each kind."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "business_id": "business-1",
+                "erased": {"calls": {"count": 12, "bytes": 0}},
+            }
+        }
+    )
+    business_id: str
+    erased: dict[str, Part]
+
+
 class NewNumbers(BaseModel):
     """All the numbers that a business is to have, each in E.164."""
 
@@ -73,7 +90,7 @@ class NewNumbers(BaseModel):
     numbers: list[str]
 
 
-def businesses_router(desk: Administration, http_base: str) -> APIRouter:
+def businesses_router(desk: Administration, erasure: BusinessErasure, http_base: str) -> APIRouter:
     """Make the routes of businesses; `http_base` is PUBLIC_URL, or empty."""
     router = api_router("businesses")
 
@@ -97,7 +114,7 @@ def businesses_router(desk: Administration, http_base: str) -> APIRouter:
         status_code=201,
         response_model=BusinessModel,
         response_description="Stored; its ETag is what an edit sends as If-Match.",
-        responses=answers(AlreadyThere, NumberTaken),
+        responses=answers(AlreadyThere, BusinessDeleted, NumberTaken),
         openapi_extra=secured(requestBody=body_of(NewBusiness)),
     )
     async def create_business(who: Asking, body: JsonObject) -> Response:
@@ -138,14 +155,27 @@ def businesses_router(desk: Administration, http_base: str) -> APIRouter:
     @router.delete(
         "/businesses/{business_id}",
         operation_id="delete-business",
-        status_code=204,
-        response_description="It is gone, and so are its numbers, secrets and keys.",
+        response_description="It is gone, and so is all that it had; what was erased.",
         responses=answers(NotThere, BusinessHasCalls, *OF_EDITS),
         openapi_extra=secured(),
     )
-    async def delete_business(who: Asking, business_id: str, if_match: IfMatch = None) -> None:
-        """Delete a business that has no live calls (operators)."""
-        await desk.businesses.delete(who, business_id, version_of(if_match))
+    async def delete_business(
+        who: Asking, business_id: str, if_match: IfMatch = None
+    ) -> DeletedBusiness:
+        """Delete a business that has no live calls, with all its data (operators).
+
+        Its calls, recordings, usage, numbers, secrets and access keys are erased, and its id
+        cannot be used again. Export its data first. A deletion that was interrupted is finished
+        by sending it again.
+        """
+        erased = await erasure.delete(who, business_id, version_of(if_match))
+        return DeletedBusiness(
+            business_id=business_id,
+            erased={
+                kind: Part(count=count, bytes=erased.bytes.get(kind, 0))
+                for kind, count in erased.counts.items()
+            },
+        )
 
     @router.get(
         "/businesses/{business_id}/numbers",
