@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.carriers.authorization import Authorization, Proof, Purpose
-from app.credentials.addresses import Network, client_address
+from app.credentials.addresses import ClientSource, Network, client_address, client_source
 from app.credentials.handshake import (
     BasicPair,
     IngestPolicy,
@@ -786,3 +786,27 @@ def test_a_stranger_cannot_choose_the_address_it_is_known_by(forged: list[str], 
     assert client_address(OUTSIDE, [*forged, more], TRUSTED) == ip_address(OUTSIDE)
     appended = [*forged, f"{more},{OUTSIDE}"]
     assert client_address("10.0.0.1", appended, TRUSTED) == ip_address(OUTSIDE)
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded_for", "expected"),
+    [
+        (OUTSIDE, [], ClientSource(OUTSIDE)),
+        (OUTSIDE, ["192.0.2.7"], ClientSource(OUTSIDE)),
+        ("10.0.0.1", [OUTSIDE], ClientSource(OUTSIDE)),
+        ("10.0.0.1", [], ClientSource("10.0.0.1", is_shared=True)),
+        ("10.0.0.1", ["nonsense"], ClientSource("10.0.0.1", is_shared=True)),
+        ("127.0.0.1", [], ClientSource("127.0.0.1")),
+        ("127.0.0.1", [OUTSIDE], ClientSource("127.0.0.1", is_shared=True)),
+        ("100.64.0.3", [OUTSIDE], ClientSource("100.64.0.3", is_shared=True)),
+        ("100.64.0.3", [], ClientSource("100.64.0.3")),
+        ("172.17.0.1", [OUTSIDE], ClientSource("172.17.0.1", is_shared=True)),
+        ("2001:db8:1:2:3::4", [], ClientSource("2001:db8:1:2::/64")),
+        ("::ffff:192.0.2.1", [], ClientSource("192.0.2.1")),
+        ("", [], ClientSource("unknown", is_shared=True)),
+    ],
+)
+def test_failures_are_counted_for_a_client_or_for_an_address_that_many_share(
+    peer: str, forwarded_for: list[str], expected: ClientSource
+) -> None:
+    assert client_source(peer, forwarded_for, TRUSTED) == expected

@@ -265,6 +265,9 @@ def test_a_host_that_strangers_reach_is_public(base: str, public: bool) -> None:
     [
         ("HOST", "0.0.0.0 8000"),
         ("HOST", "http://0.0.0.0"),
+        ("CLIENT_ADDRESS_HEADER", "X-Real-IP, X-Forwarded-For"),
+        ("CLIENT_ADDRESS_HEADER", "X Real IP"),
+        ("CLIENT_ADDRESS_HEADER", "-"),
         ("PORT", "-1"),
         ("PORT", "65536"),
         ("PORT", "80a"),
@@ -473,3 +476,9 @@ def test_settings_do_not_change() -> None:
     settings = Settings.load(GOOD)
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings.port = 1  # type: ignore[misc]
+
+
+def test_the_name_of_a_header_may_be_written_in_any_case() -> None:
+    assert Settings.load(GOOD).client_address_header == "x-forwarded-for"
+    given = Settings.load({**GOOD, "CLIENT_ADDRESS_HEADER": "X-Real-IP"})
+    assert given.client_address_header == "x-real-ip"

@@ -15,6 +15,7 @@ from app.admin.operators import Operators
 from app.admin.principal import THE_OPERATOR
 from app.admin.sessions import Sessions
 from app.administration.gate import Gate, csrf_token
+from app.credentials.addresses import FORWARDED_FOR
 from app.errors import FormExpired, InsecureSignIn, SignInRequired, TooManyAttempts
 from app.metrics import Metrics
 from app.store.memory_access import MemoryAccess
@@ -25,7 +26,7 @@ PUBLIC = "https://bridge.example.com"
 PROXY = "10.0.0.1"
 
 
-def visitors(http_base: str = PUBLIC) -> Visitors:
+def visitors(http_base: str = PUBLIC, client_header: str = FORWARDED_FOR) -> Visitors:
     access = MemoryAccess(lambda: 1000.0)
     operators = Operators({digest_of(TOKEN): ""})
     audit = AuditLog(MemoryAuditStore(), lambda: 1000.0, lambda: 1000.0)
@@ -37,7 +38,7 @@ def visitors(http_base: str = PUBLIC) -> Visitors:
         AttemptLimiter(access, lambda: 1000.0, Metrics()),
         wall_clock=lambda: 1000.0,
     )
-    return Visitors(gate, (ip_network("10.0.0.0/8"),), http_base)
+    return Visitors(gate, (ip_network("10.0.0.0/8"),), http_base, client_header)
 
 
 def request(
@@ -273,3 +274,25 @@ async def test_an_address_that_many_share_is_not_refused_for_what_one_of_them_tr
     with pytest.raises(TooManyAttempts):
         await known.sign_in(asked, "wrong", Response())
     assert await known.sign_in(asked, TOKEN, Response())
+
+
+@pytest.mark.parametrize(
+    ("peer", "headers", "address"),
+    [
+        (PROXY, [("x-real-ip", "198.51.100.7")], "198.51.100.7"),
+        # What Railway's edge sends, whatever the client put into either header.
+        (
+            PROXY,
+            [("x-real-ip", "198.51.100.7"), ("x-forwarded-for", "198.51.100.7, 203.0.113.40")],
+            "198.51.100.7",
+        ),
+        (PROXY, [("x-forwarded-for", "203.0.113.40")], PROXY),
+        (PROXY, [("x-real-ip", "nonsense")], PROXY),
+        ("192.0.2.1", [("x-real-ip", "198.51.100.7")], "192.0.2.1"),
+    ],
+)
+def test_the_header_that_names_the_client_can_be_another(
+    peer: str, headers: list[tuple[str, str]], address: str
+) -> None:
+    known = visitors(client_header="x-real-ip")
+    assert known.address(request(headers, peer=peer)) == address
