@@ -5,7 +5,9 @@ import hashlib
 import hmac
 import json
 from collections.abc import Sequence
+from functools import partial
 
+import jwt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +21,7 @@ from app.auth import (
     TwilioSignatures,
     constant_time_equal,
 )
+from app.carriers.authorization import Authorization, Proof, Purpose
 from app.errors import (
     SignatureInvalid,
     SignatureMissing,
@@ -328,6 +331,76 @@ def test_a_ticket_lives_for_a_minute_by_the_given_clock() -> None:
     clock.now = NOW + 61
     with pytest.raises(TicketExpired):
         office(clock).check(ticket, CALL, USE)
+
+
+def test_each_key_of_a_rotation_verifies_and_the_first_signs() -> None:
+    by_old, by_new = office(None, "old" * 12), office(None, "new" * 12, "old" * 12)
+    assert by_new.check(by_old.issue(CALL, "shop", "premium", USE), CALL, USE)
+    ticket = by_new.issue(CALL, "shop", "premium", USE)
+    assert office(None, "new" * 12).check(ticket, CALL, USE)
+    with pytest.raises(TicketInvalid):
+        by_old.check(ticket, CALL, USE)
+
+
+@pytest.mark.parametrize("issued_for", TicketUse)
+@pytest.mark.parametrize("shown_at", TicketUse)
+def test_a_ticket_is_good_at_its_endpoint_alone(issued_for: TicketUse, shown_at: TicketUse) -> None:
+    ticket = office().issue(CALL, "shop", "premium", issued_for)
+    if shown_at is issued_for:
+        assert office().check(ticket, CALL, shown_at)
+        assert office().read(ticket, shown_at)
+    else:
+        for read in (partial(office().check, ticket, CALL), partial(office().read, ticket)):
+            with pytest.raises(TicketInvalid, match="another endpoint"):
+                read(shown_at)
+
+
+@pytest.mark.parametrize("use", ["", "stream-url", ["twilio"], 7, None, True])
+def test_a_ticket_for_an_unknown_use_is_refused(use: object) -> None:
+    key = hmac.digest(SECRET.encode(), b"stream-ticket", hashlib.sha256)
+    claims = {"sub": CALL, "biz": "shop", "plan": "p", "exp": int(NOW) + 60, "jti": "n"}
+    ticket = jwt.encode({**claims, "use": use}, key, algorithm="HS256")
+    for shown_at in TicketUse:
+        with pytest.raises(TicketInvalid):
+            office().check(ticket, CALL, shown_at)
+
+
+@pytest.mark.parametrize("shown_at", TicketUse)
+def test_a_ticket_of_version_0_1_opens_a_stream_at_either_endpoint(shown_at: TicketUse) -> None:
+    assert office().check(forged(KEY), CALL, shown_at)
+
+
+@pytest.mark.parametrize("use", TicketUse)
+@pytest.mark.parametrize("call_sid", [CALL, "url-0123"])
+def test_version_0_1_reads_a_ticket_of_this_version(use: TicketUse, call_sid: str) -> None:
+    """It decodes in this way (app/auth.py of commit 52a9209), and compares `sub` itself."""
+    required = ["sub", "biz", "plan", "exp", "jti"]
+    claims = jwt.decode(
+        office().issue(call_sid, "shop", "premium", use),
+        KEY,
+        algorithms=["HS256"],
+        options={"require": required, "verify_exp": False},
+    )
+    assert {name: claims[name] for name in required} == {
+        **{"sub": call_sid, "biz": "shop", "plan": "premium"},
+        **{"exp": int(NOW) + 60, "jti": "0123456789abcdefABCDEF"},
+    }
+
+
+def test_a_ticket_without_a_calls_id_is_for_any_call_at_ingest_alone() -> None:
+    made_up = office().issue("url-1", "shop", "premium", TicketUse.INGEST)
+    found = office().check(made_up, CALL, TicketUse.INGEST)
+    assert found.authorization == Authorization(Proof.TICKET, Purpose.OPEN_STREAM, "shop")
+    at_twilio = office().issue("url-1", "shop", "premium", TicketUse.TWILIO_MEDIA)
+    with pytest.raises(TicketInvalid, match="another call"):
+        office().check(at_twilio, CALL, TicketUse.TWILIO_MEDIA)
+
+
+@pytest.mark.parametrize("use", TicketUse)
+def test_a_ticket_permits_one_call_of_its_business(use: TicketUse) -> None:
+    found = office().read(office().issue(CALL, "shop", "premium", use), use)
+    permits = Authorization(Proof.TICKET, Purpose.OPEN_STREAM, "shop", CALL)
+    assert found.authorization == permits
 
 
 @pytest.mark.parametrize("call_sid", ["", CALL[:-1], CALL.lower(), "CA" + "0" * 32, "\ud800"])

@@ -30,6 +30,7 @@ from app.errors import (
     CredentialsMissing,
     ExotelNotSupported,
     OriginRefused,
+    PurposeMismatch,
     RemoteError,
     TokenExpired,
     TokenInvalid,
@@ -505,6 +506,33 @@ def test_a_handshake_that_holds_is_let_in(
     shown: Shown, policy: IngestPolicy, expected: Authorization
 ) -> None:
     assert detect(shown, policy, OPEN_STREAM, NOW, owner_of) == expected
+
+
+def test_a_pair_that_is_shared_speaks_for_the_service_whoever_has_it_too() -> None:
+    shown = from_(OUTSIDE, basic(PAIR))
+    assert detect(shown, EXOTEL, OPEN_STREAM, NOW, lambda digest: "a-business") == SHARED
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_a_ticket_gets_no_stream_url(holds: bool) -> None:
+    shown, url = from_(OUTSIDE, ticket=holds), Purpose.GET_STREAM_URL
+    with pytest.raises(PurposeMismatch):
+        detect(shown, EXOTEL, url, NOW, nobody)
+    inside = replace(shown, peer=INSIDE)
+    assert detect(inside, EXOTEL, url, NOW, nobody).proof is Proof.EXOTEL_ADDRESS
+    for waived in (shown, inside):
+        assert not detect(waived, OPEN, url, NOW, nobody).business_id
+
+
+def test_under_allow_unsigned_a_ticket_is_ignored() -> None:
+    assert detect(from_(OUTSIDE, ticket=True), OPEN, OPEN_STREAM, NOW, nobody) == WAIVED
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+def test_each_credential_is_for_the_purpose_that_it_was_shown_for(purpose: Purpose) -> None:
+    for headers in ((f"Bearer {rs256()}",), (basic(PAIR),), (basic(OWN_PAIR),)):
+        assert detect(from_(INSIDE, *headers), EXOTEL, purpose, NOW, owner_of).purpose is purpose
+    assert detect(from_(INSIDE), EXOTEL, purpose, NOW, owner_of).purpose is purpose
 
 
 REFUSED: dict[str, tuple[Shown, IngestPolicy, type[RemoteError], str]] = {

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,12 +12,15 @@ from app.carriers.authorization import Authorization, Proof, Purpose
 from app.errors import (
     BridgeError,
     BusinessMismatch,
+    CallEnded,
     CallRateExceeded,
     EventsBacklogged,
     PlanLimitReached,
+    PurposeMismatch,
     StoreUnavailable,
     StreamAlreadyLive,
     TicketExpired,
+    TicketInvalid,
     TicketSpent,
     UnknownBusiness,
 )
@@ -34,6 +38,7 @@ from app.session.reception import (
     Refusal,
     Welcome,
 )
+from app.store.base import CallEnd, SlotAnswer
 from app.store.memory import MemoryStore
 
 DIRECTORY = Directory(
@@ -56,7 +61,12 @@ ANSWER = Authorization(Proof.TWILIO_SERVICE, Purpose.ANSWER_CALL)
 class AwayStore(MemoryStore):
     """A store whose tickets cannot be redeemed while it is away."""
 
-    away = False
+    away = slots_away = False
+
+    async def take_slot(self, *args: Any, **more: Any) -> SlotAnswer:
+        if self.slots_away:
+            raise StoreUnavailable("away")
+        return await super().take_slot(*args, **more)
 
     async def spend_ticket(self, nonce: str, ttl_seconds: float) -> bool:
         if self.away:
@@ -224,6 +234,82 @@ async def test_with_the_store_away_a_ticket_is_still_good_once(desk: Desk) -> No
     await desk.reception.admit(start({"ticket": ticket}), TWILIO)
     again = await refused(desk, start({"ticket": ticket}, stream_sid="MZ2"))
     assert isinstance(again, TicketSpent)
+
+
+@pytest.mark.parametrize("purpose", [Purpose.OPEN_STREAM, Purpose.REPORT_STATUS])
+async def test_what_opens_a_stream_gets_no_ticket(desk: Desk, purpose: Purpose) -> None:
+    for proof in Proof:
+        call = IncomingCall("CA1", "+1", "+15005550001")
+        decided = await desk.reception.answer(call, Authorization(proof, purpose, "one"))
+        assert isinstance(decided, Refusal)
+        assert isinstance(decided.error, PurposeMismatch)
+    assert desk.told == []
+    assert await desk.store.slots_taken("one") == 0
+
+
+@pytest.mark.parametrize("purpose", [Purpose.ANSWER_CALL, Purpose.GET_STREAM_URL])
+async def test_what_answers_a_call_opens_no_stream(desk: Desk, purpose: Purpose) -> None:
+    handshake = Handshake(EXOTEL, Authorization(Proof.EXOTEL_OWN_PAIR, purpose, "one"))
+    assert isinstance(await refused(desk, start({}), handshake), PurposeMismatch)
+    assert await desk.store.slots_taken("one") == 0
+
+
+@pytest.mark.parametrize(
+    ("permits", "call"),
+    [
+        (Authorization(Proof.EXOTEL_OWN_PAIR, Purpose.GET_STREAM_URL, "one"), {"business": "two"}),
+        (Authorization(Proof.JWT, Purpose.GET_STREAM_URL, "one", "int-1"), {"call_sid": "int-2"}),
+    ],
+)
+async def test_a_call_that_is_not_the_credentials_is_refused_without_an_event(
+    desk: Desk, permits: Authorization, call: Mapping[str, str]
+) -> None:
+    call_sid, business = call.get("call_sid", "int-1"), call.get("business", "one")
+    for number in ("+15005550001", "+15005550002"):
+        asked = IncomingCall(call_sid, "+1", number, business, EXOTEL)
+        decided = await desk.reception.answer(asked, permits)
+        assert isinstance(decided, Refusal)
+        assert isinstance(decided.error, BusinessMismatch)
+    assert desk.told == []
+    assert [await desk.store.slots_taken(one) for one in ("one", "two")] == [0, 0]
+
+
+async def test_a_mismatch_spends_no_ticket(desk: Desk) -> None:
+    ticket = (await desk.welcome()).ticket
+    assert isinstance(
+        await refused(desk, start({"ticket": ticket, "businessId": "two"})), BusinessMismatch
+    )
+    await desk.reception.admit(start({"ticket": ticket, "businessId": "one"}), TWILIO)
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+async def test_a_ticket_without_a_call_joins_no_call_that_has_a_slot(
+    desk: Desk, is_away: bool
+) -> None:
+    await desk.welcome("CA-live")
+    query = await desk.stream_url("url-1", "+15005550001")
+    handshake = replace(opened(Proof.TICKET, "one", EXOTEL), query=query)
+    desk.store.slots_away = is_away
+    error = await refused(desk, start({}, "CA-live", "ex-1"), handshake)
+    assert isinstance(error, TicketInvalid)
+    desk.store.slots_away = False
+    assert await desk.store.slots_taken("one") == 2
+
+
+async def test_an_ended_call_is_answered_only_where_it_returns(desk: Desk) -> None:
+    call = IncomingCall("CA1", "+1", "+15005550001")
+    await desk.registry.release("one", "CA1", CallEnd.STREAM)
+    decided = await desk.reception.answer(call, ANSWER)
+    assert isinstance(decided, Refusal)
+    assert isinstance(decided.error, CallEnded)
+    assert desk.told == []
+    assert isinstance(await desk.reception.answer(replace(call, returns=True), ANSWER), Welcome)
+    await desk.registry.release("one", "CA1", CallEnd.FINAL)
+    decided = await desk.reception.answer(replace(call, returns=True), ANSWER)
+    assert isinstance(decided, Refusal)
+    # Without a signature nothing can be replayed: a test may use an id again.
+    waived = Authorization(Proof.WAIVED, Purpose.ANSWER_CALL)
+    assert isinstance(await desk.reception.answer(call, waived), Welcome)
 
 
 async def test_credentials_of_one_business_never_open_another(desk: Desk) -> None:
