@@ -153,10 +153,12 @@ class Reception:
         try:
             authorization.require(Purpose.ANSWER_CALL, Purpose.GET_STREAM_URL)
             authorization.check_call(call.call_sid)
-            call = replace(call, business_id=authorization.business_of(call.business_id))
+            business_id = authorization.business_of(call.business_id)
         except RemoteError as error:
             self._metrics.calls.labels(error.reason).inc()
             return Refusal(error, None)
+        if business_id != call.business_id:
+            call = replace(call, business_id=business_id)
         business: Business | None = None
         plan: Plan | None = None
         try:
