@@ -41,7 +41,7 @@ from tests.web.admins import TOKEN as ADMIN_TOKEN
 from tests.web.admins import administered
 
 CALL = re.compile(r"CA[0-9a-f]{32}")
-STREAM = re.compile(r"MZ[0-9a-f]{32}")
+STREAM = re.compile(r"(?:MZ|exotel-)[0-9a-f]{32}")
 TIME_LIMIT_SECONDS = 60
 SECONDS = "0.5"
 EXOTEL = {"SUPPORT_EXOTEL": "true", "EXOTEL_API_KEY": "key", "EXOTEL_API_TOKEN": "token"}

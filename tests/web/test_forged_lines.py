@@ -36,11 +36,12 @@ HOSTILE = {
 FORWARDED = "6.6.6.6, 203.0.113.7, [::1], unknown, " + "1.2.3.4," * 200
 # DESIGN: the keys of the contract, their ids of [A-Za-z0-9_.-]{1,128}, and numbers.
 KEY = re.compile(
-    r"[a-z]+(:\{[A-Za-z0-9_.+-]{1,128}\}(:(stream|call|counted):[A-Za-z0-9_.-]{1,128}"
+    r"[a-z]+(:\{[A-Za-z0-9_.+-]{1,128}\}(:(stream|call|counted|ended):[A-Za-z0-9_.-]{1,128}"
     r"|:metered:[A-Za-z0-9_.-]{1,128}@\d+:\d{4}-\d\d|:usage:\d{4}-\d\d"
     r"|:(recent|facts|reached|calls))?)?"
     r"|seen:\{[A-Za-z0-9_.-]{1,128}:[A-Za-z0-9_.-]{1,128}\}"
     r"|held:\{control\}:[0-9a-f]{16}"
+    r"|\{audit\}:head"
 )
 
 
