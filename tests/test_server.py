@@ -15,6 +15,7 @@ from app.events import AudioEntry, Entry, LifecycleEvent
 from app.pubsub.base import CALLS_KEY, audio_key
 from app.pubsub.redis_pubsub import RedisPubSub
 from tests.service import (
+    TOKEN,
     WAIT_SECONDS,
     Service,
     a_call,
@@ -22,6 +23,7 @@ from tests.service import (
     adds_up,
     entries_of,
     http_client,
+    lines_with,
     logged_line,
     post,
     receipt_of,
@@ -242,6 +244,26 @@ async def test_metrics_need_their_token_where_one_is_set(tmp_path: Path, redis_u
         assert answer.status_code == 200
         assert "bridge_live_streams 0.0" in answer.text
         assert "canary" not in service.logged() + answer.text
+
+
+async def test_secrets_from_files_serve_in_every_worker(tmp_path: Path, redis_url: str) -> None:
+    given = {"METRICS_TOKEN": "canary-metrics-new,canary-metrics-old", "TWILIO_AUTH_TOKEN": TOKEN}
+    files = {"METRICS_TOKEN": "", "TWILIO_AUTH_TOKEN": ""}
+    for name, value in given.items():
+        (tmp_path / name).write_text(value + "\n")
+        (tmp_path / name).chmod(0o644 if name == "METRICS_TOKEN" else 0o600)
+        files[f"{name}_FILE"] = str(tmp_path / name)
+    with running_service(tmp_path, redis_url, "--workers", "2", **files) as service:
+        async with http_client() as client:
+            for token in given["METRICS_TOKEN"].split(","):
+                right = {"Authorization": f"Bearer {token}"}
+                answer = await client.get(f"{service.url}/metrics", headers=right)
+                assert answer.status_code == 200
+        assert (await post(service, "/twilio-voice", a_call())).status_code == 200
+        log = service.logged()
+    assert len(lines_with(log, "METRICS_TOKEN holds secrets, and every user may read it")) == 1
+    assert "TWILIO_AUTH_TOKEN holds secrets" not in log
+    assert "canary" not in log
 
 
 @pytest.mark.parametrize(
