@@ -9,6 +9,7 @@ from urllib.parse import quote
 from redis import Redis
 
 from app.settings import Secret, Settings
+from app.settings.values import OperatorSecret
 
 
 def canary(place: str) -> str:
@@ -39,7 +40,7 @@ def secret_settings() -> set[str]:
 
 
 def _is_secret(kind: Any) -> bool:
-    return kind is Secret or any(_is_secret(part) for part in get_args(kind))
+    return kind in (Secret, OperatorSecret) or any(_is_secret(part) for part in get_args(kind))
 
 
 class Watch:
