@@ -244,7 +244,7 @@ def test_a_secret_is_set_replaced_and_removed_and_never_shown(
         expect(seen.page.get_by_role("group", name="Twilio auth tokens")).to_contain_text("set")
         assert token not in seen.page.content()
         seen.look("secrets")
-        seen.page.get_by_label("Set it to (Exotel keys)").fill("no pair")
+        seen.page.get_by_label("Set it to (Exotel pairs, typed)").fill("no pair")
         press(seen.page, "Save secrets")
         seen.expect_complaint("422")
         expect(seen.page.locator(".problem")).to_contain_text("KEY:TOKEN")
@@ -255,6 +255,25 @@ def test_a_secret_is_set_replaced_and_removed_and_never_shown(
         seen.page.goto(f"{bridge.url}/admin/audit")
         expect(seen.page.get_by_role("row", name="secrets saved")).to_have_count(2)
         assert token not in seen.page.content()
+
+
+def test_an_exotel_pair_is_generated_shown_once_and_revoked(
+    browser: Browser, bridge: Service
+) -> None:
+    with eyes(browser) as seen:
+        seen.sign_in(bridge, onward="/admin/businesses/business-2/secrets")
+        seen.page.get_by_label("For what").fill("Support line")
+        press(seen.page, "Generate pair")
+        token = seen.page.get_by_label("API token").input_value()
+        assert len(token) >= 16
+        assert token in seen.page.get_by_label("Stream URL with both").input_value()
+        seen.look("exotel-pair")
+        seen.page.goto(f"{bridge.url}/admin/businesses/business-2/secrets")
+        assert token not in seen.page.content()
+        row = seen.page.get_by_role("row", name="Support line")
+        row.get_by_text("Revoke…").click()
+        row.get_by_role("button", name="Revoke it now").click()
+        expect(seen.page.get_by_text("No Exotel pairs yet.")).to_have_count(1)
 
 
 def test_usage_is_downloaded_as_csv(browser: Browser, bridge: Service) -> None:
