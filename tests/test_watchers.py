@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -176,15 +177,33 @@ def test_no_more_streams_are_shown_than_may_be_and_each_once(
 async def written(
     watchers: Watchers, check: Callable[[], object], seconds: float = WAIT_SECONDS
 ) -> AsyncIterator[str]:
+    """Yield the parts of an event stream as they are sent, until it ends."""
+    sent: asyncio.Queue[str | None] = asyncio.Queue()
+
     async def checked() -> object:
         return check()
 
-    response = event_stream(
-        watchers, "shop", checked, heartbeat_seconds=seconds, check_seconds=0.01
-    )
-    async for part in response.body_iterator:
-        assert isinstance(part, bytes)
-        yield part.decode()
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body" and message["body"]:
+            sent.put_nowait(message["body"].decode())
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def serve() -> None:
+        response = event_stream(
+            watchers, "shop", checked, heartbeat_seconds=seconds, check_seconds=0.01
+        )
+        await response({"type": "http", "path": "/live/events"}, receive, send)
+
+    serving = asyncio.create_task(serve())
+    serving.add_done_callback(lambda _: sent.put_nowait(None))
+    try:
+        while (part := await sent.get()) is not None:
+            yield part
+        await serving
+    finally:
+        serving.cancel()
 
 
 async def test_a_silence_has_comments_in_it() -> None:

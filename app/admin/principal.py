@@ -68,4 +68,9 @@ class Principal:
         return asked or None if self.is_operator else self.business_id
 
 
+def operator_name(actor: str) -> str:
+    """Return an operator's name: that in ADMIN_TOKEN, or `operator` for a token without one."""
+    return actor.removeprefix(f"{OPERATOR}:")
+
+
 THE_OPERATOR: Final = Principal(OPERATOR, Role.OPERATOR)

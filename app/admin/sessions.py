@@ -7,7 +7,7 @@ from typing import Final
 from app.admin.access_keys import MOST_CHARACTERS, digest_of, holder_of, new_session_secret
 from app.admin.audit_log import AuditLog
 from app.admin.operators import Operators
-from app.admin.principal import Principal
+from app.admin.principal import Principal, operator_name
 from app.admin.roles import Permission, Role
 from app.errors import NotThere
 from app.store.access import Access, Session
@@ -20,10 +20,15 @@ NOTED_EVERY_MS: Final = 60_000
 
 @dataclass(frozen=True, slots=True)
 class ListedSession:
-    """A session in a list: whose it is, and when it ends unless it is used; Unix ms."""
+    """A session in a list.
+
+    `name` is the operator's, or the label of the key. It ends at `ends_at` (Unix ms) unless
+    it is used before.
+    """
 
     session: Session
     holder: Principal
+    name: str
     ends_at: int
 
 
@@ -145,7 +150,7 @@ class Sessions:
         found: list[ListedSession] = []
         for token_id in self._operators.token_ids(actor):
             if (holder := self._operators.of_token(token_id)) is not None:
-                found += await self._begun_with(token_id, holder)
+                found += await self._begun_with(token_id, holder, operator_name(holder.actor))
         return found
 
     async def _of_business(self, business_id: str, actor: str | None = None) -> list[ListedSession]:
@@ -153,7 +158,7 @@ class Sessions:
         for key in await self._access.keys_of(business_id):
             holder = holder_of(key, self._now_ms())
             if holder is not None and actor in (None, holder.actor):
-                found += await self._begun_with(key.id, holder)
+                found += await self._begun_with(key.id, holder, key.label)
         return found
 
     async def _own(self, who: Principal) -> list[ListedSession]:
@@ -161,10 +166,10 @@ class Sessions:
             return await self._of_operators(who.actor)
         return await self._of_business(who.business_id, who.actor)
 
-    async def _begun_with(self, key_id: str, holder: Principal) -> list[ListedSession]:
+    async def _begun_with(self, key_id: str, holder: Principal, name: str) -> list[ListedSession]:
         now_ms = self._now_ms()
         listed = [
-            ListedSession(session, holder, _ends_at(session))
+            ListedSession(session, holder, name, _ends_at(session))
             for session in await self._access.sessions_of(key_id)
         ]
         return [one for one in listed if one.ends_at > now_ms]

@@ -50,13 +50,29 @@ class Businesses:
         self._configuration = configuration
         self._audit = audit
 
-    async def all(self, who: Principal) -> list[Stored[Business]]:
-        """Give every business, by id; to a business's admin, their own."""
-        who.demand(Permission.READ_BUSINESS)
+    async def name_of(self, who: Principal) -> str:
+        """Return the name of the business that somebody belongs to; empty for an operator.
+
+        Their key tells whose it is, so this takes no permission.
+        """
+        found = None if who.is_operator else await self._own(who)
+        return found.record.name if found else who.business_id
+
+    async def all(
+        self, who: Principal, permission: Permission = Permission.READ_BUSINESS
+    ) -> list[Stored[Business]]:
+        """Return every business, by id; to the holder of a key, their own.
+
+        `permission` is what the result is for.
+        """
+        who.demand(permission)
         if who.is_operator:
             return await self._configuration.stored_businesses()
-        found = await self._configuration.stored_business(who.business_id)
+        found = await self._own(who)
         return [found] if found else []
+
+    async def _own(self, who: Principal) -> Stored[Business] | None:
+        return await self._configuration.stored_business(who.business_id)
 
     async def get(
         self,

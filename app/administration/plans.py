@@ -28,9 +28,14 @@ class Plans:
         self._configuration = configuration
         self._audit = audit
 
-    async def all(self, who: Principal) -> list[Stored[Plan]]:
-        """Give every plan, by name; to a business's admin, their own."""
-        who.demand(Permission.READ_PLANS)
+    async def all(
+        self, who: Principal, permission: Permission = Permission.READ_PLANS
+    ) -> list[Stored[Plan]]:
+        """Return every plan, by name; to the holder of a key, their business's.
+
+        `permission` is what the result is for.
+        """
+        who.demand(permission)
         if who.is_operator:
             return await self._configuration.stored_plans()
         own = await self._own_plan(who)

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 from fastapi.responses import HTMLResponse
 
+from app.admin.roles import Role
 from app.administration.exotel_pairs import IssuedPair
 from app.businesses.exotel_pairs import PairInfo
 from app.diagnosis.causes import CAUSES
 from app.diagnosis.findings import skipped, well
+from app.web.admin.access import LIVES, ROLES
 from app.web.admin.pages import page
 from app.web.admin.views import (
     AuditRow,
@@ -20,11 +22,13 @@ from app.web.admin.views import (
     Difference,
     Form,
     Input,
+    KeyForm,
     KeyRow,
     MonthRow,
     Overview,
     PlanRow,
     SecretRow,
+    SessionRow,
     SlotUse,
     Step,
     Viewer,
@@ -32,7 +36,10 @@ from app.web.admin.views import (
 from app.web.admin.waveform import GapMark, TrackPicture, Waveform, outline
 
 OPERATOR = Viewer("operator", "csrf")
-ADMIN = Viewer("Zahnarzt Müller & Söhne", "csrf", "dentist-berlin")
+ALICE = Viewer("alice", "csrf")
+ADMIN = Viewer("Zahnarzt Müller & Söhne", "csrf", Role.ADMIN, "dentist-berlin")
+AGENT = Viewer("Zahnarzt Müller & Söhne", "csrf", Role.AGENT, "dentist-berlin")
+VIEWER = Viewer("Zahnarzt Müller & Söhne", "csrf", Role.VIEWER, "dentist-berlin")
 # What a stranger may send for a name: markup, and text that runs the other way.
 HOSTILE = '<img src=x onerror=alert(1)>"\u202eמרפאת שיניים'
 AT = 1_795_273_562_000
@@ -152,7 +159,21 @@ SECRETS = (
 )
 PAIRS = (PairInfo("a1b2c3d4e5f6", "Support line", AT), PairInfo("b1b2c3d4e5f6", HOSTILE, AT),
          PairInfo("c1b2c3d4e5f6"))  # fmt: skip
-KEYS = (KeyRow("a1b2c3", "Mary", AT, AT), KeyRow("d4e5f6", HOSTILE, AT, 0))
+DAY = 86_400_000
+KEYS = (
+    KeyRow("a1b2c3d4e5f6", "Mary at the front desk", "agent", AT, AT, AT + 60 * DAY, is_own=True),
+    KeyRow("b1b2c3d4e5f6", HOSTILE, "viewer", AT - 90 * DAY, 0, AT - DAY, is_expired=True),
+    KeyRow("c1b2c3d4e5f6", "The dashboard", "admin", AT - 400 * DAY, AT - DAY),
+)
+SESSIONS = (
+    SessionRow("1", "alice", "operator", AT, AT, AT + DAY // 2, "198.51.100.7",
+               "Firefox on Windows", is_current=True),
+    SessionRow("2", "operator", "operator", AT - 6 * DAY, AT, AT + DAY // 2,
+               "2001:db8:1:2::/64", "Safari on iPhone"),
+    SessionRow("3", HOSTILE, "agent", AT, AT, AT + DAY // 2, "", "Another browser"),
+    SessionRow("4", "The dashboard", "viewer", AT, AT, AT + DAY // 2, "203.0.113.9",
+               "Chrome on Android", is_current=True),
+)  # fmt: skip
 URLS = (("Webhook URL", "https://bridge.example.com/twilio-voice"),)
 FULL = Overview(
     7,
@@ -249,8 +270,45 @@ PAGES: dict[str, Callable[[], HTMLResponse]] = {
         label_problem="must be at most 80 characters, has 94",
     ),
     "keys": lambda: page(
-        "keys.html", OPERATOR, **_TAB, tab="keys", keys=KEYS, issued="mbk_1_" + "x" * 43, value="",
-        problem="",
+        "keys.html", ALICE, **_TAB, tab="keys", keys=KEYS, issued="mbk_1_" + "x" * 43,
+        form=KeyForm(), roles=ROLES, lives=LIVES,
+    ),
+    "keys-wrong": lambda: page(
+        "keys.html", ALICE, **_TAB, tab="keys", keys=(), issued="", roles=ROLES, lives=LIVES,
+        form=KeyForm(HOSTILE, "agent", "", "The name must be at most 80 characters, has 94."),
+    ),
+    "keys-admin": lambda: page(
+        "keys.html", ADMIN, **_TAB, tab="keys", keys=KEYS, issued="", form=KeyForm(), roles=ROLES,
+        lives=LIVES,
+    ),
+    "sessions": lambda: page(
+        "sessions.html", ALICE, here="sessions", business=None, sessions=SESSIONS[:2]
+    ),
+    "sessions-business": lambda: page(
+        "sessions.html", ADMIN, **_TAB, tab="sessions", sessions=SESSIONS[2:]
+    ),
+    "sessions-none": lambda: page(
+        "sessions.html", ALICE, **_TAB, tab="sessions", sessions=(), said="all-ended"
+    ),
+    "sessions-viewer": lambda: page(
+        "sessions.html", VIEWER, here="sessions", business=None, sessions=SESSIONS[3:]
+    ),
+    "live-viewer": lambda: page("live.html", VIEWER, here="live"),
+    "call-live-viewer": lambda: page(
+        "call.html", VIEWER, here="calls", erase_problem="",
+        view=CallPage(_call(1, "live", None), (), CALL.steps[:2]),
+    ),
+    "call-live-agent": lambda: page(
+        "call.html", AGENT, here="calls", erase_problem="",
+        view=CallPage(_call(1, "live", None), (), CALL.steps[:2], may_speak=True),
+    ),
+    "call-viewer": lambda: page("call.html", VIEWER, here="calls", view=CALL, erase_problem=""),
+    "overview-viewer": lambda: page(
+        "overview.html", VIEWER, here="overview", busiest=20, recent=CALLS[:2],
+        view=replace(FULL, slots=FULL.slots[:1]),
+    ),
+    "usage-viewer": lambda: page(
+        "usage.html", VIEWER, **_TAB, tab="usage", limits=(), months=(),
     ),
     "usage": lambda: page(
         "usage.html", ADMIN, **_TAB, tab="usage", limits=("Soft limit of calls: 1,000",),

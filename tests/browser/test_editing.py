@@ -33,9 +33,12 @@ def create_business(
     expect(seen.page.get_by_role("status").first).to_have_text("Created.")
 
 
-def issue_key(seen: Eyes, service: Service, id_: str, label: str = "Mary") -> str:
+def issue_key(
+    seen: Eyes, service: Service, id_: str, label: str = "Mary", role: str = "Admin"
+) -> str:
     seen.page.goto(f"{service.url}/admin/businesses/{id_}/keys")
     seen.page.get_by_label("For whom").fill(label)
+    seen.page.get_by_role("radio", name=role).check()
     press(seen.page, "Issue key")
     return seen.page.get_by_label("Access key").input_value()
 

@@ -143,8 +143,9 @@ def path_of(visit: Visit, sid: str) -> str:
 
 
 async def names_of(visit: Visit, desk: Administration) -> dict[str, str]:
-    """Give the names of the businesses that whoever asks may see, by id."""
-    return {one.record.id: one.record.name for one in await desk.businesses.all(visit.who)}
+    """Return the names of the businesses whose calls somebody may read, by id."""
+    found = await desk.businesses.all(visit.who, Permission.READ_CALLS)
+    return {one.record.id: one.record.name for one in found}
 
 
 def _wanted(narrowed: CallFilter) -> Wanted:

@@ -1,4 +1,4 @@
-"""What connects a business: its numbers, its secrets, its access keys."""
+"""What connects a business: its numbers and its secrets."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from app.administration.secret_fields import PAIRS
 from app.errors import EditedMeanwhile, FieldsInvalid, NumberTaken
 from app.web.admin.businesses import BUSINESSES, path_of, row_of
 from app.web.admin.entry import Entry, Visit, see
-from app.web.admin.views import KeyRow, SecretRow
+from app.web.admin.views import SecretRow
 from app.web.api.exotel_pairs import url_with
 
 # What is pasted where in Twilio's console: its labels, and our paths.
@@ -69,7 +69,7 @@ def add_numbers(entry: Entry, desk: Administration, http_base: str) -> None:
     ) -> Response:
         stored = await desk.businesses.get(visit.who, visit.part("id"))
         shown = {"urls": urls, "version": stored.version, "problem": problem, "value": value}
-        return _tab(visit, "numbers", row_of(stored.record), shown, status)
+        return business_tab(visit, "numbers", row_of(stored.record), shown, status)
 
 
 def add_secrets(entry: Entry, desk: Administration, ws_base: str) -> None:
@@ -145,42 +145,13 @@ def add_secrets(entry: Entry, desk: Administration, ws_base: str) -> None:
             "label": visit.sent.text("label") if "label" in problems else "",
             "label_problem": problems.get("label", ""),
         }
-        return _tab(visit, "secrets", row_of(stored.record), shown, status)
+        return business_tab(visit, "secrets", row_of(stored.record), shown, status)
 
 
-def add_keys(entry: Entry, desk: Administration) -> None:
-    """Add a business's access keys: listed, issued, revoked."""
-
-    @entry.get(f"{BUSINESSES}/{{id}}/keys")
-    async def keys(visit: Visit) -> Response:
-        return await _keys(visit)
-
-    @entry.post(f"{BUSINESSES}/{{id}}/keys")
-    async def issue(visit: Visit) -> Response:
-        label = visit.sent.text("label")
-        try:
-            issued = await desk.keys.issue(visit.who, visit.part("id"), {"label": label})
-        except FieldsInvalid as error:
-            problem = f"This {error.problems.get('label', error)}."
-            return await _keys(visit, problem=problem, value=label, status=422)
-        return await _keys(visit, issued=issued.text)
-
-    @entry.post(f"{BUSINESSES}/{{id}}/keys/{{key}}/revoke")
-    async def revoke(visit: Visit) -> Response:
-        await desk.keys.revoke(visit.who, visit.part("id"), visit.part("key"))
-        return see(f"{path_of(visit.part('id'))}/keys", "revoked")
-
-    async def _keys(
-        visit: Visit, issued: str = "", problem: str = "", value: str = "", status: int = 200
-    ) -> Response:
-        stored = await desk.businesses.get(visit.who, visit.part("id"))
-        found = await desk.keys.all(visit.who, stored.record.id)
-        rows = [KeyRow(one.id, one.label, one.created_at, one.last_used_at) for one in found]
-        shown = {"keys": rows, "issued": issued, "problem": problem, "value": value}
-        return _tab(visit, "keys", row_of(stored.record), shown, status)
-
-
-def _tab(visit: Visit, tab: str, business: object, shown: dict[str, Any], status: int) -> Response:
+def business_tab(
+    visit: Visit, tab: str, business: object, shown: dict[str, Any], status: int = 200
+) -> Response:
+    """Show one of the pages of a business."""
     template = f"{tab}.html"
     return visit.page(
         template, status=status, here="businesses", tab=tab, business=business, **shown

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request
 from fastapi.responses import RedirectResponse, Response
 
-from app.admin.principal import Principal
+from app.admin.principal import Principal, operator_name
 from app.administration.gate import SignedIn, csrf_token
 from app.errors import BridgeError, FormExpired, NotThere, SignInRequired, StoreUnavailable
 from app.web.admin.pages import HEADERS, page
@@ -61,7 +61,8 @@ NameOf = Callable[[Principal], Awaitable[str]]
 class Entry:
     """Let in who is signed in; send others to sign in.
 
-    `name_of` gives what they are called; `by_hand` is as in Viewer.
+    `name_of` returns the name of their business, empty for an operator; `by_hand` is as in
+    Viewer.
     """
 
     def __init__(
@@ -112,8 +113,8 @@ class Entry:
 
     async def _viewer(self, signed_in: SignedIn) -> Viewer:
         who = signed_in.principal
-        name = await self._name_of(who)
-        return Viewer(name, csrf_token(signed_in), who.business_id, self._by_hand)
+        name = await self._name_of(who) or operator_name(who.actor)
+        return Viewer(name, csrf_token(signed_in), who.role, who.business_id, self._by_hand)
 
 
 def problem(viewer: Viewer | None, error: BridgeError) -> Response:

@@ -41,8 +41,10 @@ def add_overview(
         who = visit.who
         scope = who.scope(Permission.READ_CALLS)
         now = wall_clock()
-        businesses = [one.record for one in await desk.businesses.all(who)]
-        plans = {one.record.name: one.record for one in await desk.plans.all(who)}
+        # How much of a plan is in use: no more of it is shown than usage is.
+        usage = Permission.READ_USAGE
+        businesses = [one.record for one in await desk.businesses.all(who, usage)]
+        plans = {one.record.name: one.record for one in await desk.plans.all(who, usage)}
         today = await library.calls(scope, CallFilter(since=_midnight(now)), "", LOOKED_AT)
         recent = today.calls or (await library.calls(scope, CallFilter(), "", SHOWN)).calls
         taken = await _taken(businesses)

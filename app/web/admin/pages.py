@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from app.admin.roles import Permission
 from app.web.admin import words
 from app.web.admin.views import CallRow, Viewer
 
@@ -48,7 +49,10 @@ SAID = {
     "added": "Added. Now paste the URL below into Twilio.",
     "removed": "Removed.",
     "secrets": "Saved.",
-    "revoked": "Revoked. Whoever used it is signed out.",
+    "revoked": "Revoked. Nobody can use it any more; its live pages close within 5 seconds.",
+    "ended": "Ended. That browser is signed out within 5 seconds.",
+    "all-ended": "Ended. Those browsers are signed out within 5 seconds.",
+    "signed-out-everywhere": "You are signed out everywhere.",
     "pair-revoked": "Revoked. New calls that show it are refused.",
     "ending": "The call is being ended.",
     "erased": "Erased. The audit log says what was removed.",
@@ -94,6 +98,8 @@ def _templates() -> Environment:
     made.globals |= {
         "static": _static,
         "navigation": _navigation,
+        "tabs": _tabs,
+        "may": Permission,
         "guide": _guide,
         "call_hint": _call_hint,
         "call_path": _call_path,
@@ -113,12 +119,31 @@ def _navigation(viewer: Viewer) -> Iterator[tuple[str, str, str]]:
     yield from _NAVIGATION
     if viewer.is_operator:
         yield "businesses", "/admin/businesses", "Businesses"
-        yield "plans", "/admin/plans", "Plans"
-        yield "health", "/admin/health", "Health"
-    else:
+    elif viewer.may(Permission.READ_BUSINESS):
         yield "businesses", f"/admin/businesses/{quote(viewer.business_id, safe='')}", "Business"
-        yield "plans", "/admin/plans", "Plan"
-    yield "audit", "/admin/audit", "Audit log"
+    else:
+        yield "businesses", _my(viewer, "usage"), "Usage"
+    if viewer.may(Permission.READ_PLANS):
+        yield "plans", "/admin/plans", "Plans" if viewer.is_operator else "Plan"
+    if viewer.may(Permission.READ_SERVICE):
+        yield "health", "/admin/health", "Health"
+    if viewer.may(Permission.READ_AUDIT):
+        yield "audit", "/admin/audit", "Audit log"
+
+
+# The pages of a business, and what it takes to see each.
+_TABS = (
+    ("", "Settings", Permission.READ_BUSINESS),
+    ("numbers", "Numbers", Permission.READ_BUSINESS),
+    ("secrets", "Secrets", Permission.EDIT_SECRETS),
+    ("keys", "Access keys", Permission.READ_KEYS),
+    ("sessions", "Sessions", Permission.MANAGE_SESSIONS),
+    ("usage", "Usage", Permission.READ_USAGE),
+)
+
+
+def _tabs(viewer: Viewer) -> list[tuple[str, str]]:
+    return [(where, words) for where, words, permission in _TABS if viewer.may(permission)]
 
 
 def _guide(viewer: Viewer) -> tuple[tuple[str, Markup], ...]:
@@ -138,6 +163,8 @@ def _guide(viewer: Viewer) -> tuple[tuple[str, Markup], ...]:
 
 def _call_hint(viewer: Viewer) -> Markup:
     """Say how to place a test call: by Twilio, and where no signature is asked for by hand."""
+    if not viewer.may(Permission.READ_BUSINESS):
+        return Markup("Calls to your business appear here.")
     path = "/admin/businesses" if viewer.is_operator else _my(viewer, "numbers")
     hint = Markup(
         'Paste the webhook URL of a number (<a href="{}">Numbers</a>) into Twilio, and ring it.'

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from app.admin.principal import OPERATOR, Principal
 from app.administration import Administration
 from app.administration.live import LiveCalls
 from app.administration.speech import LiveSpeech
@@ -15,9 +14,10 @@ from app.diagnosis.checkup import Checkup
 from app.errors import NotThere
 from app.records import Records
 from app.store.base import Store
+from app.web.admin.access import add_keys, add_sessions
 from app.web.admin.businesses import add_businesses
 from app.web.admin.calls import add_calls
-from app.web.admin.connections import add_keys, add_numbers, add_secrets
+from app.web.admin.connections import add_numbers, add_secrets
 from app.web.admin.entry import Entry, Visit
 from app.web.admin.health import add_health
 from app.web.admin.overview import add_overview
@@ -60,12 +60,7 @@ def admin_router(parts: PageParts) -> APIRouter:
     router = APIRouter()
     desk = parts.administration
 
-    async def name_of(who: Principal) -> str:
-        if who.is_operator:
-            return OPERATOR
-        return (await desk.businesses.get(who, who.business_id)).record.name
-
-    entry = Entry(router, parts.visitors, name_of, parts.by_hand)
+    entry = Entry(router, parts.visitors, desk.businesses.name_of, parts.by_hand)
     add_signing(router, entry, parts.visitors)
     add_overview(entry, desk, parts.calls.library, parts.store, parts.conditions, parts.wall_clock)
     add_calls(entry, desk, parts.calls, parts.speech, parts.wall_clock)
@@ -75,7 +70,8 @@ def admin_router(parts: PageParts) -> APIRouter:
     add_businesses(entry, desk, parts.records.erasure)
     add_numbers(entry, desk, parts.http_base)
     add_secrets(entry, desk, parts.ws_base)
-    add_keys(entry, desk)
+    add_keys(entry, desk, parts.wall_clock)
+    add_sessions(entry, desk, parts.visitors)
     add_audit(entry, desk.audit)
     add_health(entry, parts.checkup)
 

@@ -19,7 +19,7 @@ def add_usage(entry: Entry, desk: Administration, book: UsageBook) -> None:
 
     @entry.get(f"{BUSINESSES}/{{id}}/usage")
     async def usage(visit: Visit) -> Response:
-        stored = await desk.businesses.get(visit.who, visit.part("id"))
+        stored = await desk.businesses.get(visit.who, visit.part("id"), Permission.READ_USAGE)
         use = await book.of(visit.who, stored.record.id)
         return visit.page(
             "usage.html",

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from app.admin.roles import PERMISSIONS, Permission, Role
 from app.web.admin.waveform import Waveform
 
 
@@ -14,18 +15,23 @@ from app.web.admin.waveform import Waveform
 class Viewer:
     """Who is signed in. `csrf` goes into each form; `business_id` is empty for an operator.
 
-    `by_hand` tells that calls may be placed unsigned.
+    `name` is an operator's, or that of the business. `by_hand`: calls may be placed unsigned.
     """
 
     name: str
     csrf: str
+    role: Role = Role.OPERATOR
     business_id: str = ""
     by_hand: bool = False
 
     @property
     def is_operator(self) -> bool:
-        """Tell whether all businesses are theirs."""
-        return not self.business_id
+        """Return whether all businesses are theirs."""
+        return self.role is Role.OPERATOR
+
+    def may(self, permission: Permission) -> bool:
+        """Return whether their role permits this; a page has no control for what it does not."""
+        return permission in PERMISSIONS[self.role]
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,12 +239,41 @@ class PlanRow:
 
 @dataclass(frozen=True, slots=True)
 class KeyRow:
-    """An access key in a list."""
+    """An access key in a list; `expires_at` is 0 if it does not expire."""
 
     id: str
     label: str
+    role: str
     created_at: int
     last_used_at: int
+    expires_at: int = 0
+    is_expired: bool = False
+    is_own: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeyForm:
+    """What stands in the form that issues a key, and what is wrong with it."""
+
+    label: str = ""
+    role: str = Role.VIEWER
+    days: str = "90"
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """Somebody signed in with a browser. `who` is an operator's name, or a key's label."""
+
+    id: str
+    who: str
+    role: str
+    began_at: int
+    last_used_at: int
+    ends_at: int
+    address: str
+    browser: str
+    is_current: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,30 +1,25 @@
 """A call's audio: as a file in which a player may seek, and live."""
 
-import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractContextManager, ExitStack, aclosing, suppress
+from collections.abc import AsyncGenerator
+from contextlib import AbstractContextManager, aclosing
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from fastapi.responses import Response
 
 from app.admin.roles import Permission
 from app.archive.recording import Recording
-from app.errors import AmbiguousCall, ArchiveBusy, BridgeError, NotThere, StoreUnavailable
+from app.errors import AmbiguousCall, ArchiveBusy, BridgeError, NotThere
 from app.web.api.calls import CallDesk, CallSid, OfBusiness, OfStream
+from app.web.api.lasting import Check, LastingResponse, still_permitted
 from app.web.api.ranges import Unsatisfiable, asked_span
 from app.web.api.route import Asking, answers, api_router, secured
 from app.web.documented import Answers
-from app.web.errors import error_response
-from app.web.visitors import Visitors
 
 log = logging.getLogger(__name__)
 
 WAV = "audio/wav"
 PCM = "application/octet-stream"
-# Whoever listens may be signed out meanwhile, or their key revoked.
-CHECK_SECONDS = 2.0
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _WHOLE_NUMBER = {"schema": {"type": "integer"}}
 _BEGINS = {
@@ -67,36 +62,8 @@ _LIVE: Answers = {
 }
 
 
-class AudioResponse(StreamingResponse):
-    """Stream audio, and let go of what gives it as soon as the peer is gone.
-
-    `counted` counts the peer meanwhile; where it raises a BridgeError, that is the answer.
-    """
-
-    def __init__(
-        self,
-        audio: AsyncGenerator[bytes, None],
-        counted: AbstractContextManager[None],
-        status: int = 200,
-        headers: dict[str, str] | None = None,
-        media_type: str = WAV,
-    ) -> None:
-        # What a caller said is nobody's to keep on the way.
-        kept_by_nobody = {"Cache-Control": "private, no-store", **(headers or {})}
-        super().__init__(audio, status, kept_by_nobody, media_type)
-        self._audio = audio
-        self._counted = counted
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
-        async with aclosing(self._audio):
-            with ExitStack() as counted:
-                try:
-                    counted.enter_context(self._counted)
-                except BridgeError as error:
-                    await error_response(error)(scope, receive, send)
-                    return
-                await super().__call__(scope, receive, send)
+# What a caller said is nobody's to keep on the way.
+_KEPT_BY_NOBODY = {"Cache-Control": "private, no-store"}
 
 
 def call_audio_router(desk: CallDesk) -> APIRouter:
@@ -127,7 +94,8 @@ def call_audio_router(desk: CallDesk) -> APIRouter:
         recording = await library.recording(owner, call_sid, stream_sid=stream, asker=asker)
         data = {"stream": recording.stream_sid}
         await desk.audit.note_read(who, "call.audio_read", call_sid, owner, data)
-        return _file(recording, call_sid, request, library.downloading(asker))
+        check = still_permitted(request, Permission.READ_CALLS, owner)
+        return _file(recording, call_sid, request, check, library.downloading(asker))
 
     @router.get(
         "/calls/{call_sid}/live.pcm",
@@ -145,7 +113,8 @@ def call_audio_router(desk: CallDesk) -> APIRouter:
     ) -> Response:
         """Listen to a live call, a moment behind, until its stream ends.
 
-        It ends as well when the service stops, or whoever listens is signed out.
+        It ends as well when the service stops, and within 5 s when the key or session it was
+        asked with has ended.
         """
         owner = await desk.owner(who, Permission.READ_CALLS, business, call_sid)
         asker = who.business_id or None
@@ -154,9 +123,13 @@ def call_audio_router(desk: CallDesk) -> APIRouter:
         data = {"stream": heard.stream_sid}
         # Each listening is an entry: nothing asks for it again by itself.
         await desk.audit.note(who, "call.listened", call_sid, owner, data)
-        visitors: Visitors = request.app.state.visitors
-        audio = _while_admitted(library.listen(heard), lambda: visitors.principal(request))
-        return AudioResponse(audio, library.listening(asker), 200, about, PCM)
+        return LastingResponse(
+            _while_kept(library.listen(heard)),
+            still_permitted(request, Permission.READ_CALLS, owner),
+            library.listening(asker),
+            headers=_KEPT_BY_NOBODY | about,
+            media_type=PCM,
+        )
 
     return router
 
@@ -165,17 +138,20 @@ def _file(
     recording: Recording,
     call_sid: str,
     request: Request,
+    check: Check,
     counted: AbstractContextManager[None],
 ) -> Response:
     """Answer with a recording, or the part of it that is asked for; `counted` bounds readers."""
     about = {
+        **_KEPT_BY_NOBODY,
         "X-Audio-Begins-At-Ms": str(recording.begins_at_ms),
         "X-Audio-Trimmed": str(recording.is_trimmed).lower(),
         "Content-Disposition": f'inline; filename="{call_sid}.wav"',
     }
     size = recording.size
     if size is None or recording.survey is None:
-        return AudioResponse(recording.read(), counted, 200, {**about, "Accept-Ranges": "none"})
+        about |= {"Accept-Ranges": "none"}
+        return LastingResponse(recording.read(), check, counted, headers=about, media_type=WAV)
     about |= {"Accept-Ranges": "bytes", "ETag": f'"{recording.stream_sid}-{recording.version}"'}
     condition = request.headers.get("if-range")
     asked = request.headers.get("range") if condition in (None, about["ETag"]) else None
@@ -184,27 +160,21 @@ def _file(
     except Unsatisfiable:
         return Response(status_code=416, headers={"Content-Range": f"bytes */{size}"})
     if span is None:
-        return AudioResponse(recording.read(), counted, 200, {**about, "Content-Length": str(size)})
+        about |= {"Content-Length": str(size)}
+        return LastingResponse(recording.read(), check, counted, headers=about, media_type=WAV)
     about |= {
         "Content-Range": f"bytes {span.first}-{span.last}/{size}",
         "Content-Length": str(span.size),
     }
-    return AudioResponse(recording.read(span.first, span.last), counted, 206, about)
+    part = recording.read(span.first, span.last)
+    return LastingResponse(part, check, counted, status=206, headers=about, media_type=WAV)
 
 
-async def _while_admitted(
-    audio: AsyncGenerator[bytes, None], check: Callable[[], Awaitable[object]]
-) -> AsyncGenerator[bytes, None]:
-    """Give audio until `check` raises, or what keeps it is gone: no status can be said then."""
-    now = asyncio.get_running_loop().time
-    checked = now()
+async def _while_kept(audio: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    """Yield audio until what keeps it is gone: no status can be said then."""
     async with aclosing(audio):
         try:
             async for block in audio:
-                if now() - checked >= CHECK_SECONDS:
-                    with suppress(StoreUnavailable):  # nobody can tell: what was known holds
-                        await check()
-                    checked = now()
                 yield block
         except BridgeError as error:
             log.warning("[admin] Listening to a call ended: %s", error)

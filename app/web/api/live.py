@@ -4,13 +4,14 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 
+from app.admin.roles import Permission
 from app.administration.live import LiveCalls, LiveStream
 from app.errors import AmbiguousCall, NotThere, TooManyWatchers
 from app.media import Track
 from app.watchers import Watchers
+from app.web.api.lasting import still_permitted
 from app.web.api.route import Asking, answers, api_router, secured
 from app.web.api.sse import DESCRIBED, event_stream
-from app.web.visitors import Visitors
 
 
 class Figures(BaseModel):
@@ -115,13 +116,12 @@ def live_router(calls: LiveCalls, watchers: Watchers) -> APIRouter:
         Its data is `{"items": [...]}`, each with all that `/live` has of a stream and its
         figures, on one level. Nothing is repeated while no call is live. `call` is one thing
         that has happened in a call, as `/calls/{call_sid}/events` has it, with whose it is; its
-        id tells a repetition. It ends when the process drains, or whoever watches is signed
-        out; then ask again.
+        id tells a repetition. It ends when the process drains, and within 5 s when the key or
+        session it was asked with has ended; then ask again.
         """
         scope = await calls.watched_by(who, business)
-        visitors: Visitors = request.app.state.visitors
-        asker = who.business_id or None
-        return event_stream(watchers, scope, lambda: visitors.principal(request), asker=asker)
+        check = still_permitted(request, Permission.READ_CALLS, scope)
+        return event_stream(watchers, scope, check, asker=who.business_id or None)
 
     @router.post(
         "/calls/{call_sid}/end",

@@ -24,10 +24,11 @@ OfBusiness = Annotated[
 class SessionItem(BaseModel):
     """Somebody signed in with a browser. Times are Unix ms.
 
-    `actor` is their name in the audit log. `last_used_at` is exact to a minute; the session
-    ends at `ends_at` unless it is used before: 12 hours after its last use, and 7 days after
-    it began in any case. `address` is where it was last used from, of IPv6 the /64; empty
-    where that is not known. `is_current` marks the session that asks.
+    `actor` is their name in the audit log, `name` an operator's, or the label of the key.
+    `last_used_at` is exact to a minute; the session ends at `ends_at` unless it is used before:
+    12 hours after its last use, and 7 days after it began in any case. `address` is where it
+    was last used from, of IPv6 the /64; empty where that is not known. `is_current` marks the
+    session that asks.
     """
 
     model_config = ConfigDict(
@@ -35,6 +36,7 @@ class SessionItem(BaseModel):
             "example": {
                 "id": "9f86d081884c7d65",
                 "actor": "operator:alice",
+                "name": "alice",
                 "role": "operator",
                 "business_id": None,
                 "began_at": 1790000000000,
@@ -48,6 +50,7 @@ class SessionItem(BaseModel):
     )
     id: str
     actor: str
+    name: str
     role: Role
     business_id: str | None
     began_at: int
@@ -64,6 +67,7 @@ class SessionItem(BaseModel):
         return cls(
             id=session.id,
             actor=one.holder.actor,
+            name=one.name,
             role=one.holder.role,
             business_id=one.holder.business_id or None,
             began_at=session.began_at,

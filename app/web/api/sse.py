@@ -1,18 +1,14 @@
 """Server-sent events (WHATWG HTML, 9.2): what watchers are fed, as an answer that goes on."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from typing import Any, Final
 
-from fastapi.responses import StreamingResponse
-
-from app.errors import AdminError, StoreUnavailable, TooManyWatchers
-from app.watchers import Feed, Message, Watchers
+from app.errors import TooManyWatchers
+from app.watchers import Message, Watchers
+from app.web.api.lasting import CHECK_SECONDS, Check, LastingResponse
 
 # Proxies cut an answer that is silent for a minute.
 HEARTBEAT_SECONDS: Final = 15.0
-# Whoever watches may have been signed out, or their key revoked.
-CHECK_SECONDS: Final = 2.0
 EVENT_STREAM: Final = "text/event-stream"
 # How long a browser waits before it asks again when an answer has ended.
 RETRY_MS: Final = 1_000
@@ -32,12 +28,12 @@ _HEADERS: Final = {
 def event_stream(
     watchers: Watchers,
     business_id: str | None,
-    check: Callable[[], Awaitable[object]],
+    check: Check,
     *,
     asker: str | None = None,
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
     check_seconds: float = CHECK_SECONDS,
-) -> StreamingResponse:
+) -> LastingResponse:
     """Answer with all that happens, until the watcher leaves or the process drains.
 
     `asker` is the business whose key watches, None for an operator.
@@ -48,40 +44,22 @@ def event_stream(
     """
     watchers.check_room(asker)  # while there is still a status to answer with
 
-    async def written() -> AsyncIterator[bytes]:
+    async def written() -> AsyncGenerator[bytes, None]:
         try:
             with watchers.feed(business_id, asker) as feed:
                 yield b"retry: %d\n\n" % RETRY_MS
-                async for part in _parts(feed, check, heartbeat_seconds, check_seconds):
-                    yield part
-        except (AdminError, TooManyWatchers):
+                async for message in feed.messages(heartbeat_seconds):
+                    yield b": still here\n\n" if message is None else as_event(message)
+        except TooManyWatchers:
             return  # the next request hears why
 
-    return StreamingResponse(written(), media_type=EVENT_STREAM, headers=_HEADERS)
-
-
-async def _parts(
-    feed: Feed,
-    check: Callable[[], Awaitable[object]],
-    heartbeat_seconds: float,
-    check_seconds: float,
-) -> AsyncIterator[bytes]:
-    now = asyncio.get_running_loop().time
-    said = checked = now()
-    async for message in feed.messages(min(heartbeat_seconds, check_seconds)):
-        if now() - checked >= check_seconds:
-            try:
-                await check()
-            except StoreUnavailable:
-                pass  # nobody can tell: then what was known holds
-            checked = now()
-        if message is not None:
-            yield as_event(message)
-        elif now() - said >= heartbeat_seconds:
-            yield b": still here\n\n"
-        else:
-            continue
-        said = now()
+    return LastingResponse(
+        written(),
+        check,
+        headers=_HEADERS,
+        media_type=EVENT_STREAM,
+        check_seconds=check_seconds,
+    )
 
 
 def as_event(message: Message) -> bytes:

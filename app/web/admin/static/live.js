@@ -40,8 +40,12 @@ function added(one) {
   to.id = `call-${rows.size}-${one.stream_sid}`;
   row.setAttribute("aria-labelledby", to.id);
   row.dataset.call = one.call_sid;
-  row.querySelector("form").action = `${path}/end${query}`;
-  row.querySelector("[name=csrf]").value = list.dataset.csrf;
+  const end = row.querySelector("form");
+  if (end) {
+    // Not there for those who may only watch.
+    end.action = `${path}/end${query}`;
+    end.querySelector("[name=csrf]").value = list.dataset.csrf;
+  }
   const [button, meter, said] = [".listen", ".heard", ".said"].map((at) => row.querySelector(at));
   listening(button, meter, said, one.call_sid, query);
   list.prepend(row);
