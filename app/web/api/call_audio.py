@@ -151,7 +151,9 @@ def _file(
     size = recording.size
     if size is None or recording.survey is None:
         about |= {"Accept-Ranges": "none"}
-        return LastingResponse(recording.read(), check, counted, headers=about, media_type=WAV)
+        return LastingResponse(
+            *(recording.read(), check, counted), headers=about, media_type=WAV, has_end=True
+        )
     about |= {"Accept-Ranges": "bytes", "ETag": f'"{recording.stream_sid}-{recording.version}"'}
     condition = request.headers.get("if-range")
     asked = request.headers.get("range") if condition in (None, about["ETag"]) else None
@@ -161,13 +163,17 @@ def _file(
         return Response(status_code=416, headers={"Content-Range": f"bytes */{size}"})
     if span is None:
         about |= {"Content-Length": str(size)}
-        return LastingResponse(recording.read(), check, counted, headers=about, media_type=WAV)
+        return LastingResponse(
+            *(recording.read(), check, counted), headers=about, media_type=WAV, has_end=True
+        )
     about |= {
         "Content-Range": f"bytes {span.first}-{span.last}/{size}",
         "Content-Length": str(span.size),
     }
     part = recording.read(span.first, span.last)
-    return LastingResponse(part, check, counted, status=206, headers=about, media_type=WAV)
+    return LastingResponse(
+        *(part, check, counted), status=206, headers=about, media_type=WAV, has_end=True
+    )
 
 
 async def _while_kept(audio: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

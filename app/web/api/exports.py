@@ -1,12 +1,10 @@
 """Downloads: a business's data, and the audit log."""
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 
 import msgspec
-from fastapi import APIRouter
-from fastapi.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
 
 from app.admin.audit_log import MOST_ON_A_PAGE, AuditLog
 from app.admin.principal import Principal
@@ -15,6 +13,7 @@ from app.errors import NotThere
 from app.records.business_export import BusinessExport
 from app.web.api.access import Entry
 from app.web.api.calls import OfBusiness
+from app.web.api.lasting import Check, LastingResponse, still_permitted
 from app.web.api.route import Asking, answers, api_router, secured
 from app.web.documented import Answers
 
@@ -41,10 +40,11 @@ def exports_router(export: BusinessExport, audit: AuditLog) -> APIRouter:
         },
         openapi_extra=secured(),
     )
-    async def lines(who: Asking, business_id: str) -> Response:
+    async def lines(who: Asking, request: Request, business_id: str) -> Response:
         """Export a business's settings, usage, keys, calls with events, and audit log."""
         await export.begin(who, business_id, "records")
-        return Download(export.lines(who, business_id), f"{business_id}.jsonl", NDJSON)
+        check = still_permitted(request, Permission.EXPORT, business_id)
+        return _download(export.lines(who, business_id), check, f"{business_id}.jsonl", NDJSON)
 
     @router.get(
         "/businesses/{business_id}/export.zip",
@@ -56,10 +56,11 @@ def exports_router(export: BusinessExport, audit: AuditLog) -> APIRouter:
         },
         openapi_extra=secured(),
     )
-    async def zipped(who: Asking, business_id: str) -> Response:
+    async def zipped(who: Asking, request: Request, business_id: str) -> Response:
         """Export a business's data with its recordings."""
         await export.begin(who, business_id, "records and audio")
-        return Download(export.zipped(who, business_id), f"{business_id}.zip", ZIP)
+        check = still_permitted(request, Permission.EXPORT, business_id)
+        return _download(export.zipped(who, business_id), check, f"{business_id}.zip", ZIP)
 
     @router.get(
         "/audit/export.jsonl",
@@ -71,12 +72,13 @@ def exports_router(export: BusinessExport, audit: AuditLog) -> APIRouter:
         },
         openapi_extra=secured(),
     )
-    async def entries(who: Asking, business: OfBusiness = None) -> Response:
+    async def entries(who: Asking, request: Request, business: OfBusiness = None) -> Response:
         """Export the audit log, or that of one business; an admin's, their own."""
         scope = who.scope(Permission.READ_AUDIT, business)
         await audit.note(who, "audit.exported", scope or "audit", scope or "")
         name = f"audit-{scope}.jsonl" if scope else "audit.jsonl"
-        return Download(_entries(who, scope), name, NDJSON)
+        check = still_permitted(request, Permission.READ_AUDIT, scope)
+        return _download(_entries(who, scope), check, name, NDJSON)
 
     async def _entries(who: Principal, scope: str | None) -> AsyncGenerator[bytes, None]:
         before = ""
@@ -88,18 +90,10 @@ def exports_router(export: BusinessExport, audit: AuditLog) -> APIRouter:
     return router
 
 
-class Download(StreamingResponse):
-    """Stream a file, and stop making it as soon as the peer is gone."""
-
-    def __init__(self, content: AsyncGenerator[bytes, None], name: str, kind: str) -> None:
-        headers = {
-            "Cache-Control": "private, no-store",
-            "Content-Disposition": f'attachment; filename="{name}"',
-        }
-        super().__init__(content, 200, headers, kind)
-        self._content = content
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
-        async with aclosing(self._content):
-            await super().__call__(scope, receive, send)
+def _download(content: AsyncGenerator[bytes, None], check: Check, name: str, kind: str) -> Response:
+    """Answer with a file, and stop creating it as soon as the peer is gone or refused."""
+    headers = {
+        "Cache-Control": "private, no-store",
+        "Content-Disposition": f'attachment; filename="{name}"',
+    }
+    return LastingResponse(content, check, headers=headers, media_type=kind, has_end=True)

@@ -49,7 +49,8 @@ class LastingResponse(StreamingResponse):
     The check runs beside the parts: neither a silence nor a peer that reads slowly delays it.
     While the store is away nobody can tell, and what was known holds. The parts are closed as
     soon as the response is over. `counted` counts the peer meanwhile; where it raises a
-    BridgeError, that is the answer.
+    BridgeError, that is the answer. What `has_end`, such as a file, is cut off when the check
+    fails, so that nobody takes a part of it for the whole.
     """
 
     def __init__(
@@ -61,12 +62,14 @@ class LastingResponse(StreamingResponse):
         status: int = 200,
         headers: Mapping[str, str] | None = None,
         media_type: str,
+        has_end: bool = False,
         check_seconds: float = CHECK_SECONDS,
     ) -> None:
         super().__init__(parts, status, headers, media_type)
         self._parts = parts
         self._check = check
         self._counted = counted or nullcontext()
+        self._has_end = has_end
         self._check_seconds = check_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,8 +117,8 @@ class LastingResponse(StreamingResponse):
                 return error
 
     async def _finish(self, send: Send) -> None:
-        """End the body, unless its length was promised: then the server cuts the connection."""
-        if "content-length" in self.headers:
+        """End the body of what has no end; the server cuts the connection of a file."""
+        if self._has_end:
             return
         with suppress(TimeoutError, OSError, RuntimeError):
             async with asyncio.timeout(LAST_WORD_SECONDS):
