@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -61,8 +62,9 @@ class Replicas:
         stream = f"MZ{number}"
         held = HeldStream(CallIdentity(f"CA{number}", stream, "b", "p", "twilio"), START, 600)
         entry = AudioEntry(1, 1, 0, Track.INBOUND, b"ab")
+        record = replace(a_record(START), call=held.call)
         await self.pubsub.write(
-            [OpenStream(stream, a_record(START), 600), Append(stream, START, 1, entry, 10)]
+            [OpenStream(stream, record, 600), Append(stream, START, 1, entry, 10)]
         )
         await self.store.hold_streams([held], LIVE_SECONDS)
         return held

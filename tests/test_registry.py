@@ -3,10 +3,12 @@
 import asyncio
 import math
 from collections.abc import Collection
+from functools import partial
 
 import pytest
 
 from app.errors import (
+    BusinessMismatch,
     CallRateExceeded,
     Draining,
     PlanLimitReached,
@@ -18,7 +20,7 @@ from app.events import CallIdentity, EndReason, HeldStream
 from app.metrics import Metrics
 from app.registry import Registry
 from app.registry.slots import RESERVED_SECONDS
-from app.store.base import LIVE_SECONDS, CallEnd, SlotAnswer
+from app.store.base import LIVE_SECONDS, CallEnd, SlotAnswer, StreamClaim
 from app.store.memory import MemoryStore
 from app.store.usage import Counting
 from tests.waiting import WAIT_SECONDS, until
@@ -64,9 +66,19 @@ class AwayStore(MemoryStore):
             raise StoreUnavailable("away")
         await super().free_slot(business_id, call_sid, ended)
 
-    async def hold_streams(self, streams: Collection[HeldStream], lease_seconds: float) -> None:
-        await super().hold_streams(streams, lease_seconds)
+    async def hold_streams(
+        self, streams: Collection[HeldStream], lease_seconds: float
+    ) -> list[tuple[HeldStream, StreamClaim]]:
+        if self.away:
+            raise StoreUnavailable("away")
+        refused = await super().hold_streams(streams, lease_seconds)
         self.held.set()
+        return refused
+
+    async def claim_stream(self, held: HeldStream, lease_seconds: float) -> StreamClaim:
+        if self.away:
+            raise StoreUnavailable("away")
+        return await super().claim_stream(held, lease_seconds)
 
     async def let_go(self, streams: Collection[HeldStream]) -> None:
         if self.away:
@@ -104,7 +116,7 @@ def nothing(reason: EndReason) -> None:
 
 async def go_live(registry: Registry, number: int, limit: int = 10) -> CallIdentity:
     identity = call(number)
-    registry.claim(identity.stream_sid)
+    await registry.claim(held(identity))
     await registry.reserve(identity.business_id, identity.call_sid, limit)
     await registry.begin(held(identity), nothing)
     return identity
@@ -135,9 +147,9 @@ async def test_a_streams_end_frees_the_slot_before_its_id(registry: Registry) ->
     await registry.finish(identity)
     await registry.reserve("b", "CA2", 1)
     with pytest.raises(StreamAlreadyLive):
-        registry.claim(identity.stream_sid)
-    registry.disclaim(identity.stream_sid)
-    registry.claim(identity.stream_sid)
+        await registry.claim(held(identity))
+    await registry.disclaim(identity.stream_sid)
+    await registry.claim(held(identity))
 
 
 async def leases(store: AwayStore, clock: Clock) -> list[HeldStream]:
@@ -156,7 +168,7 @@ async def test_a_streams_lease_is_held_until_its_id_is_free_again(
     await registry.let_go_of_ended()
     assert registry.holds(held(identity))
     assert await leases(store, clock) == [held(identity)]
-    registry.disclaim(identity.stream_sid)
+    await registry.disclaim(identity.stream_sid)
     await registry.let_go_of_ended()
     assert not registry.holds(held(identity))
     assert await leases(store, clock) == []
@@ -173,7 +185,7 @@ async def test_leases_that_the_store_did_not_take_back_are_given_up_later(
     registry: Registry, store: AwayStore, clock: Clock
 ) -> None:
     identity = await go_live(registry, 1)
-    registry.disclaim(identity.stream_sid)
+    await registry.disclaim(identity.stream_sid)
     store.away = True
     with pytest.raises(StoreUnavailable):
         await registry.let_go_of_ended()
@@ -191,7 +203,7 @@ async def test_leases_are_renewed_and_given_up_as_time_goes_by(
     await store.let_go([held(identity)])
     keeping = asyncio.create_task(registry.keep_leases())
     await asyncio.wait_for(store.held.wait(), WAIT_SECONDS)
-    registry.disclaim(identity.stream_sid)
+    await registry.disclaim(identity.stream_sid)
     await until(lambda: not registry.holds(held(identity)))
     keeping.cancel()
     await asyncio.gather(keeping, return_exceptions=True)
@@ -251,9 +263,9 @@ async def test_calls_on_their_way_count_against_the_process(registry: Registry) 
 
 async def test_no_more_than_max_calls_are_live(registry: Registry) -> None:
     for number in (1, 2, 3):
-        registry.claim(f"MZ{number}")
+        await registry.claim(held(call(number)))
     with pytest.raises(ProcessFull):
-        registry.claim("MZ4")
+        await registry.claim(held(call(4)))
 
 
 async def test_a_drain_refuses_new_calls_and_ends_live_ones_when_told(
@@ -261,7 +273,7 @@ async def test_a_drain_refuses_new_calls_and_ends_live_ones_when_told(
 ) -> None:
     ended: list[EndReason] = []
     identity = call(1)
-    registry.claim(identity.stream_sid)
+    await registry.claim(held(identity))
     await registry.begin(held(identity), ended.append)
     registry.refuse_new_calls()
     with pytest.raises(Draining):
@@ -269,5 +281,91 @@ async def test_a_drain_refuses_new_calls_and_ends_live_ones_when_told(
     assert not await registry.wait_until_empty(0.01)
     registry.end_all(EndReason.DRAIN)
     assert ended == [EndReason.DRAIN]
-    registry.disclaim(identity.stream_sid)
+    await registry.disclaim(identity.stream_sid)
     assert await registry.wait_until_empty(0.01)
+
+
+# ---------------------------------------------------------------- claims over replicas
+
+
+@pytest.fixture
+def other(store: AwayStore, clock: Clock) -> Registry:
+    """Return the registry of another replica on the same store."""
+    return Registry(store, Metrics(), max_calls=3, clock=clock)
+
+
+def later(number: int, business: str = "b") -> HeldStream:
+    return HeldStream(call(number, business), 1_700_000_000_001, 600)
+
+
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+async def test_an_id_that_another_socket_holds_is_refused(
+    registry: Registry, other: Registry, where: str
+) -> None:
+    assert await registry.claim(held(call(1)))
+    second = registry if where == "here" else other
+    with pytest.raises(StreamAlreadyLive):
+        await second.claim(later(1))
+    with pytest.raises(BusinessMismatch):
+        await second.claim(later(1, "another"))
+    assert registry.live_count == 1
+    assert other.live_count == 0
+    await registry.disclaim("MZ1")
+    assert await second.claim(later(1, "another"))
+
+
+async def test_a_refused_claim_takes_nothing_from_its_holder(
+    registry: Registry, other: Registry, store: AwayStore
+) -> None:
+    await registry.claim(held(call(1)))
+    with pytest.raises(BusinessMismatch):
+        await other.claim(later(1, "another"))
+    await other.disclaim("MZ1")
+    await other.let_go_of_ended()
+    assert await store.held_streams() == [held(call(1))]
+    with pytest.raises(StreamAlreadyLive):
+        await other.claim(later(1))
+
+
+async def test_with_the_store_away_the_process_claims_by_itself(
+    registry: Registry, store: AwayStore
+) -> None:
+    store.away = True
+    assert await registry.claim(held(call(1))) is False
+    with pytest.raises(StreamAlreadyLive):
+        await registry.claim(later(1))
+    with pytest.raises(BusinessMismatch):
+        await registry.claim(later(1, "another"))
+
+
+async def test_a_stream_that_was_claimed_alone_ends_when_the_store_knows_another_holder(
+    registry: Registry,
+    other: Registry,
+    store: AwayStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended: dict[str, EndReason] = {}
+    await other.claim(later(1))
+    await other.claim(later(2, "another"))
+    store.away = True
+    for number in (1, 2):
+        await registry.claim(held(call(number)))
+        end = partial(ended.__setitem__, f"MZ{number}")
+        await registry.begin(held(call(number)), end)
+    store.away = False
+    monkeypatch.setattr("app.registry.RENEW_SECONDS", 0.01)
+    keeping = asyncio.create_task(registry.keep_leases())
+    await until(lambda: len(ended) == 2)
+    assert ended == {"MZ1": EndReason.ALREADY_LIVE, "MZ2": EndReason.BUSINESS_MISMATCH}
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    assert await store.held_streams() == [later(1), later(2, "another")]
+
+
+async def test_the_end_of_a_stream_that_lives_elsewhere_keeps_its_calls_slot(
+    registry: Registry, store: AwayStore
+) -> None:
+    identity = await go_live(registry, 1, limit=1)
+    await registry.finish(identity, lives_elsewhere=True)
+    assert await store.slots_taken("b") == 1
+    assert await store.live_stream("b", "CA1") == "MZ1"

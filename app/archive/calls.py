@@ -104,7 +104,8 @@ def summarize(events: Sequence[LifecycleEvent], now_ms: int) -> CallSummary:
                 if sid in streams:  # the id is used again
                     earlier.append(streams[sid])
                 streams[sid] = _begun(event)
-            case "stream.stopped":
+            # Without an id it never opened: its id was another stream's.
+            case "stream.stopped" if event.call.stream_sid:
                 _end(streams, event)
             case "stream.dtmf":
                 dtmf += 1

@@ -20,12 +20,16 @@ REASONS = {
     "ended_by_admin": "an admin ended it",
     "hangup": "a worker ended the call",
     "transfer": "a worker gave the call to somebody else",
+    "business_mismatch": "its stream's id belongs to another business",
+    "stream_already_live": "its stream was live on another connection",
 }
 LOSSES = {
     "overflow": "dropped while Redis was away",
     "broker_lost": "lost by Redis after it had confirmed them",
     "broker_rejected": "refused by Redis",
     "drain": "not written before the service stopped",
+    "business_mismatch": "not written under the id of another business's stream",
+    "stream_already_live": "not written beside a stream that was live already",
     "bad_base64": "unreadable (broken base64)",
     "before_start": "sent before the start",
     "track_not_in_plan": "of a track that the plan leaves out",

@@ -5,7 +5,7 @@ no retry: `outbox` does, once for all adapters.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Protocol
 
 import msgspec
@@ -45,12 +45,32 @@ def control_key(stream: str) -> str:
     return f"control:{{{stream}}}"
 
 
+class Replaces(StrEnum):
+    """Which streams of the same business, begun at another time, an opening replaces.
+
+    A stream of another business is never replaced.
+    """
+
+    ANY = "any"
+    ENDED = "ended"
+    OLDER = "older"
+
+
 class OpenStream(msgspec.Struct, frozen=True):
-    """Replace whatever stands under this id by a new, empty stream."""
+    """Put a new, empty stream in place of what its business has under this id.
+
+    Where it replaces ANY, its process has claimed the id. One that could not claim it leaves
+    alone what has not ENDED. One that is opened again leaves alone what began later.
+    """
 
     stream: str
     record: StreamRecord
     expire_seconds: int
+    replaces: Replaces = Replaces.ANY
+
+    def again(self) -> "OpenStream":
+        """Return what opens the stream once more, where it may have been replaced since."""
+        return msgspec.structs.replace(self, replaces=Replaces.OLDER)
 
 
 class Append(msgspec.Struct, frozen=True, gc=False):
@@ -64,12 +84,17 @@ class Append(msgspec.Struct, frozen=True, gc=False):
 
 
 class CloseStream(msgspec.Struct, frozen=True):
-    """Complete the stream's record, and let it and its audio expire."""
+    """Complete the record of the stream that this business began then, and let it expire.
+
+    It has no effect where the id is another stream's by now.
+    """
 
     stream: str
     ended_at: int
     receipt: AudioReceipt
     expire_seconds: int
+    business_id: str
+    started_at: int
 
 
 class Announce(msgspec.Struct, frozen=True):
@@ -102,6 +127,14 @@ class Outcome(Enum):
     CONFLICT = "conflict"  # the id is not above the stream's last one
     FAILED = "failed"  # this write can never succeed
     RETRY = "retry"  # its part of the broker did not answer; others did
+    # Of an opening: what it may not replace. The values are reasons that streams end for.
+    OTHER_BUSINESS = "business_mismatch"
+    LIVE_ELSEWHERE = "stream_already_live"
+
+    @property
+    def is_refusal(self) -> bool:
+        """Return whether a stream was not opened since its id is somebody else's."""
+        return self in (Outcome.OTHER_BUSINESS, Outcome.LIVE_ELSEWHERE)
 
 
 class Standing(msgspec.Struct, frozen=True):

@@ -27,9 +27,9 @@ SMALLEST_BATCH = 8
 class Delivery:
     """Write the batches of one lane, in order and exactly once, whatever the broker answers.
 
-    `on_settled` is told of each write but audio that the broker has answered.
-    `clock` gives monotonic seconds, the one that stamps frames; `jitter` a
-    number in [0, 1).
+    `on_settled` is told of each write but audio that the broker has answered, and whether
+    it was an opening that the broker refused. `clock` gives monotonic seconds, the one that
+    stamps frames; `jitter` a number in [0, 1).
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Delivery:
         clock: Callable[[], float],
         jitter: Callable[[], float],
         limits: OutboxLimits,
-        on_settled: Callable[[Write], None],
+        on_settled: Callable[[Write, Outcome], None],
     ) -> None:
         self._lane = lane
         self._pubsub = pubsub
@@ -53,6 +53,7 @@ class Delivery:
         self._live: dict[str, tuple[StreamQueue, OpenStream]] = {}
         self._recent = Recent(pubsub.promise_seconds)
         self._must_restore = False
+        self._has_refused = False
         self._failing_since: float | None = None
         self._batch_limit = limits.batch_entries
 
@@ -100,15 +101,23 @@ class Delivery:
         """
         attempt = 0
         conflicts: list[Write] = []
-        met_conflicts = was_replaced = False
+        met_conflicts = was_replaced = opens_again = False
         while batch:
             chunk = batch[: self._batch_limit]
             try:
                 if self._must_restore:
                     await self._restore()
+                if self._has_refused:
+                    # The queues of refused streams have dropped and counted their entries.
+                    self._has_refused = False
+                    batch = [one for one in batch if not self._is_of_refused(one)]
+                    continue
                 if conflicts:
                     batch, conflicts = await self._without_what_stands(batch), []
+                    opens_again = True
                     continue
+                if opens_again:
+                    chunk = _up_to_an_entry_of_what_opens(chunk)
                 outcomes = await self._pubsub.write(chunk)
             except Exception as error:  # the writer outlives whatever a write meets
                 self._note_failure(error)
@@ -162,6 +171,9 @@ class Delivery:
             if outcome is Outcome.RETRY:
                 unsettled.append(write)
                 continue
+            if outcome.is_refusal:
+                self._refuse(write, outcome)
+                continue
             if isinstance(write, Append):
                 if outcome is Outcome.CONFLICT and write.n > last_written.get(write.stream, 0):
                     conflicts.append(write)
@@ -209,7 +221,24 @@ class Delivery:
         if isinstance(write, OpenStream) and write.stream in self._live:
             queue, _ = self._live[write.stream]
             queue.begin()
-        self._on_settled(write)
+        self._on_settled(write, Outcome.WRITTEN)
+
+    def _refuse(self, opening: Write, outcome: Outcome) -> None:
+        """Write no more of a stream whose id is somebody else's."""
+        assert isinstance(opening, OpenStream)
+        log.error(
+            "[Broker] Stream %s of business %s is not published: %s",
+            *(opening.stream, opening.record.call.business_id, outcome.value),
+        )
+        self._metrics.broker_errors.labels(outcome.value).inc()
+        self._has_refused = True
+        queue, _ = self._live.pop(opening.stream, (None, None))
+        if queue is not None:
+            queue.refuse(outcome.value)
+        self._on_settled(opening, outcome)
+
+    def _is_of_refused(self, write: Write) -> bool:
+        return isinstance(write, Append) and write.stream not in self._live
 
     # --------------------------------------------------------- what stands there
 
@@ -234,7 +263,7 @@ class Delivery:
                 first = appends[written]
                 if standing.last >= (first.id_ms, first.n):
                     queue.renumber_above(*standing.last)
-                    rest.append(opening)
+                    rest.append(opening.again())
                 rest.extend(queue.in_flight())
         return rest
 
@@ -243,17 +272,26 @@ class Delivery:
         recent = self._recent.writes()
         live = {stream: known for stream, known in self._live.items() if known[0].opened}
         writes, losses = await restoration(self._pubsub, recent, live)
-        for first in range(0, len(writes), self._limits.batch_entries):
-            chunk = writes[first : first + self._limits.batch_entries]
+        waiting = writes
+        refused: set[str] = set()
+        while waiting:
+            chunk = _up_to_an_entry_of_what_opens(waiting[: self._limits.batch_entries])
             outcomes = await self._pubsub.write(chunk)
             if Outcome.RETRY in outcomes:
                 raise BrokerRefused("partial", "a part of the broker does not answer")
+            waiting = waiting[len(chunk) :]
             for write, outcome in zip(chunk, outcomes, strict=True):
+                if outcome.is_refusal:
+                    assert isinstance(write, OpenStream)
+                    refused.add(write.stream)
+                    if write.stream in self._live:
+                        self._refuse(write, outcome)
                 if isinstance(write, Append) and isinstance(write.entry, AudioEntry):
                     done = "restored" if outcome is Outcome.WRITTEN else "lost"
                     self._metrics.broker_forgot.labels(done).inc(write.entry.frames)
                     if outcome is not Outcome.WRITTEN:
                         losses[write.stream] = losses.get(write.stream, 0) + write.entry.frames
+            waiting = [one for one in waiting if not _is_entry_of(one, refused)]
         for stream, frames in losses.items():
             if stream in live:
                 live[stream][0].lose(frames, BROKER_LOST)
@@ -290,3 +328,21 @@ class Delivery:
         limits = self._limits
         wait = min(limits.retry_longest_seconds, limits.retry_first_seconds * 2 ** min(attempt, 16))
         await asyncio.sleep(wait * (0.5 + self._jitter() / 2))
+
+
+def _up_to_an_entry_of_what_opens(batch: list[Write]) -> list[Write]:
+    """Return what may be written at once: an opening may be refused, and no entry then follows.
+
+    A stream is opened beside entries of its own only when it is opened again.
+    """
+    opened: set[str] = set()
+    for place, write in enumerate(batch):
+        if isinstance(write, OpenStream):
+            opened.add(write.stream)
+        elif opened and _is_entry_of(write, opened):
+            return batch[:place]
+    return batch
+
+
+def _is_entry_of(write: Write, streams: set[str]) -> bool:
+    return isinstance(write, Append) and write.stream in streams

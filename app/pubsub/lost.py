@@ -20,16 +20,16 @@ LOST_RECEIPT: Final[dict[str, Any]] = {
 LOST_RECEIPT_JSON: Final = msgspec.json.encode(LOST_RECEIPT).decode()
 
 # KEYS: audio:{STREAM}, control:{STREAM}, stream:{STREAM}; ARGV: START_MS, retention in
-# seconds, receipt, reason. Returns when the stream ended, Unix ms, or nil: it was never
-# opened, its id has started again, or its holder ended it.
+# seconds, receipt, reason, BUSINESS. Returns when the stream ended, Unix ms, or nil: it was
+# never opened, its id is another stream's by now, or its holder ended it.
 #
 # The end's id has a higher time than all before it. A holder that lives on then meets
 # it with the whole of its next batch: with its first entry alone, the others would be
 # written behind it, and the first be lost.
 END_LOST: Final = """
-local record = redis.call('HMGET', KEYS[3], 'startedAt', 'endedAt', 'receipt')
+local record = redis.call('HMGET', KEYS[3], 'startedAt', 'endedAt', 'receipt', 'businessId')
 local ended_at = record[2]
-if record[1] ~= ARGV[1] then return false end
+if record[1] ~= ARGV[1] or record[4] ~= ARGV[5] then return false end
 if ended_at and not string.find(record[3] or '', '"provisional":true', 1, true) then
   return false
 end

@@ -16,6 +16,7 @@ from app.pubsub.base import (
     NoteCall,
     OpenStream,
     Outcome,
+    Replaces,
     Standing,
     Write,
     audio_key,
@@ -105,7 +106,8 @@ class MemoryPubSub:
         """End a stream whose holder died, and announce it; see `PubSub.end_lost`."""
         name = held.call.stream_sid
         record = self._records.get(record_key(name), {})
-        if record.get("startedAt") != held.started_at:
+        whose = record.get("startedAt"), record.get("businessId")
+        if whose != (held.started_at, held.call.business_id):
             return False
         if record.get("receipt", LOST_RECEIPT_JSON) != LOST_RECEIPT_JSON:
             return False
@@ -240,14 +242,20 @@ class MemoryPubSub:
             case OpenStream():
                 fields = record_fields(write.record)
                 known = self._records.get(record_key(write.stream), {})
+                refusal = _refusal(write, known)
+                if refusal is not None:
+                    return refusal
                 if known.get("startedAt") != fields["startedAt"]:
                     self._streams.pop(audio_key(write.stream), None)
                     self._commands[control_key(write.stream)] = []
                 self._records[record_key(write.stream)] = fields
                 self._expiry[write.stream] = self._clock() + write.expire_seconds
             case CloseStream():
-                self._records.setdefault(record_key(write.stream), {}).update(closing_fields(write))
-                self._expiry[write.stream] = self._clock() + write.expire_seconds
+                known = self._records.get(record_key(write.stream), {})
+                whose = known.get("startedAt"), known.get("businessId")
+                if whose == (write.started_at, write.business_id):
+                    known.update(closing_fields(write))
+                    self._expiry[write.stream] = self._clock() + write.expire_seconds
             case Announce():
                 self._calls_count += 1
                 calls = self._streams.setdefault(CALLS_KEY, _Stream(CALLS_MAX_ENTRIES))
@@ -284,3 +292,18 @@ class MemoryPubSub:
             self._streams.pop(audio_key(stream), None)
             self._commands.pop(control_key(stream), None)
             self._records.pop(record_key(stream), None)
+
+
+def _refusal(opening: OpenStream, known: Fields) -> Outcome | None:
+    """Return why a stream may not replace what is known under its id; None where it may."""
+    record = opening.record
+    if not known:
+        return None
+    if known["businessId"] != record.call.business_id:
+        return Outcome.OTHER_BUSINESS
+    began = int(known["startedAt"])
+    is_kept = began != record.started_at and (
+        (opening.replaces is Replaces.ENDED and "endedAt" not in known)
+        or (opening.replaces is Replaces.OLDER and began > record.started_at)
+    )
+    return Outcome.LIVE_ELSEWHERE if is_kept else None

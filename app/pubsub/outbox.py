@@ -9,8 +9,9 @@ lanes.
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import replace
 
-from app.events import AudioReceipt, LifecycleEvent, StreamRecord
+from app.events import AudioReceipt, HeldStream, LifecycleEvent, StreamRecord
 from app.metrics import Metrics
 from app.pubsub.base import (
     CALLS_KEY,
@@ -19,7 +20,9 @@ from app.pubsub.base import (
     ListCall,
     NoteCall,
     OpenStream,
+    Outcome,
     PubSub,
+    Replaces,
     Write,
     audio_key,
 )
@@ -104,23 +107,29 @@ class Outbox:
         record: StreamRecord,
         expire_seconds: int,
         on_opened: Callable[[], None] | None = None,
+        *,
+        replaces: Replaces = Replaces.ANY,
     ) -> None:
-        """Begin to write a queue, after replacing what stood under its id.
+        """Begin to write a queue, after replacing what its business had under its id.
 
-        `on_opened` is called once, when that is done.
+        `on_opened` is called once, when that is done. Where it may not be done, the queue is
+        refused, and what was announced of the stream is announced without its id, which is
+        another stream's; that it started is not announced.
         """
         if on_opened is not None:
             self._on_opened[queue.stream] = on_opened
         self._unsettled[queue.stream] += 1
-        opening = OpenStream(queue.stream, record, expire_seconds)
+        opening = OpenStream(queue.stream, record, expire_seconds, replaces)
         self._lane_of(queue.stream).open(queue, opening)
 
     def close_stream(
-        self, stream: str, ended_at: int, receipt: AudioReceipt, expire_seconds: int
+        self, held: HeldStream, ended_at: int, receipt: AudioReceipt, expire_seconds: int
     ) -> None:
         """Complete a stream's record; call it when its queue is flushed."""
+        stream, business_id = held.call.stream_sid, held.call.business_id
         self._unsettled[stream] += 1
-        self._lane_of(stream).put(CloseStream(stream, ended_at, receipt, expire_seconds))
+        closing = (stream, ended_at, receipt, expire_seconds, business_id, held.started_at)
+        self._lane_of(stream).put(CloseStream(*closing))
 
     def announce(self, event: LifecycleEvent) -> None:
         """Queue a lifecycle event, after what has been queued for its stream's keys.
@@ -190,7 +199,7 @@ class Outbox:
                 self._lanes[self._pubsub.lane_of(CALL_INDEX_KEY)].put(ListCall(event))
         self._calls.put(Announce(event))
 
-    def _note_settled(self, write: Write) -> None:
+    def _note_settled(self, write: Write, outcome: Outcome) -> None:
         if not isinstance(write, OpenStream | CloseStream):
             return
         self._unsettled[write.stream] -= 1
@@ -198,8 +207,11 @@ class Outbox:
             return
         del self._unsettled[write.stream]
         on_opened = self._on_opened.pop(write.stream, None)
-        if on_opened is not None:
+        if on_opened is not None and not outcome.is_refusal:
             on_opened()
         for event in self._parked.pop(write.stream, ()):
             self._parked_count -= 1
-            self._put(event)
+            if not outcome.is_refusal:
+                self._put(event)
+            elif event.name != "stream.started":
+                self._put(replace(event, call=replace(event.call, stream_sid="")))

@@ -37,7 +37,9 @@ class StreamQueue:
     `published`, `dropped` (reason → carrier frames) and `max_lag` (seconds)
     are what a receipt needs; `confirmed` is the last entry that the broker has.
     `on_published` is told of audio that the broker has confirmed; it must not
-    raise. `is_full` tells that the next frame may push an older one out.
+    raise. `is_full` tells that the next frame may push an older one out. `refusal` is why
+    the broker did not let the stream be written, once it has; what is put then is dropped
+    under that reason, and `on_refused` is told it.
     """
 
     __slots__ = (
@@ -61,8 +63,10 @@ class StreamQueue:
         "is_full",
         "max_lag",
         "on_published",
+        "on_refused",
         "opened",
         "published",
+        "refusal",
         "scheduled",
         "stream",
     )
@@ -84,6 +88,8 @@ class StreamQueue:
         self.max_lag = 0.0
         self.on_published: Callable[[AudioEntry], None] | None = None
         self.confirmed: Append | None = None
+        self.on_refused: Callable[[str], None] | None = None
+        self.refusal = ""
         self.opened = False
         self.scheduled = False
         self._id_ms = start_ms
@@ -161,6 +167,24 @@ class StreamQueue:
         self._is_given_up = True
         if self._flushed is not None:
             self._flushed.set()
+
+    def refuse(self, reason: str) -> None:
+        """Drop all audio that waits and all that still comes: its id is another stream's."""
+        self.refusal = reason
+        self.opened = False
+        # The next frame finds no room, so that frames of other streams need no test for this.
+        self._max_bytes = self._max_waiting = 0
+        self.drop_waiting(reason)
+        self._drop_refused()
+        if self.on_refused is not None:
+            self.on_refused(reason)
+
+    def _drop_refused(self) -> None:
+        while self._audio_waiting:
+            self._drop_oldest(self.refusal)
+        self._waiting.clear()
+        self.is_full = False
+        self._room.set()
 
     async def wait_for_room(self) -> None:
         """Wait until the queue is not full: for peers that can be slowed."""
@@ -253,6 +277,9 @@ class StreamQueue:
     # ------------------------------------------------------------------ inside
 
     def _make_room(self) -> None:
+        if self.refusal:
+            self._drop_refused()
+            return
         self.is_full = True
         while self._audio_waiting and self._is_over_limit:
             self._drop_oldest(OVERFLOW)
@@ -287,6 +314,8 @@ class StreamQueue:
         )
 
     def _put(self, entry: Entry) -> None:
+        if self.refusal:
+            return
         self._waiting.append(entry)
         if len(self._waiting) > 2 * self._max_waiting:
             self._join_oldest_gaps()

@@ -34,6 +34,8 @@ _KINDS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str],
     ((TimeoutError, asyncio.TimeoutError), "timeout"),
     ((ConnectionError, OSError, RuntimeError), "connection"),
 )
+# What the scripts that open a stream answer where its id is somebody else's.
+_REFUSALS = {one.value.encode(): one for one in Outcome if one.is_refusal}
 # Words that begin a server's refusal, for which the client has no class.
 _WORDS = frozenset({"misconf", "noauth", "noreplicas", "busy"})
 
@@ -58,6 +60,8 @@ def outcome_of(reply: object) -> Outcome:
     """Tell what a write's reply means."""
     if isinstance(reply, BrokerError):
         return Outcome.RETRY
+    if isinstance(reply, list) and len(reply) == 1 and reply[0] in _REFUSALS:
+        return _REFUSALS[reply[0]]
     if not isinstance(reply, ResponseError):
         return Outcome.WRITTEN
     # "The ID specified in XADD is equal or smaller than the target stream top item"

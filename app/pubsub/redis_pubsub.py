@@ -1,7 +1,8 @@
 """Redis Pub/Sub: the same names as channels, one msgpack map a message.
 
 Nothing is kept: a reader hears what comes while it listens. A message that
-had to be sent twice has the same `id`; readers take the first.
+had to be sent twice has the same `id`; readers take the first. `owner:{STREAM}` holds whose a
+live stream is, so that nobody else publishes under its name.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -19,6 +20,7 @@ from app.pubsub.base import (
     NoteCall,
     OpenStream,
     Outcome,
+    Replaces,
     Standing,
     Write,
     audio_key,
@@ -47,7 +49,37 @@ POLL_SECONDS = 1.0
 # With a key, so that a cluster knows whom to ask.
 _TIME = "return redis.call('TIME')"
 
+# KEYS: owner:{STREAM}; ARGV: START_MS, BUSINESS, what is replaced (`Replaces`), for how long
+# it is kept, the channel and the message. Where it was
+# refused, returns a list with the value of an Outcome.
+_OPEN = f"""
+local owner = redis.call('GET', KEYS[1])
+if owner then
+  local started_at, business = string.match(owner, '^(%d+) (.*)$')
+  if business ~= ARGV[2] then return {{'{Outcome.OTHER_BUSINESS.value}'}} end
+  if started_at ~= ARGV[1] and (
+    ARGV[3] == '{Replaces.ENDED}' or
+    (ARGV[3] == '{Replaces.OLDER}' and tonumber(started_at) > tonumber(ARGV[1]))
+  ) then
+    return {{'{Outcome.LIVE_ELSEWHERE.value}'}}
+  end
+end
+redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[2], 'EX', ARGV[4])
+redis.call('PUBLISH', ARGV[5], ARGV[6])
+"""
+# KEYS: owner:{STREAM}; ARGV: START_MS, BUSINESS, the channel and the message.
+_CLOSE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] .. ' ' .. ARGV[2] then return false end
+redis.call('DEL', KEYS[1])
+redis.call('PUBLISH', ARGV[3], ARGV[4])
+"""
+
 Message = tuple[str, str, bytes]
+
+
+def owner_key(stream: str) -> str:
+    """Return the key that holds whose a live stream is."""
+    return f"owner:{{{stream}}}"
 
 
 class RedisPubSub:
@@ -101,9 +133,10 @@ class RedisPubSub:
         fields = entry_fields(EndEntry(1, EndReason.LOST))
         closing: dict[str, Field] = {"endedAt": ended_at, "receipt": LOST_RECEIPT_JSON}
         event = lost_event(held, ended_at)
+        closed = _closing(stream, held.started_at, held.call.business_id, closing)
         for command in (
             _message(audio_key(stream), {"id": f"{ended_at}-1", **fields}),
-            _message(record_key(stream), closing),
+            closed,
             note_command(event, self._call_history),
             _message(CALLS_KEY, lifecycle_fields(event)),
         ):
@@ -136,6 +169,17 @@ class RedisPubSub:
                 return Part(key, packed(*note_command(write.event, self._call_history)))
             case ListCall():
                 return Part(CALL_INDEX_KEY, packed(*list_command(write.event, self._call_history)))
+            case OpenStream():
+                record, key = write.record, owner_key(write.stream)
+                whose = record.started_at, record.call.business_id, write.replaces
+                _, channel, said = _message(record_key(write.stream), record_fields(record))
+                asked = *whose, write.expire_seconds, channel, said
+                return Part(key, packed("EVAL", _OPEN, 1, key, *asked))
+            case CloseStream():
+                whose_end = write.stream, write.started_at, write.business_id
+                return Part(
+                    owner_key(write.stream), packed(*_closing(*whose_end, closing_fields(write)))
+                )
             case _:
                 return Part(CALLS_KEY, packed(*_publish(write)))
 
@@ -152,17 +196,20 @@ class RedisPubSub:
             await listener.aclose()  # type: ignore[no-untyped-call]
 
 
-def _publish(write: Append | Announce | OpenStream | CloseStream) -> Message:
+def _closing(
+    stream: str, started_at: int, business_id: str, fields: dict[str, Field]
+) -> tuple[str | int | bytes, ...]:
+    _, channel, message = _message(record_key(stream), fields)
+    return "EVAL", _CLOSE, 1, owner_key(stream), started_at, business_id, channel, message
+
+
+def _publish(write: Append | Announce) -> Message:
     match write:
         case Append():
             fields = entry_fields(write.entry)
             return _message(audio_key(write.stream), {"id": f"{write.id_ms}-{write.n}", **fields})
         case Announce():
             return _message(CALLS_KEY, lifecycle_fields(write.event))
-        case OpenStream():
-            return _message(record_key(write.stream), record_fields(write.record))
-        case CloseStream():
-            return _message(record_key(write.stream), closing_fields(write))
 
 
 def _message(channel: str, fields: dict[str, Field]) -> Message:

@@ -20,6 +20,7 @@ from app.pubsub.base import (
     NoteCall,
     OpenStream,
     Outcome,
+    Replaces,
     Standing,
     Write,
     audio_key,
@@ -47,27 +48,50 @@ from app.pubsub.redis_ways import Ways
 from app.redis_url import parse_redis_url
 from app.topology import AnyRedis, close
 
+# What another business has under the id is never touched; of its own business, what
+# ARGV[3] says (`Replaces`) is replaced.
+#
 # Opening twice is harmless: a repetition that a slow server runs late finds its
 # own `startedAt`, and leaves the audio written since alone. What another replica
 # wrote when it took this one for dead is taken back. The group makes a stream
 # without entries: so one whose writer is killed expires too, and a worker's
 # `XADD NOMKSTREAM` finds the one for commands.
-_OPEN = """
-if redis.call('HGET', KEYS[3], 'startedAt') ~= ARGV[1] then
+#
+# KEYS: audio:{STREAM}, control:{STREAM}, stream:{STREAM}; ARGV: START_MS, BUSINESS, what is
+# replaced, for how long the keys are kept, names and values of the record. Where it was
+# refused, returns a list with the value of an Outcome: a text would look like an entry's id.
+_OPEN = f"""
+local record = redis.call('HMGET', KEYS[3], 'startedAt', 'businessId', 'endedAt')
+if record[2] and record[2] ~= ARGV[2] then return {{'{Outcome.OTHER_BUSINESS.value}'}} end
+if record[1] ~= ARGV[1] then
+  if record[1] and (
+    (ARGV[3] == '{Replaces.ENDED}' and not record[3]) or
+    (ARGV[3] == '{Replaces.OLDER}' and tonumber(record[1]) > tonumber(ARGV[1]))
+  ) then
+    return {{'{Outcome.LIVE_ELSEWHERE.value}'}}
+  end
   redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
 end
-redis.call('HSET', KEYS[3], unpack(ARGV, 3))
+redis.call('HSET', KEYS[3], unpack(ARGV, 5))
 local receipt = redis.call('HGET', KEYS[3], 'receipt')
 if receipt and string.find(receipt, '"provisional":true', 1, true) then
   redis.call('HDEL', KEYS[3], 'endedAt', 'receipt')
 end
-for _, key in ipairs({KEYS[1], KEYS[2]}) do
-  if redis.call('EXISTS', key) == 0 then
-    redis.call('XGROUP', 'CREATE', key, 'opening', '$', 'MKSTREAM')
-    redis.call('XGROUP', 'DESTROY', key, 'opening')
+for i = 1, 2 do
+  if redis.call('EXISTS', KEYS[i]) == 0 then
+    redis.call('XGROUP', 'CREATE', KEYS[i], 'opening', '$', 'MKSTREAM')
+    redis.call('XGROUP', 'DESTROY', KEYS[i], 'opening')
   end
 end
-for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ARGV[2]) end
+for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ARGV[4]) end
+"""
+
+# KEYS: as above; ARGV: START_MS, BUSINESS, for how long the keys are kept, names and values.
+_CLOSE = """
+local record = redis.call('HMGET', KEYS[3], 'startedAt', 'businessId')
+if record[1] ~= ARGV[1] or record[2] ~= ARGV[2] then return false end
+redis.call('HSET', KEYS[3], unpack(ARGV, 4))
+for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ARGV[3]) end
 """
 
 BLOCK_MS = 1000
@@ -145,7 +169,8 @@ class RedisStreams:
         """End a stream whose holder died, and announce it; see `PubSub.end_lost`."""
         keys = _keys(held.call.stream_sid)
         said = held.started_at, held.retention_seconds, LOST_RECEIPT_JSON, EndReason.LOST
-        ended_at = await self._ways.ask("EVAL", END_LOST, len(keys), *keys, *said)
+        business_id = held.call.business_id
+        ended_at = await self._ways.ask("EVAL", END_LOST, len(keys), *keys, *said, business_id)
         if ended_at is None:
             return False
         event = lost_event(held, int(ended_at))
@@ -211,17 +236,14 @@ def _part(write: Announce | OpenStream | CloseStream) -> Part:
         case OpenStream():
             keys = _keys(write.stream)
             fields = _flat(record_fields(write.record))
-            token = write.record.started_at
-            opening = packed("EVAL", _OPEN, len(keys), *keys, token, write.expire_seconds, *fields)
-            return Part(write.stream, opening)
+            whose = write.record.started_at, write.record.call.business_id, write.replaces
+            said = *whose, write.expire_seconds, *fields
+            return Part(write.stream, packed("EVAL", _OPEN, len(keys), *keys, *said))
         case CloseStream():
             keys = _keys(write.stream)
-            closing = (
-                *(("EXPIRE", key, write.expire_seconds) for key in keys[:2]),
-                ("HSET", keys[2], *_flat(closing_fields(write))),
-                ("EXPIRE", keys[2], write.expire_seconds),
-            )
-            return Part(write.stream, b"".join(packed(*one) for one in closing), len(closing))
+            fields = _flat(closing_fields(write))
+            said = write.started_at, write.business_id, write.expire_seconds, *fields
+            return Part(write.stream, packed("EVAL", _CLOSE, len(keys), *keys, *said))
 
 
 def _announcement(event: LifecycleEvent) -> tuple[Field, ...]:

@@ -47,9 +47,11 @@ async def restoration(
                 losses[stream] = gap.entry.frames
                 again.insert(0, gap)
         missing[stream] = _above(again, standing)
-    writes: list[Write] = [opening for _, opening in live.values()]
+    writes: list[Write] = [opening.again() for _, opening in live.values()]
     for write in recent:
-        if not isinstance(write, Append):
+        if isinstance(write, OpenStream):
+            writes.append(write.again())
+        elif not isinstance(write, Append):
             writes.append(write)
         elif write.stream in missing:
             writes.extend(missing.pop(write.stream))

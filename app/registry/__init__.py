@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from app.errors import (
+    BusinessMismatch,
     Draining,
     ProcessFull,
     StoreUnavailable,
@@ -17,7 +18,7 @@ from app.events import CallIdentity, EndReason, HeldStream
 from app.metrics import Metrics
 from app.registry.metering import Metering, OnCrossed
 from app.registry.slots import CallSlots
-from app.store.base import LIVE_SECONDS, CallEnd, Store
+from app.store.base import LIVE_SECONDS, CallEnd, Store, StreamClaim
 from app.store.usage import Counting, Crossing, MonthOfUse
 from app.store.watching import StreamFigures
 
@@ -123,27 +124,59 @@ class Registry:
         """Count the streams that are live, or about to be."""
         return len(self._claimed)
 
-    def claim(self, stream_sid: str) -> None:
-        """Make a stream this process's own before anyone waits.
+    async def claim(self, held: HeldStream) -> bool:
+        """Make a stream's id this process's own, here and over all replicas.
+
+        Returns whether the store has confirmed it; while it is away, this process decides.
 
         Raises:
             StreamAlreadyLive: another socket holds it; that one is not touched.
+            BusinessMismatch: the id is another business's.
             ProcessFull: MAX_CALLS streams are live.
         """
+        stream_sid = held.call.stream_sid
+        holder = self._held.get(stream_sid)
+        if holder is not None and holder.call.business_id != held.call.business_id:
+            raise _claim_refused(StreamClaim.OTHER_BUSINESS)
         if stream_sid in self._claimed:
-            raise StreamAlreadyLive("this stream is live on another socket")
+            raise _claim_refused(StreamClaim.LIVE_ELSEWHERE)
         if len(self._claimed) >= self._max_calls:
             raise ProcessFull(f"this process holds {self._max_calls} calls")
+        # Before anyone waits: two sockets may come at once.
         self._claimed[stream_sid] = None
+        self._held[stream_sid] = held
         self._note_count()
+        try:
+            answer = await self._store.claim_stream(held, LIVE_SECONDS)
+        except StoreUnavailable:
+            self._metrics.store_errors.inc()
+            self._metrics.local_decisions.labels("stream").inc()
+            return False
+        except BaseException:
+            self._forget(stream_sid)
+            self._ended.append(held)  # nobody knows whether the store has it
+            raise
+        if answer is not StreamClaim.GRANTED:
+            self._forget(stream_sid)
+            raise _claim_refused(answer)
+        return True
 
-    def disclaim(self, stream_sid: str) -> None:
+    async def disclaim(self, stream_sid: str) -> None:
         """Give a claim back; the id may be used again, and the lease goes soon."""
+        held = self._forget(stream_sid)
+        if held is None:
+            return
+        self._ended.append(held)
+        try:
+            await self._store.release_claim(held)
+        except StoreUnavailable:
+            self._metrics.store_errors.inc()  # it goes with the lease
+
+    def _forget(self, stream_sid: str) -> HeldStream | None:
         self._claimed.pop(stream_sid, None)
         held = self._held.pop(stream_sid, None)
-        if held:
-            self._ended.append(held)
         self._note_count()
+        return held
 
     def holds(self, held: HeldStream) -> bool:
         """Tell whether a stream is this process's own, or was until a moment ago."""
@@ -156,27 +189,30 @@ class Registry:
         call = held.call
         self._claimed[call.stream_sid] = LiveStream(held, end, draw_up)
         self._metering.begin(held)
-        self._held[call.stream_sid] = held
         self._slots.begin(call)
         try:
-            await self._store.hold_streams([held], LIVE_SECONDS)
             await self._store.mark_live(
                 call.business_id, call.call_sid, call.stream_sid, LIVE_SECONDS
             )
         except StoreUnavailable:
             self._metrics.store_errors.inc()
 
-    async def finish(self, call: CallIdentity, ended: CallEnd | None = None) -> None:
+    async def finish(
+        self, call: CallIdentity, ended: CallEnd | None = None, *, lives_elsewhere: bool = False
+    ) -> None:
         """Note that a stream has ended: its slot is free for another call.
 
         With `ended` this is remembered of its call.
 
         The claim stays until `disclaim`, so that the id is not used again while
-        the last of its audio is being written.
+        the last of its audio is being written. If another process holds the stream, the
+        call's slot and its live stream are that one's.
         """
         self._claimed[call.stream_sid] = None
         self._metering.finish(call.business_id, call.stream_sid)
         self._slots.finish(call)
+        if lives_elsewhere:
+            return
         try:
             await self._store.unmark_live(call.business_id, call.call_sid, call.stream_sid)
         except StoreUnavailable:
@@ -187,7 +223,9 @@ class Registry:
         """Renew the leases of live calls and streams until cancelled."""
         while True:
             try:
-                await self._store.hold_streams(list(self._held.values()), LIVE_SECONDS)
+                refused = await self._store.hold_streams(list(self._held.values()), LIVE_SECONDS)
+                for held, claim in refused:
+                    self._end_superseded(held, claim)
                 await self.let_go_of_ended()
                 streams = self._claimed.values()
                 await self._slots.renew(stream.held.call for stream in streams if stream)
@@ -215,6 +253,12 @@ class Registry:
             StoreUnavailable: it is told another time.
         """
         await self._metering.note()
+
+    def _end_superseded(self, held: HeldStream, claim: StreamClaim) -> None:
+        """End a stream whose id another holder has claimed while this process was cut off."""
+        live = self._claimed.get(held.call.stream_sid)
+        if live is not None and live.held == held:
+            live.end(EndReason(claim.value))
 
     # ------------------------------------------------------------------- watchers
 
@@ -261,3 +305,9 @@ class Registry:
             self._none_left.clear()
         else:
             self._none_left.set()
+
+
+def _claim_refused(claim: StreamClaim) -> StreamAlreadyLive | BusinessMismatch:
+    if claim is StreamClaim.OTHER_BUSINESS:
+        return BusinessMismatch("this stream's id belongs to another business")
+    return StreamAlreadyLive("this stream is live on another socket")

@@ -9,6 +9,7 @@ from typing import Protocol
 from app.events import AudioEntry, CallIdentity, EndReason, HeldStream, StreamStarted
 from app.metrics import Metrics
 from app.playback.room import Room
+from app.pubsub.base import Replaces
 from app.pubsub.outbox import Outbox
 from app.session.control import ControlDesk
 from app.session.herald import Herald
@@ -36,11 +37,20 @@ class Calls(Protocol):
     ) -> None:
         """Say that a stream is live; how to end it, and how to see how it gets on."""
 
-    async def finish(self, call: CallIdentity, ended: CallEnd | None = None) -> None:
-        """Note that it has ended, and with `ended` what that means for its call."""
+    async def finish(
+        self, call: CallIdentity, ended: CallEnd | None = None, *, lives_elsewhere: bool = False
+    ) -> None:
+        """Note that a stream has ended, and with `ended` what that means for its call.
 
-    def disclaim(self, stream_sid: str) -> None:
+        With `lives_elsewhere` another process holds the stream, and its call goes on.
+        """
+
+    async def disclaim(self, stream_sid: str) -> None:
         """Let its id be used again."""
+
+
+def _end_nothing(reason: EndReason) -> None:
+    """Do nothing, for a stream that is not ended by its opening."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +84,12 @@ class Bridge:
         started_ms: int,
         on_published: Callable[[AudioEntry], None] | None,
         on_opened: Callable[[], None] | None = None,
+        end: Callable[[EndReason], None] = _end_nothing,
     ) -> MediaStream:
         """Open an admitted stream with the writer, and tell of it.
 
-        `on_opened` is called when its keys are there.
+        `on_opened` is called when its keys are there, and `end` if they may not be written
+        since the id is another stream's.
         `started` and `started_ms` are when its `start` came, by the two clocks.
         """
         record = record_of(start, admitted, started_ms)
@@ -93,8 +105,18 @@ class Bridge:
             admitted, start.format, queue, ledger, self.herald, self.clock, started
         )
         queue.on_published = on_published
+
+        def refused(reason: str) -> None:
+            stream.refuse()
+            if self.control is not None:
+                self.control.forget(admitted.call.stream_sid)
+            end(EndReason(reason))
+
+        queue.on_refused = refused
         kept_seconds = plan.max_call_seconds + plan.retention_seconds
-        self.outbox.open_stream(queue, record, kept_seconds, on_opened)
+        # A process that could not claim the id leaves a stream alone that may be live.
+        replaces = Replaces.ANY if admitted.is_claimed else Replaces.ENDED
+        self.outbox.open_stream(queue, record, kept_seconds, on_opened, replaces=replaces)
         self.herald.tell("stream.started", admitted.call, described(record))
         log.info(
             "[WebSocket] Stream %s started - CallSid: %s, business: %s, plan: %s, peer's id: %s",
@@ -156,23 +178,27 @@ class Bridge:
         reason: EndReason,
         playback: Playback | None = None,
     ) -> None:
-        """Publish what is left, then the receipt; the stream's id is free after that."""
-        call = admitted.call
+        """Publish what is left, then the receipt; the stream's id is free after that.
+
+        Nothing is written under the id of a stream whose opening was refused.
+        """
+        held = admitted.held
+        call = held.call
         played = playback.close() if playback is not None else None
         ended_ms = int(self.wall_clock() * 1000)
         stream.end(reason)
         # From now on only a call that returns is answered: its webhook could be a replay.
         ended = CallEnd.STREAM if admitted.authorization.is_signature else None
         try:
-            await self.calls.finish(call, ended)
+            lives_elsewhere = reason is EndReason.ALREADY_LIVE
+            await self.calls.finish(call, ended, lives_elsewhere=lives_elsewhere)
         except Exception:  # whatever becomes of its slot, a stream has its receipt
             log.exception("The slot of call %s was not given back", call.call_sid)
         await stream.wait_until_published()
         receipt = stream.receipt(reason, played)
-        self.outbox.close_stream(
-            call.stream_sid, ended_ms, receipt, admitted.plan.retention_seconds
-        )
-        self.herald.tell("stream.stopped", call, {"receipt": receipt.as_data()})
+        if not stream.queue.refusal:
+            self.outbox.close_stream(held, ended_ms, receipt, held.retention_seconds)
+        self.herald.tell("stream.stopped", stream.announced, {"receipt": receipt.as_data()})
         log.info(
             "[WebSocket] Stream %s ended - CallSid: %s, %s, %d of %d frames published, receipt: %s",
             *(call.stream_sid, call.call_sid, reason, receipt.published, receipt.received),
@@ -180,4 +206,4 @@ class Bridge:
         )
         if self.control is not None and playback is not None:
             self.control.end(call.stream_sid, playback.take)
-        self.calls.disclaim(call.stream_sid)
+        await self.calls.disclaim(call.stream_sid)

@@ -9,7 +9,6 @@ from app.events import (
     AudioEntry,
     Connected,
     EndReason,
-    HeldStream,
     MediaReceived,
     StreamStarted,
     StreamStopped,
@@ -53,6 +52,8 @@ _CLOSE_CODES = {
     EndReason.ERROR: INTERNAL_ERROR,
     EndReason.BAD_MESSAGES: POLICY_VIOLATION,
     EndReason.FLOODING: POLICY_VIOLATION,
+    EndReason.BUSINESS_MISMATCH: POLICY_VIOLATION,
+    EndReason.ALREADY_LIVE: POLICY_VIOLATION,
 }
 # The others leave the call to its carrier, or tell that it has ended.
 _ENDS_THE_CALL = frozenset({EndReason.MAX_CALL_SECONDS, EndReason.ENDED_BY_ADMIN})
@@ -288,22 +289,19 @@ class CallSession:
         self._narration.started(start, implied=implied)
         too_late = StoreUnavailable("the stream could not be admitted in time")
         self._deadline.move(ADMISSION_SECONDS, too_late)
-        self._admission = tasks.create_task(
-            self._admit(socket, start, tasks, int(self._bridge.wall_clock() * 1000), implied)
-        )
+        self._admission = tasks.create_task(self._admit(socket, start, tasks, implied))
 
     async def _admit(
         self,
         socket: Socket,
         start: StreamStarted,
         tasks: asyncio.TaskGroup,
-        started_ms: int,
         implied: bool,
     ) -> None:
         bridge = self._bridge
         started = self._clock()
         self._admitted = admitted = await bridge.reception.admit(start, self._handshake)
-        held = HeldStream(admitted.call, started_ms, admitted.plan.retention_seconds)
+        held, started_ms = admitted.held, admitted.started_ms
 
         def draw_up() -> StreamFigures | None:
             return self._stream.figures(started_ms) if self._stream is not None else None
@@ -319,6 +317,7 @@ class CallSession:
             started_ms=started_ms,
             on_published=self._on_published if self._tells_of_frames else None,
             on_opened=lambda: bridge.listen(admitted, playback),
+            end=self.end,
         )
         stream.on_mark = playback.echoed
         stream.begin(start.seq)
@@ -374,4 +373,4 @@ class CallSession:
         finally:
             if self._admitted is not None:
                 await self._bridge.calls.finish(self._admitted.call)
-                self._bridge.calls.disclaim(self._admitted.call.stream_sid)
+                await self._bridge.calls.disclaim(self._admitted.call.stream_sid)

@@ -56,6 +56,12 @@ class ControlDesk:
             self._takers[stream] = take
             self._over[stream] = self._clock() + LATE_SECONDS
 
+    def forget(self, stream: str) -> None:
+        """Read no more commands of a stream: its id is another's."""
+        for kept in (self._over, self._takers, self._places):
+            kept.pop(stream, None)
+        self._dirty.discard(stream)
+
     async def run(self) -> None:
         """Read until cancelled."""
         async with asyncio.TaskGroup() as tasks:
@@ -90,9 +96,7 @@ class ControlDesk:
     def _let_go_of_ended(self) -> None:
         now = self._clock()
         for stream in [stream for stream, until in self._over.items() if until <= now]:
-            for kept in (self._over, self._takers, self._places):
-                kept.pop(stream, None)
-            self._dirty.discard(stream)
+            self.forget(stream)
 
     async def _drop_all(self) -> None:
         """Take out what was read, beside the reading: audio in Redis is of no more use then."""

@@ -20,7 +20,7 @@ from app.errors import (
     StoreUnavailable,
     UnknownBusiness,
 )
-from app.events import CallIdentity, StreamStarted
+from app.events import CallIdentity, HeldStream, StreamStarted
 from app.metrics import Metrics
 from app.plans import Business, Plan
 from app.session.herald import Herald
@@ -94,6 +94,8 @@ class Admitted:
     not known; `forwarded` tells that the caller talks to somebody else beside it.
     `may_be_captured`: its business allows that what its peer sends is recorded.
     `dial_rules` says where it may be transferred to.
+    `started_ms` (Unix time) is when its `start` came. Without `is_claimed` the store was
+    away, and this process alone decided that the id is free.
     """
 
     call: CallIdentity
@@ -107,6 +109,13 @@ class Admitted:
     business_name: str = ""
     country: str = ""
     dial_rules: DialRules = NOWHERE
+    started_ms: int = 0
+    is_claimed: bool = True
+
+    @property
+    def held(self) -> HeldStream:
+        """Return what another replica must know of the stream."""
+        return HeldStream(self.call, self.started_ms, self.plan.retention_seconds)
 
 
 class Reception:
@@ -267,6 +276,7 @@ class Reception:
             RemoteError: its authorization, business or plan does not admit it.
             LocalError: this process or the store cannot take it now.
         """
+        started_ms = int(self._wall_clock() * 1000)
         said = {**handshake.query, **start.params}
         call = IncomingCall(
             start.call_sid,
@@ -280,7 +290,9 @@ class Reception:
             self._check_open()
         business, plan = await self._owner_of_stream(call, ticket)
         stream_sid = stream_id(handshake.carrier, business.id, start.stream_sid)
-        self._slots.claim(stream_sid)
+        identity = replace(_identity(call, business, plan), stream_sid=stream_sid)
+        held = HeldStream(identity, started_ms, plan.retention_seconds)
+        is_claimed = await self._slots.claim(held)
         try:
             if ticket is not None:
                 await self._tickets.spend(ticket)
@@ -296,9 +308,8 @@ class Reception:
                 self._turn_away(call, error, business, plan)
                 raise
         except BaseException:
-            self._slots.disclaim(stream_sid)
+            await self._slots.disclaim(stream_sid)
             raise
-        identity = replace(_identity(call, business, plan), stream_sid=stream_sid)
         return Admitted(
             identity,
             plan,
@@ -311,6 +322,8 @@ class Reception:
             business_name=business.name,
             country=business.country,
             dial_rules=dial_rules(plan, business),
+            started_ms=started_ms,
+            is_claimed=is_claimed,
         )
 
     async def _reserve(

@@ -3,6 +3,7 @@
 import math
 from typing import Protocol
 
+from app.events import HeldStream
 from app.store.base import CallEnd
 from app.store.usage import Counting
 
@@ -29,8 +30,12 @@ class Slots(Protocol):
             MonthlyLimitReached: it may not.
         """
 
-    def claim(self, stream_sid: str) -> None:
-        """Make a stream this process's own, or raise StreamAlreadyLive or ProcessFull."""
+    async def claim(self, held: HeldStream) -> bool:
+        """Make a stream's id this process's own; return whether the store has confirmed it.
 
-    def disclaim(self, stream_sid: str) -> None:
+        Raises:
+            StreamAlreadyLive, BusinessMismatch, ProcessFull: it may not.
+        """
+
+    async def disclaim(self, stream_sid: str) -> None:
         """Give a claim back."""

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 from app.audio import level_dbfs
 from app.events import (
@@ -61,6 +62,7 @@ class MediaStream:
         "_sequence",
         "_started",
         "_tracks",
+        "announced",
         "on_mark",
         "queue",
     )
@@ -78,6 +80,8 @@ class MediaStream:
         plan = admitted.plan
         self._admitted = admitted
         self._call = admitted.call
+        # The identity in this stream's events.
+        self.announced = admitted.call
         self._carried = carried
         self.queue = queue
         # Tells whether a mark was set by a worker, and has been answered.
@@ -115,13 +119,13 @@ class MediaStream:
             case DtmfReceived():
                 place = self._place(event.seq)
                 self._herald.tell(
-                    "stream.dtmf", self._call, {"digit": event.digit, "seq": place.seq}
+                    "stream.dtmf", self.announced, {"digit": event.digit, "seq": place.seq}
                 )
             case MarkReceived():
                 place = self._place(event.seq)
                 if not self.on_mark(event.name):
                     data = {"name": event.name, "seq": place.seq}
-                    self._herald.tell("stream.mark", self._call, data)
+                    self._herald.tell("stream.mark", self.announced, data)
             case StreamStopped():
                 self._place(event.seq)
             case Ignored():
@@ -150,6 +154,10 @@ class MediaStream:
         audio.push(event.payload, seq, event.ts, received_at)
         if self._check is not None and event.track is Track.INBOUND:
             self._compare_with_declared(self._check, event, received_at)
+
+    def refuse(self) -> None:
+        """Announce nothing more under the stream's id: it is another stream's."""
+        self.announced = replace(self._call, stream_sid="")
 
     @property
     def must_wait(self) -> bool:

@@ -45,6 +45,14 @@ class CallEnd(StrEnum):
     """Its carrier has reported its end."""
 
 
+class StreamClaim(Enum):
+    """Whether a process got a stream's id for itself; the values are reasons of refusals."""
+
+    GRANTED = ""
+    OTHER_BUSINESS = "business_mismatch"
+    LIVE_ELSEWHERE = "stream_already_live"
+
+
 class Store(Usage, Watching, Protocol):
     """Keep what all replicas share."""
 
@@ -149,10 +157,23 @@ class Store(Usage, Watching, Protocol):
     async def live_stream(self, business_id: str, call_sid: str) -> str | None:
         """Name the call's live stream; None when there is none or its lease ran out."""
 
-    async def hold_streams(self, streams: Collection[HeldStream], lease_seconds: float) -> None:
+    async def claim_stream(self, held: HeldStream, lease_seconds: float) -> StreamClaim:
+        """Claim a stream's id for this replica, and begin its lease.
+
+        Atomic over replicas. It is refused while another replica's lease of the id runs,
+        and where what is kept under the id is another business's.
+        """
+
+    async def release_claim(self, held: HeldStream) -> None:
+        """Let a stream's id be claimed again, also by another replica; its lease runs on."""
+
+    async def hold_streams(
+        self, streams: Collection[HeldStream], lease_seconds: float
+    ) -> list[tuple[HeldStream, StreamClaim]]:
         """Begin or renew the leases of streams that this replica holds.
 
-        Another replica may have claimed one: the holder, being alive, has it back.
+        A reaper may have claimed one: the holder, being alive, has it back. Returns the
+        streams whose id another holder has by now, and whose it is; they are not held.
         """
 
     async def held_streams(self) -> list[HeldStream]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Collection
 
 from app.events import HeldStream
-from app.store.base import ENDED_SECONDS, CallEnd, SlotAnswer
+from app.store.base import ENDED_SECONDS, CallEnd, SlotAnswer, StreamClaim
 from app.store.memory_configuration import MemoryConfiguration
 from app.store.memory_usage import MemoryUsage
 from app.store.memory_watching import MemoryWatching
@@ -28,6 +28,7 @@ class MemoryStore(MemoryConfiguration, MemoryUsage, MemoryWatching):
         self._recent = RecentCalls(clock)
         self._live: dict[tuple[str, str], tuple[str, float]] = {}
         self._leases: dict[tuple[str, int], tuple[HeldStream, float]] = {}
+        self._claims: dict[str, HeldStream] = {}
         self._reached_since = self._reached_last = clock()
 
     async def open(self) -> None:
@@ -130,11 +131,45 @@ class MemoryStore(MemoryConfiguration, MemoryUsage, MemoryWatching):
         stream_sid, expires_at = self._live.get((business_id, call_sid), ("", 0.0))
         return stream_sid if stream_sid and expires_at > self._clock() else None
 
-    async def hold_streams(self, streams: Collection[HeldStream], lease_seconds: float) -> None:
+    async def claim_stream(self, held: HeldStream, lease_seconds: float) -> StreamClaim:
+        """Claim a stream's id, unless another holds it."""
+        refused = await self.hold_streams([held], lease_seconds)
+        return refused[0][1] if refused else StreamClaim.GRANTED
+
+    async def release_claim(self, held: HeldStream) -> None:
+        """Let a stream's id be claimed again; no effect where another has claimed it."""
+        holder = self._claims.get(held.call.stream_sid)
+        if holder is not None and _claim(holder) == _claim(held):
+            del self._claims[held.call.stream_sid]
+
+    async def hold_streams(
+        self, streams: Collection[HeldStream], lease_seconds: float
+    ) -> list[tuple[HeldStream, StreamClaim]]:
         """Begin or renew the leases of streams that this replica holds."""
         self._note_reached(lease_seconds)
+        refused = []
         for held in streams:
-            self._leases[_life(held)] = held, self._clock() + lease_seconds
+            other = self._other_holder(held, lease_seconds)
+            if other is None:
+                self._leases[_life(held)] = held, self._clock() + lease_seconds
+                self._claims[held.call.stream_sid] = held
+            elif other.call.business_id == held.call.business_id:
+                refused.append((held, StreamClaim.LIVE_ELSEWHERE))
+            else:
+                refused.append((held, StreamClaim.OTHER_BUSINESS))
+        return refused
+
+    def _other_holder(self, held: HeldStream, lease_seconds: float) -> HeldStream | None:
+        """Return what holds the id of a stream in its place."""
+        other = self._claims.get(held.call.stream_sid)
+        if other is None or _claim(other) == _claim(held):
+            return None
+        _, runs_until = self._leases.get(_life(other), (other, None))
+        if runs_until is None:
+            return None
+        now = self._clock()
+        may_have_run_out = now - self._reached_since >= lease_seconds
+        return None if may_have_run_out and runs_until <= now else other
 
     async def held_streams(self) -> list[HeldStream]:
         """Give every stream that is held."""
@@ -143,7 +178,10 @@ class MemoryStore(MemoryConfiguration, MemoryUsage, MemoryWatching):
     async def let_go(self, streams: Collection[HeldStream]) -> None:
         """Give leases up; no effect on a stream that has none."""
         for held in streams:
-            self._leases.pop(_life(held), None)
+            await self.release_claim(held)
+            holder = self._claims.get(held.call.stream_sid)
+            if holder is None or _life(holder) != _life(held):
+                self._leases.pop(_life(held), None)
 
     async def claim_lost_streams(
         self, limit: int, lease_seconds: float, claim_seconds: float
@@ -180,6 +218,10 @@ class MemoryStore(MemoryConfiguration, MemoryUsage, MemoryWatching):
         slots = self._slots.setdefault(business_id, {})
         expires_at = self._clock() + lease_seconds
         slots[call_sid] = max(slots.get(call_sid, expires_at), expires_at)
+
+
+def _claim(held: HeldStream) -> tuple[int, str]:
+    return held.started_at, held.call.business_id
 
 
 def _life(held: HeldStream) -> tuple[str, int]:

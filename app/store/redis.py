@@ -21,6 +21,7 @@ Keys; all braces are literal, and are Redis Cluster's hash tags:
     held:{streams}                  zset    STREAM@START_MS → when its lease ends, Unix ms
     held:{streams}:facts            hash    STREAM@START_MS → what another replica must know
     held:{streams}:reached          hash    when replicas last reached us, and since when
+    held:{streams}:claims           hash    STREAM → `START_MS BUSINESS` of its holder
     held:{streams}:watched, :figures:BUSINESS, :ending      see redis_watching
     store:{check}                   string  written by `check`
 """
@@ -33,7 +34,7 @@ from itertools import islice
 import msgspec
 
 from app.events import HeldStream
-from app.store.base import ENDED_SECONDS, CallEnd, SlotAnswer
+from app.store.base import ENDED_SECONDS, CallEnd, SlotAnswer, StreamClaim
 from app.store.pace import Pace
 from app.store.reach import in_ms, text
 from app.store.redis_configuration import RedisConfiguration
@@ -46,6 +47,7 @@ from app.store.scripts import (
     FREE_SLOT,
     HOLD_STREAMS,
     LET_GO,
+    RELEASE_CLAIM,
     RENEW_SLOTS,
     TAKE_SLOT,
     UNMARK_LIVE,
@@ -60,6 +62,7 @@ STREAMS_PER_CALL = 200
 _LEASES = "held:{streams}"
 _FACTS = f"{_LEASES}:facts"
 _REACHED = f"{_LEASES}:reached"
+_CLAIMS = f"{_LEASES}:claims"
 
 
 class RedisStore(RedisConfiguration, RedisDurability, RedisUsage, RedisWatching):
@@ -151,13 +154,35 @@ class RedisStore(RedisConfiguration, RedisDurability, RedisUsage, RedisWatching)
 
     # ------------------------------------------------------- leases of streams
 
-    async def hold_streams(self, streams: Collection[HeldStream], lease_seconds: float) -> None:
+    async def claim_stream(self, held: HeldStream, lease_seconds: float) -> StreamClaim:
+        """Claim a stream's id, unless another holds it or its keys are another business's."""
+        owner = await self._ask("HGET", _record_key(held.call.stream_sid), "businessId")
+        if owner is not None and text(owner) != held.call.business_id:
+            return StreamClaim.OTHER_BUSINESS
+        refused = await self.hold_streams([held], lease_seconds)
+        return refused[0][1] if refused else StreamClaim.GRANTED
+
+    async def release_claim(self, held: HeldStream) -> None:
+        """Let a stream's id be claimed again; no effect where another has claimed it."""
+        await self._ask("EVAL", RELEASE_CLAIM, 1, _CLAIMS, held.call.stream_sid, _claim(held))
+
+    async def hold_streams(
+        self, streams: Collection[HeldStream], lease_seconds: float
+    ) -> list[tuple[HeldStream, StreamClaim]]:
         """Begin or renew the leases of streams that this replica holds."""
-        lease = in_ms(lease_seconds)
+        keys = _LEASES, _FACTS, _REACHED, _CLAIMS
+        refused = []
         waiting = iter(streams)
         while some := tuple(islice(waiting, STREAMS_PER_CALL)):
-            facts = [part for held in some for part in (_name(held), msgspec.json.encode(held))]
-            await self._ask("EVAL", HOLD_STREAMS, 3, _LEASES, _FACTS, _REACHED, lease, *facts)
+            parts: list[str | bytes | int] = [in_ms(lease_seconds)]
+            for held in some:
+                parts += [_name(held), msgspec.json.encode(held)]
+                parts += [held.call.stream_sid, _claim(held)]
+            answers = await self._ask("EVAL", HOLD_STREAMS, len(keys), *keys, *parts)
+            for held, other in zip(some, answers, strict=True):
+                if other:
+                    refused.append((held, _refusal(held, text(other))))
+        return refused
 
     async def held_streams(self) -> list[HeldStream]:
         """Give every stream that a replica holds, or held until it died a moment ago."""
@@ -166,8 +191,11 @@ class RedisStore(RedisConfiguration, RedisDurability, RedisUsage, RedisWatching)
     async def let_go(self, streams: Collection[HeldStream]) -> None:
         """Give leases up; no effect on a stream that has none."""
         waiting = iter(streams)
-        while names := [_name(held) for held in islice(waiting, STREAMS_PER_CALL)]:
-            await self._ask("EVAL", LET_GO, 2, _LEASES, _FACTS, *names)
+        while some := tuple(islice(waiting, STREAMS_PER_CALL)):
+            parts = [
+                part for held in some for part in (_name(held), held.call.stream_sid, _claim(held))
+            ]
+            await self._ask("EVAL", LET_GO, 3, _LEASES, _FACTS, _CLAIMS, *parts)
 
     async def claim_lost_streams(
         self, limit: int, lease_seconds: float, claim_seconds: float
@@ -183,7 +211,7 @@ class RedisStore(RedisConfiguration, RedisDurability, RedisUsage, RedisWatching)
             except msgspec.MsgspecError:
                 # Claimed again and again, it would stand before all others.
                 log.error("The lease %s says nothing that can be read; let go", text(name))
-                await self._ask("EVAL", LET_GO, 2, _LEASES, _FACTS, name)
+                await self._ask("EVAL", LET_GO, 3, _LEASES, _FACTS, _CLAIMS, name, "", "")
         return claimed
 
 
@@ -204,6 +232,20 @@ def _ended_key(business_id: str, call_sid: str) -> str:
 
 def _ticket_key(nonce: str) -> str:
     return f"ticket:{{{nonce}}}"
+
+
+def _claim(held: HeldStream) -> str:
+    return f"{held.started_at} {held.call.business_id}"
+
+
+def _refusal(held: HeldStream, other: str) -> StreamClaim:
+    is_own = other.partition(" ")[2] == held.call.business_id
+    return StreamClaim.LIVE_ELSEWHERE if is_own else StreamClaim.OTHER_BUSINESS
+
+
+def _record_key(stream_sid: str) -> str:
+    # Written by `pubsub.redis_streams`; without it there is no record.
+    return f"stream:{{{stream_sid}}}"
 
 
 def _stream_key(business_id: str, call_sid: str) -> str:

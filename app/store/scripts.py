@@ -146,13 +146,38 @@ local function note_reached(lease)
 end
 """
 
-# KEYS: held:{streams} with :facts and :reached; ARGV: lease in ms, then names and facts.
-HOLD_STREAMS = f"""{_NOTE_REACHED}
-note_reached(ARGV[1])
-for i = 2, #ARGV, 2 do
-  redis.call('ZADD', KEYS[1], now + ARGV[1], ARGV[i])
-  redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
+# Who holds a stream's id: STREAM → `START_MS BUSINESS`. A claim counts while the lease of
+# STREAM@START_MS runs. While replicas could not renew, leases ran out that nobody gave up.
+_CLAIMS = """
+local function held_by_other(stream, claim, lease)
+  local other = redis.call('HGET', KEYS[4], stream)
+  if not other or other == claim then return false end
+  local runs_until = redis.call('ZSCORE', KEYS[1], stream .. '@' .. string.match(other, '^%d+'))
+  if not runs_until then return false end
+  local may_have_run_out = now - redis.call('HGET', KEYS[3], 'since') >= tonumber(lease)
+  if may_have_run_out and tonumber(runs_until) <= now then return false end
+  return other
 end
+"""
+
+# KEYS: held:{streams} with :facts, :reached and :claims; ARGV: lease in ms, then for each
+# stream its name STREAM@START_MS, its facts, STREAM, and its claim. Returns, for each stream
+# in order, an empty text, or the claim of another that holds its id; that stream is not held.
+HOLD_STREAMS = f"""{_NOTE_REACHED}{_CLAIMS}
+note_reached(ARGV[1])
+local answers = {{}}
+for i = 2, #ARGV, 4 do
+  local name, facts, stream, claim = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+  local other = held_by_other(stream, claim, ARGV[1])
+  if not other then
+    redis.call('ZADD', KEYS[1], now + ARGV[1], name)
+    redis.call('HSET', KEYS[2], name, facts)
+    redis.call('HSET', KEYS[4], stream, claim)
+  end
+  answers[#answers + 1] = other or ''
+end
+redis.call('PEXPIRE', KEYS[4], ARGV[1] * 3)
+return answers
 """
 
 # KEYS: as above; ARGV: lease in ms, claim in ms, limit. Returns names and facts.
@@ -170,11 +195,22 @@ end
 return claimed
 """
 
-# KEYS: held:{streams} with :facts; ARGV: names.
+# KEYS: held:{streams}:claims; ARGV: STREAM, and the claim that is given up.
+RELEASE_CLAIM = """
+if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end
+"""
+
+# KEYS: held:{streams} with :facts and :claims; ARGV: for each stream its name
+# STREAM@START_MS, STREAM, and its claim. What another business holds is left alone.
 LET_GO = """
-for i = 1, #ARGV do
-  redis.call('ZREM', KEYS[1], ARGV[i])
-  redis.call('HDEL', KEYS[2], ARGV[i])
+for i = 1, #ARGV, 3 do
+  local name, stream, claim = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local held = redis.call('HGET', KEYS[3], stream)
+  if held == claim then redis.call('HDEL', KEYS[3], stream) end
+  if not held or held == claim or stream .. '@' .. string.match(held, '^%d+') ~= name then
+    redis.call('ZREM', KEYS[1], name)
+    redis.call('HDEL', KEYS[2], name)
+  end
 end
 """
 

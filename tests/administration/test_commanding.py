@@ -46,7 +46,9 @@ class Way:
         await self.pubsub.write([OpenStream("MZ1", record, 600)])
 
     async def end(self) -> None:
-        await self.pubsub.write([CloseStream("MZ1", START + 1, a_receipt(0), 600)])
+        await self.pubsub.write(
+            [CloseStream("MZ1", START + 1, a_receipt(0), 600, "business-1", START)]
+        )
 
     async def read(self) -> list[Command]:
         found = [

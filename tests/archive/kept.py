@@ -25,6 +25,7 @@ from app.pubsub.base import (
     PubSub,
 )
 from app.pubsub.call_log import BEGINNINGS
+from app.pubsub.memory import MemoryPubSub
 from tests.samples import PCM16_8K, a_receipt
 
 NOW_MS = 1_800_000_000_000
@@ -77,6 +78,14 @@ class Kept:
             **{**said, **who, "tracks": list(tracks), "startedAt": at, "channels": 1},
         )
 
+    async def forget(self, stream_sid: str) -> None:
+        """Let a stream's keys expire, so that another business may use its id."""
+        if isinstance(self.pubsub, MemoryPubSub):
+            self.pubsub.erase_stream(stream_sid)
+        else:
+            kinds = ("audio", "control", "stream")
+            await self.pubsub._ways.ask("UNLINK", *(f"{one}:{{{stream_sid}}}" for one in kinds))
+
     async def put(
         self, call: CallIdentity, entries: Sequence[Entry], at: int = NOW_MS, kept: int = 100_000
     ) -> None:
@@ -93,7 +102,9 @@ class Kept:
         """End a stream, with its receipt."""
         receipt = a_receipt(n - 1)
         await self.put(call, [EndEntry(n, "stop")], began)
-        await self.pubsub.write([CloseStream(call.stream_sid, at, receipt, RETAINED)])
+        await self.pubsub.write(
+            [CloseStream(call.stream_sid, at, receipt, RETAINED, call.business_id, began)]
+        )
         await self.tell(call, "stream.stopped", at, receipt=receipt.as_data())
 
     async def whole(

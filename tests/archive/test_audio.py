@@ -225,6 +225,7 @@ async def test_the_latest_stream_is_played_unless_another_is_named(kept: Kept) -
 async def test_a_stream_id_used_again_by_another_call_gives_nothing_away(kept: Kept) -> None:
     other = replace(CALL, call_sid="CA2", business_id="business-2")
     await kept.whole(CALL, [audio(1, 0, frame(1))])
+    await kept.forget("MZ1")
     await kept.whole(other, [audio(1, 0, frame(2))], at=NOW_MS + 9000)
     for stream in ("", "MZ1"):
         with pytest.raises(NotThere):

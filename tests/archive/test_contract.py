@@ -179,6 +179,7 @@ async def test_another_businesss_call_is_not_there(kept: Kept, business: str) ->
 
 async def test_a_stream_that_another_call_has_by_now_is_not_shown(kept: Kept) -> None:
     await kept.whole(CALL, [audio(1, 0, FRAME)])
+    await kept.forget("MZ1")
     await kept.begin(replace(OTHER, stream_sid="MZ1"), NOW_MS + 9000)
     assert (await kept.archive.call("business-1", "CA1")).records == {}
     assert (await kept.archive.call("business-2", "CA2")).records.keys() == {"MZ1"}
@@ -300,6 +301,7 @@ async def test_a_call_that_is_not_over_is_not_erased(kept: Kept, how: str) -> No
 async def test_a_stream_that_another_call_has_by_now_is_not_erased(kept: Kept) -> None:
     await kept.whole(CALL, [audio(1, 0, FRAME)])
     other = replace(OTHER, stream_sid="MZ1")
+    await kept.forget("MZ1")
     await kept.whole(other, [audio(1, 0, FRAME)], at=NOW_MS + 9000)
     erased = await kept.archive.erase("business-1", "CA1", erased_silently)
     assert not erased.counts.get("audio")

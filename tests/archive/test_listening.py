@@ -135,6 +135,7 @@ async def test_what_is_not_live_cannot_be_listened_to(kept: Kept, how: str) -> N
         await kept.tell(CALL, "call.incoming", NOW_MS)
     elif how == "another's stream":
         await kept.begin(CALL)
+        await kept.forget("MZ1")
         await kept.begin(replace(CALL, call_sid="CA2", business_id="business-2"), NOW_MS + 1)
     with pytest.raises(NotThere):
         await listening(kept)

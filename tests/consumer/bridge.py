@@ -113,7 +113,8 @@ class Bridge:
         """End a stream with entry `n`, as its own holder does."""
         receipt = a_receipt(n - 1)
         await self.put(call.stream_sid, EndEntry(n, "stop"), at=at)
-        await self._write([CloseStream(call.stream_sid, began + 5000, receipt, RETAINED)])
+        whose = call.business_id, began
+        await self._write([CloseStream(call.stream_sid, began + 5000, receipt, RETAINED, *whose)])
         await self.store.let_go([HeldStream(call, began, RETAINED)])
         await self.announce(call, "stream.stopped", began + 5000, receipt=receipt.as_data())
         return receipt

@@ -175,7 +175,7 @@ async def test_a_finished_id_that_starts_again_replaces_the_old_keys_whole(
     assert isinstance(pubsub, RedisStreams | MemoryPubSub)
     await pubsub.write([OpenStream(stream, a_record(START), 60)])
     await pubsub.write(appends(stream, [audio(1), EndEntry(2, "stop")]))
-    await pubsub.write([CloseStream(stream, START + 40, a_receipt(), 60)])
+    await pubsub.write([CloseStream(stream, START + 40, a_receipt(), 60, "business-1", START)])
     await pubsub.write([OpenStream(stream, a_record(START + 100), 60)])
     await pubsub.write(appends(stream, [EndEntry(1, "drain")], START + 100))
     heard = [entry async for _, entry in pubsub.entries(stream)]

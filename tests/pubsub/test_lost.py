@@ -104,7 +104,7 @@ async def test_a_lost_stream_has_an_end_a_receipt_and_an_announcement(
 
 
 async def test_a_stream_that_its_holder_ended_is_left_alone(pubsub: Keeping) -> None:
-    closing = CloseStream(STREAM, START + 60, a_receipt(), 3600)
+    closing = CloseStream(STREAM, START + 60, a_receipt(), 3600, "business-1", START)
     await pubsub.write([opened(), *audio(1), end(2, "stop"), closing])
     assert not await pubsub.end_lost(HELD)
     assert await ids_and_ends(pubsub) == [(START, 1, ""), (START, 2, "stop")]
@@ -155,7 +155,7 @@ async def test_a_holder_that_lived_on_and_then_died_is_ended_again(pubsub: Keepi
 async def test_a_true_receipt_replaces_the_provisional_one_for_good(pubsub: Keeping) -> None:
     await pubsub.write([opened(), *audio(1)])
     await pubsub.end_lost(HELD)
-    await pubsub.write([CloseStream(STREAM, START + 60, a_receipt(), 3600)])
+    await pubsub.write([CloseStream(STREAM, START + 60, a_receipt(), 3600, "business-1", START)])
     assert not await pubsub.end_lost(HELD)
     assert await receipt_in(pubsub) == a_receipt().as_data()
 

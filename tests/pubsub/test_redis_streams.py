@@ -45,7 +45,7 @@ async def test_keys_ids_and_fields_are_those_of_the_contract(
             Append("MZ1", START, 2, GapEntry(2, Track.INBOUND, 2, 3, 4, 20, "carrier"), 100),
             Append("MZ1", START, 3, AudioEntry(3, 7, 60, Track.OUTBOUND, b"ab", frames=3), 100),
             Append("MZ1", START, 4, EndEntry(4, "stop"), 100),
-            CloseStream("MZ1", START + 60, a_receipt(), 3600),
+            CloseStream("MZ1", START + 60, a_receipt(), 3600, "business-1", START),
             Announce(an_event("e1", "stream.stopped")),
         ]
     )
@@ -91,7 +91,7 @@ async def test_the_record_has_the_contracts_fields_and_expires(
     await streams.write(
         [
             Append("MZ1", START, 1, EndEntry(1, "stop"), 100),
-            CloseStream("MZ1", START + 60, a_receipt(), 3600),
+            CloseStream("MZ1", START + 60, a_receipt(), 3600, "business-1", START),
         ]
     )
     record = {
@@ -198,7 +198,9 @@ async def test_opening_again_leaves_a_true_receipt_alone(
     redis: Redis, streams: RedisStreams
 ) -> None:
     opened = OpenStream("MZ1", a_record(START), 7200)
-    await streams.write([opened, CloseStream("MZ1", START + 60, a_receipt(), 3600)])
+    await streams.write(
+        [opened, CloseStream("MZ1", START + 60, a_receipt(), 3600, "business-1", START)]
+    )
     await streams.write([opened])
     assert await redis.hexists("stream:{MZ1}", "receipt")
 

@@ -8,11 +8,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from app.events import AudioEntry
+from app.events import AudioEntry, HeldStream
 from app.media import Track
 from app.metrics import Metrics
 from app.pubsub.base import audio_key
@@ -23,7 +24,7 @@ from app.pubsub.redis_streams import RedisStreams
 from tests.certificates import certificates
 from tests.redis_groups import Cluster, SentinelGroup, cluster, sentinel_group
 from tests.redis_process import RedisProcess
-from tests.samples import a_receipt, a_record, an_event
+from tests.samples import CALL, a_receipt, a_record, an_event
 from tests.waiting import WAIT_SECONDS, until
 
 START = 1_700_000_000_000
@@ -70,7 +71,8 @@ class Load:
             queue.put_end("stop")
             async with asyncio.timeout(WAIT_SECONDS):
                 await queue.wait_until_flushed()
-            self.outbox.close_stream(queue.stream, START + 1, a_receipt(), 600)
+            held = HeldStream(replace(CALL, stream_sid=queue.stream), START, 600)
+            self.outbox.close_stream(held, START + 1, a_receipt(), 600)
             self.outbox.announce(an_event(queue.stream, "stream.stopped"))
         async with asyncio.timeout(WAIT_SECONDS):
             await self.outbox.wait_until_idle()

@@ -5,15 +5,16 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
 from app.auth import TicketOffice
 from app.carriers.authorization import Authorization, Proof, Purpose
-from app.events import EndReason, HeldStream, LifecycleEvent, WireEvent
+from app.events import CallIdentity, EndReason, HeldStream, LifecycleEvent, WireEvent
 from app.metrics import Metrics
 from app.plans import Business, Directory, Plan
-from app.pubsub.base import Outcome, Write
+from app.pubsub.base import Field, OpenStream, Outcome, Write
 from app.pubsub.limits import OutboxLimits
 from app.pubsub.memory import MemoryPubSub
 from app.pubsub.outbox import DEFAULT_LIMITS, Outbox
@@ -27,6 +28,7 @@ from app.wire import twilio
 from app.wire.base import Wire
 from app.wire.pcm import PcmWire
 from app.wire.twilio import TwilioWire
+from tests.samples import CALL, a_record
 from tests.waiting import WAIT_SECONDS
 
 DIRECTORY = Directory((Plan("plan"),), (Business("b", "B", "plan"),))
@@ -437,3 +439,65 @@ async def test_what_was_parsed_already_waits_for_room_too_and_keeps_its_place() 
     assert (receipt["received"], receipt["published"], receipt["dropped"]) == (1000, 1000, {})
     assert (receipt["carrier_gaps"], receipt["seq_resets"]) == (0, 0)
     assert socket.pauses > 0
+
+
+# ------------------------------------------------------ ids that are another business's
+
+
+class Occupied(Registry):
+    """A registry that could not ask the store when it claimed an id."""
+
+    async def claim(self, held: HeldStream) -> bool:
+        await super().claim(held)
+        return False
+
+
+async def put_in_place(parts: Parts, business_id: str) -> dict[str, Field]:
+    """Open a stream of another process under the id that the peer names; return its record."""
+    call = replace(CALL, business_id=business_id)
+    await parts.pubsub.write([OpenStream("MZ1", replace(a_record(1), call=call), 600)])
+    return await parts.pubsub.record("MZ1")
+
+
+@pytest.mark.parametrize(
+    ("owner", "reason"), [("another", "business_mismatch"), ("b", "stream_already_live")]
+)
+async def test_a_stream_whose_id_is_taken_ends_with_a_reason_and_a_receipt(
+    owner: str, reason: str
+) -> None:
+    parts = Parts(Occupied)
+    before = await put_in_place(parts, owner)
+    socket = FakeSocket(START, media(2), media(3))
+    await parts.run(socket)
+    assert socket.closed == (1008, reason)
+    assert await parts.pubsub.record("MZ1") == before
+    stopped = parts.told[-1]
+    assert (stopped.name, stopped.call.stream_sid, stopped.call.call_sid) == (
+        "stream.stopped",
+        "",
+        "CA1",
+    )
+    receipt = stopped.data["receipt"]
+    assert (receipt["received"], receipt["dropped"]) == (2, {reason: 2})
+    assert receipt["end_reason"] == reason
+    assert parts.registry.live_count == 0
+
+
+async def test_a_stream_that_ended_before_it_could_be_opened_writes_nothing_for_another() -> None:
+    parts = Parts(Occupied)
+    before = await put_in_place(parts, "another")
+    await parts.run(FakeSocket(START, media(2), STOP))
+    assert await parts.pubsub.record("MZ1") == before
+    assert parts.told[-1].data["receipt"]["dropped"] == {"business_mismatch": 1}
+
+
+async def test_a_socket_that_names_the_live_stream_of_another_business_is_refused() -> None:
+    parts = Parts()
+    theirs = HeldStream(CallIdentity("CA9", "MZ1", "another", "p", "twilio"), 1, 600)
+    await parts.registry.claim(theirs)
+    socket = FakeSocket(START, media(2))
+    await parts.run(socket)
+    assert socket.closed is not None
+    assert socket.closed[1].startswith("business_mismatch")
+    assert [name for name in parts.names if name.startswith("stream.")] == []
+    assert parts.registry.holds(theirs)

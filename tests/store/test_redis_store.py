@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
 from app.errors import ConfigurationError, StoreUnavailable
 from app.events import CallIdentity, HeldStream
 from app.plans import Business, Directory, Plan
-from app.store.base import SlotAnswer
+from app.store.base import SlotAnswer, StreamClaim
 from app.store.redis import RedisStore
 from app.tools.embedded import EmbeddedRedis
 from tests.store.conftest import PATIENT, emptied
@@ -107,6 +108,7 @@ async def test_the_keys_have_literal_braces(url: str, redis: "Redis") -> None:
         "held:{streams}",
         "held:{streams}:facts",
         "held:{streams}:reached",
+        "held:{streams}:claims",
     }
 
 
@@ -485,3 +487,37 @@ async def told(store: RedisStore) -> int | None:
         return await store.slots_taken("shop")
     except StoreUnavailable:
         return None
+
+
+async def test_an_id_whose_record_is_another_businesss_is_not_claimed(
+    url: str, redis: "Redis"
+) -> None:
+    """A finished recording is kept under its id; so is the live stream of a replica of 0.1."""
+    async with opened(url) as store:
+        for record in ({"businessId": "bank", "endedAt": "1"}, {"businessId": "bank"}):
+            await redis.hset(f"stream:{{{HELD.call.stream_sid}}}", mapping=record)
+            assert await store.claim_stream(HELD, LONG) is StreamClaim.OTHER_BUSINESS
+        assert await store.held_streams() == []
+        own = {"businessId": HELD.call.business_id}
+        await redis.hset(f"stream:{{{HELD.call.stream_sid}}}", mapping=own)
+        assert await store.claim_stream(HELD, LONG) is StreamClaim.GRANTED
+
+
+async def test_a_replica_of_0_1_and_this_one_let_go_of_each_others_leases(
+    url: str, redis: "Redis"
+) -> None:
+    """0.1 holds a stream without a claim, and lets go without knowing of one."""
+    name = f"{HELD.call.stream_sid}@{HELD.started_at}"
+    async with opened(url) as store:
+        # As 0.1 holds it.
+        await redis.zadd("held:{streams}", {name: 9_999_999_999_999})
+        await redis.hset("held:{streams}:facts", name, msgspec.json.encode(HELD).decode())
+        assert await store.held_streams() == [HELD]
+        await store.let_go([HELD])
+        assert await store.held_streams() == []
+        # As 0.1 lets go of one that this version held.
+        await store.hold_streams([HELD], LONG)
+        await redis.zrem("held:{streams}", name)
+        await redis.hdel("held:{streams}:facts", name)
+        later = msgspec.structs.replace(HELD, started_at=HELD.started_at + 1)
+        assert await store.claim_stream(later, LONG) is StreamClaim.GRANTED
