@@ -38,6 +38,8 @@ TALKING, PACED = "+15005550021", "+15005550022"
 # Those that live for less than a moment, or that only others write.
 FLEETING = {"configuration:{lock}", "store:{check}", "held:{control}:HOLDER"}
 FLEETING |= {"held:{streams}:ending", "held:{audit}:inbox"}
+# Of `redis_pubsub` alone; tests/pubsub/test_ownership.py looks at it.
+FLEETING |= {"owner:{STREAM}"}
 OF_WORKERS = "consumer:{GROUP}"
 
 

@@ -76,6 +76,8 @@ KEYS: Final[Mapping[str, Rights]] = {
     # A worker that joins finds the streams that are live here; the same identity as in `calls`.
     "held:{streams}:facts": READABLE,
     "held:{streams}:reached": PRIVATE,
+    "held:{streams}:claims": PRIVATE,
+    "owner:{STREAM}": PRIVATE,
     "held:{streams}:watched": PRIVATE,
     "held:{streams}:ending": PRIVATE,
     "held:{streams}:figures:BUSINESS": PRIVATE,
