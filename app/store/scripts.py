@@ -83,6 +83,9 @@ end
 # many ms it was live; then, for each limit, its name, the field that counts against it,
 # and what it allows. Returns the month's fields, and the names of the limits just crossed.
 NOTE_USAGE = """
+if redis.call('EXISTS', string.match(KEYS[1], '^live:{[^}]*}') .. ':deleted') == 1 then
+  return {redis.call('HGETALL', KEYS[1]), {}}
+end
 local calls = tonumber(ARGV[4])
 local streams = #KEYS - 1 - calls
 for i = 2, calls + 1 do
