@@ -66,6 +66,8 @@ class RedisAuditStore(RedisReach):
 
     keys: ChainKeys | None = None
     most_entries: int = MOST_ENTRIES
+    # Where it is not, an entry waits for a writer that can extend the chain that is there.
+    begins_chains: bool = True
 
     def sign_with(self, keys: ChainKeys | None) -> "RedisAuditStore":
         """Chain entries under these keys from now on; return itself."""
@@ -79,7 +81,7 @@ class RedisAuditStore(RedisReach):
     async def append(self, entry: AuditEntry) -> AuditEntry:
         """Append an entry to the service's log, and to its business's view."""
         written, values = write_entry(entry, secrets.token_bytes)
-        if self.keys is None:
+        if self.keys is None or not await self._may_extend():
             return replace(entry, id=await self._append_unsigned(written, values))
         async with self._turn:
             entry_id, waiting = await self._append(LogKeys.of(None), written, values)
@@ -88,6 +90,13 @@ class RedisAuditStore(RedisReach):
             if waiting:
                 await self._adopt()
         return replace(entry, id=entry_id)
+
+    async def _may_extend(self) -> bool:
+        """Return whether there is a chain under these keys, or this writer may begin one."""
+        if self.begins_chains:
+            return True
+        service = LogKeys.of(None)
+        return self._trusted(service, await self._read_head(service)) is not None
 
     async def _append_unsigned(self, written: WrittenEntry, values: Values) -> str:
         """Append without a link, or leave the entry for a writer that has a key."""
@@ -241,6 +250,11 @@ class RedisAuditStore(RedisReach):
             if len(found) < PAGE:
                 return
             after = id_after(found[-1][0])
+
+    async def entries(self, business_id: str | None) -> AsyncIterator[AuditEntry]:
+        """Return every entry for reading, the oldest first."""
+        async for stored in self.stored(business_id):
+            yield _shown(stored)
 
     async def head(self, business_id: str | None) -> bytes | None:
         """Return the head as it is stored."""

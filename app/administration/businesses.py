@@ -35,7 +35,7 @@ _FORWARDING: Final = frozenset({"forward_to", "plan", "numbers", "country"})
 # Written by `Secrets`, and shown to nobody.
 SECRET: Final = frozenset({"exotel_pairs"})
 # Phone numbers, which the audit log keeps so that they can be erased.
-_PERSONAL: Final = ("forward_to", "numbers")
+PERSONAL: Final = ("forward_to", "numbers")
 
 
 class Businesses:
@@ -109,7 +109,7 @@ class Businesses:
             make_business(made.id, {"numbers": [], "plan": made.plan, "name": made.name}),
             made,
             secret=SECRET,
-            personal=_PERSONAL,
+            personal=PERSONAL,
         )
         data = {**data, "plan": made.plan}
         await self._audit.note(who, "business.created", made.id, made.id, data, personal)
@@ -158,7 +158,7 @@ class Businesses:
             await self._check_forwarding(after)
         of = before.version if version is None else version
         stored = await self._configuration.save_business(after, of)
-        data, personal = told(before.record, after, secret=SECRET, personal=_PERSONAL)
+        data, personal = told(before.record, after, secret=SECRET, personal=PERSONAL)
         await self._audit.note(who, "business.saved", after.id, after.id, data, personal)
         return stored
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from app.cli import (
+    auditing,
     calling,
     capturing,
     configuring,
@@ -30,6 +31,7 @@ GROUPS = (
     capturing,
     configuring,
     resealing,
+    auditing,
     diagnosing,
 )
 

@@ -9,8 +9,10 @@ from typing import NamedTuple, Protocol
 
 from dotenv import dotenv_values
 
+from app.admin.audit_chain import ChainKeys
 from app.errors import SettingsError
 from app.log import phone_mask
+from app.main.audited import chain_keys_of
 from app.settings import SECRET_NAMES, SUFFIX, Settings, with_files
 from app.tools.embedded import url_of_running
 
@@ -82,6 +84,20 @@ def beside(env_file: Path | None) -> Beside:
     if settings.redis_url is None:
         raise SettingsError("REDIS_URL", "is not set", "redis://localhost:6379/0")
     return Beside(settings.redis_url.reveal(), phone_mask(settings.log_phone_numbers))
+
+
+def chain_keys_beside(env_file: Path | None) -> ChainKeys | None:
+    """Return the keys of the audit log's chain; None where SECRET_KEY is not set.
+
+    Raises:
+        SettingsError: SECRET_KEY is unusable.
+    """
+    environment = environment_beside(env_file)
+    if not environment.get("SECRET_KEY"):
+        return None
+    needed = {"SECRET_KEY": environment["SECRET_KEY"]}
+    settings = Settings.load({**needed, "PUBSUB_ADAPTER": "memory", "ALLOW_UNSIGNED": "public"})
+    return chain_keys_of(settings)
 
 
 def count(most: int) -> Callable[[str], int]:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from app.archive.library import Library
 from app.archive.redis import RedisArchive
-from app.cli.arguments import Commands, beside, count, tell
+from app.cli.arguments import Commands, beside, chain_keys_beside, count, tell
 from app.errors import CommandFailed, NotThere, StoreUnavailable
+from app.main.beside import note_command
 from app.store.captures import ANY, Asked
 from app.store.redis import RedisStore
 from app.store.redis_captures import RedisCaptures
@@ -80,6 +81,10 @@ async def _recorded(parsed: argparse.Namespace, redis_url: str) -> int:
     )
     try:
         _make_directory(parsed.output)
+        whose = "" if parsed.business == ANY else parsed.business
+        keys = chain_keys_beside(parsed.env_file)
+        target = "all calls" if parsed.all else parsed.call
+        await note_command(redis_url, keys, "call.captured", target, whose)
         is_whole = await recorder.run(stop)
     except StoreUnavailable as error:
         raise CommandFailed(f"REDIS_URL: {error}") from error
@@ -117,6 +122,11 @@ async def _exported(parsed: argparse.Namespace, redis_url: str, mask: Callable[[
     try:
         kept = await find_kept(
             archive, parsed.call, business_id=parsed.business, stream_sid=parsed.stream
+        )
+        keys = chain_keys_beside(parsed.env_file)
+        what = {"format": parsed.format, "stream": kept.stream_sid}
+        await note_command(
+            *(redis_url, keys, "call.exported", parsed.call, kept.business_id), **what
         )
         if parsed.format == "wav":
             await _write_wav(parsed, archive, kept)

@@ -6,10 +6,16 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
+from app.admin.audit_chain import ChainKeys
 from app.admin.redis_users import acl_commands, sentinel_commands
+from app.administration.businesses import PERSONAL, SECRET
+from app.administration.records import told
 from app.businesses.exotel_pairs import digest_of
-from app.cli.arguments import Commands, beside, environment_of, secrets_read
+from app.cli.arguments import Commands, beside, chain_keys_beside, environment_of, secrets_read
 from app.errors import ConfigurationError
+from app.main.beside import CommandAudit, CommandRecords, audit_beside, records_beside
+from app.plans import Business, Plan
+from app.store.configuration import Stored
 from app.store.redis import RedisStore
 from app.tools import configuration
 from app.tools.new_file import NewFile
@@ -52,8 +58,39 @@ def add_to(commands: Commands) -> None:
 
 
 def _config(parsed: argparse.Namespace) -> int:
-    store = RedisStore.from_url(beside(parsed.env_file).redis_url, ADMIN_TIMEOUT_SECONDS)
-    return asyncio.run(_with_configuration(parsed, store, _shared_digests(parsed.env_file)))
+    redis_url, keys = beside(parsed.env_file).redis_url, chain_keys_beside(parsed.env_file)
+    store = RedisStore.from_url(redis_url, ADMIN_TIMEOUT_SECONDS)
+    shared = _shared_digests(parsed.env_file)
+    return asyncio.run(_with_configuration(parsed, store, shared, redis_url, keys))
+
+
+async def _apply(beside: CommandRecords, found: configuration.Differences) -> None:
+    """Store what differs, and record each change in the audit log."""
+
+    async def written(one: configuration.Difference) -> None:
+        print(one)
+        await _note(beside.audit, one)
+
+    async def delete(stored: Stored[Business]) -> object:
+        erasure, who = beside.records.erasure, beside.audit.who
+        return await erasure.delete(who, stored.record.id, stored.version)
+
+    await configuration.apply(beside.store, found, written, delete)
+
+
+async def _note(audit: CommandAudit, one: configuration.Difference) -> None:
+    before = one.before.record if one.before else None
+    record = one.after or before
+    done = "created" if before is None else "saved" if one.after else "deleted"
+    if isinstance(record, Plan):
+        data = told(before, record)[0] if isinstance(before, Plan) and one.after else {}
+        await audit.log.note(audit.who, f"plan.{done}", record.name, data=data)
+    elif isinstance(record, Business) and one.after is not None:
+        # What is deleted was recorded with what was erased.
+        blank = Business(record.id, record.name, record.plan, ())
+        old = before if isinstance(before, Business) else blank
+        data, personal = told(old, record, secret=SECRET, personal=PERSONAL)
+        await audit.log.note(audit.who, f"business.{done}", record.id, record.id, data, personal)
 
 
 def _shared_digests(env_file: Path | None) -> frozenset[str]:
@@ -67,10 +104,16 @@ def _shared_digests(env_file: Path | None) -> frozenset[str]:
 
 
 async def _with_configuration(
-    parsed: argparse.Namespace, store: RedisStore, shared: Collection[str]
+    parsed: argparse.Namespace,
+    store: RedisStore,
+    shared: Collection[str],
+    redis_url: str,
+    keys: ChainKeys | None,
 ) -> int:
     try:
         if parsed.action == "export":
+            async with audit_beside(redis_url, keys) as audit:
+                await audit.note("configuration.exported", "plans and businesses")
             _write(parsed.file, await configuration.exported(store))
             return 0
         is_diff = parsed.action == "diff"
@@ -87,7 +130,8 @@ async def _with_configuration(
             for one in found:
                 print(one)
             return int(is_diff and bool(found))
-        await configuration.apply(store, found, print)
+        async with records_beside(redis_url, keys) as beside:
+            await _apply(beside, found)
         return 0
     finally:
         await store.close()

@@ -5,9 +5,10 @@ import asyncio
 import sys
 from pathlib import Path
 
-from app.cli.arguments import EXIT_UNUSABLE, Commands, beside, tell
+from app.cli.arguments import EXIT_UNUSABLE, Commands, beside, chain_keys_beside, tell
 from app.errors import CommandFailed, CommandRefused, StoreUnavailable
 from app.log import without_password
+from app.main.beside import note_command
 from app.playback.answers import Played
 from app.tools.say import Recording, read_recording, say, speech_into, spoken
 
@@ -44,6 +45,8 @@ async def _said(parsed: argparse.Namespace, redis_url: str) -> int:
             if parsed.wav
             else await spoken(parsed.text, parsed.voice)
         )
+        keys = chain_keys_beside(parsed.env_file)
+        await note_command(redis_url, keys, "call.spoken_into", parsed.call, parsed.business)
         try:
             played = await say(speech, recording)
             was_heard = _show(recording, played)

@@ -12,9 +12,10 @@ import msgspec
 
 from app.archive.redis import RedisArchive
 from app.carriers.stream_ids import CARRIERS, stream_id
-from app.cli.arguments import EXIT_UNUSABLE, Beside, Commands, beside, count
+from app.cli.arguments import EXIT_UNUSABLE, Beside, Commands, beside, chain_keys_beside, count
 from app.errors import CommandFailed, StoreUnavailable
 from app.log import without_password
+from app.main.beside import note_command
 from app.tools import tail
 from app.tools.call_list import Which, as_data, listed, table
 from app.tools.tail.display import Display, JsonLines, Lines, Screen
@@ -79,6 +80,11 @@ def _tail(parsed: argparse.Namespace) -> int:
     async def run(redis_url: str, archive: RedisArchive) -> int:
         if parsed.call:
             await tail.check_call(archive, parsed.call, parsed.business)
+        # With a sound it is listened to; without one only what happens in calls is shown.
+        action = "call.listened" if sounds else "live.watched"
+        target = parsed.call or parsed.business or "all calls"
+        keys = chain_keys_beside(parsed.env_file)
+        await note_command(redis_url, keys, action, target, parsed.business)
         await tailing.run(redis_url)
         return 0
 

@@ -4,7 +4,7 @@ The file is the businesses file, with every field. Secrets are in none: an expor
 them out, an import leaves them alone. Of Exotel pairs there are only digests.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
@@ -15,7 +15,7 @@ from app.businesses.warnings import forwarding_problem
 from app.errors import ConfigurationError
 from app.plans import BUSINESS_FIELDS, PLAN_FIELDS, Business, Directory, Plan, as_text
 from app.plans.file import check_references, parse_tables
-from app.store.configuration import Configuration, Stored
+from app.store.configuration import Configuration, Stored, was_deleted
 
 _T = TypeVar("_T", Plan, Business)
 # A field's value is shown up to here.
@@ -72,6 +72,9 @@ async def differences(
         ConfigurationError: the file is unusable, or would be beside what stays.
     """
     wanted = parse_tables(toml_text, source)
+    for business in wanted.businesses:
+        if await configuration.deletion_of(business.id):
+            raise ConfigurationError(f"{source}: {was_deleted(business.id)}")
     plans = {stored.record.name: stored for stored in await configuration.stored_plans()}
     businesses = {stored.record.id: stored for stored in await configuration.stored_businesses()}
     plans_after = {plan.name: plan for plan in wanted.plans}
@@ -139,9 +142,13 @@ async def check_rules(
 
 
 async def apply(
-    configuration: Configuration, found: Differences, tell: Callable[[str], None]
+    configuration: Configuration,
+    found: Differences,
+    written: Callable[[Difference], Awaitable[None]],
+    delete_business: Callable[[Stored[Business]], Awaitable[object]],
 ) -> None:
-    """Write what differs, and tell each record when it is written.
+    """Write what differs; `written` is called after each record, and `delete_business` to delete
+    one with all its data.
 
     Raises:
         EditedMeanwhile: somebody has saved since the differences were found.
@@ -161,8 +168,11 @@ async def apply(
             else:
                 await configuration.save_business(one.after, version)
         elif one.before is not None:
-            await _delete(configuration, one.before)
-        tell(str(one))
+            if isinstance(one.before.record, Plan):
+                await configuration.delete_plan(one.before.record.name, one.before.version)
+            else:
+                await delete_business(Stored(one.before.record, one.before.version))
+        await written(one)
 
 
 async def _give_up_what_moves(configuration: Configuration, found: Differences) -> dict[str, int]:
@@ -196,13 +206,6 @@ async def _put_plan(
         await configuration.add_plan(plan)
     else:
         await configuration.save_plan(plan, before.version)
-
-
-async def _delete(configuration: Configuration, stored: Stored[Plan] | Stored[Business]) -> None:
-    if isinstance(stored.record, Plan):
-        await configuration.delete_plan(stored.record.name, stored.version)
-    else:
-        await configuration.delete_business(stored.record.id, stored.version)
 
 
 def _compared(before: dict[str, Stored[_T]], after: dict[str, _T]) -> Iterator[Difference]:
