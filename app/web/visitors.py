@@ -143,6 +143,19 @@ class Visitors:
             "ends TLS, name it in TRUSTED_PROXIES"
         )
 
+    def may_be_encrypted(self, request: Request) -> bool:
+        """Return whether to offer the sign-in form at all.
+
+        Before the form is sent a browser does not name its origin, and a proxy that is not
+        trusted may speak the truth: only what is plainly in the clear is turned away.
+        """
+        try:
+            self.check_connection(request)
+        except InsecureSignIn:
+            is_trusted = self._is_from_proxy(request)
+            return not is_trusted and _forwarded_proto(request) == "https"
+        return True
+
     def came_by_https(self, request: Request) -> bool:
         """Return whether a browser reached this service by https, through whatever proxy.
 

@@ -13,6 +13,7 @@ from app.diagnosis.causes import CAUSES
 from app.diagnosis.findings import skipped, well
 from app.web.admin.access import LIVES, ROLES
 from app.web.admin.pages import page
+from app.web.admin.signing import IN_THE_CLEAR
 from app.web.admin.views import (
     AuditRow,
     BusinessRow,
@@ -199,9 +200,15 @@ PAGES: dict[str, Callable[[], HTMLResponse]] = {
     "health-found": lambda: page(
         "health.html", OPERATOR, here="health", findings=FINDINGS, worst="failed"
     ),
-    "sign-in": lambda: page("sign_in.html", None, next="", problem="", has_operators=True),
+    "sign-in": lambda: page(
+        "sign_in.html", None, next="", problem="", has_operators=True, is_closed=False
+    ),
+    "sign-in-insecure": lambda: page(
+        "sign_in.html", None, next="", problem=IN_THE_CLEAR, has_operators=True, is_closed=True
+    ),
     "sign-in-wrong": lambda: page(
-        "sign_in.html", None, next="", problem="That is no key of ours.", has_operators=False
+        "sign_in.html", None, next="", problem="That is no key of ours.", has_operators=False,
+        is_closed=False,
     ),
     "overview": lambda: page(
         "overview.html", OPERATOR, here="overview", view=FULL, busiest=20, recent=CALLS[:4]

@@ -137,6 +137,24 @@ async def test_nobody_signs_in_over_a_network_in_the_clear(http_base: str, asked
 
 
 @pytest.mark.parametrize(
+    ("http_base", "asked", "is_offered"),
+    [
+        (PUBLIC, asked_at("bridge.example.com"), True),
+        (PUBLIC, asked_at("192.168.1.5:8000"), False),
+        (PUBLIC, asked_at("bridge.example.com", [("x-forwarded-proto", "http")], PROXY), False),
+        ("", asked_at("bridge.example.com"), False),
+        # The browser will say by its Origin whether this is true.
+        ("", asked_at("bridge.example.com", BY_PROXY), True),
+        ("", asked_at("localhost:8000"), True),
+    ],
+)
+def test_offers_no_form_on_a_connection_that_is_plainly_in_the_clear(
+    http_base: str, asked: Request, is_offered: bool
+) -> None:
+    assert visitors(http_base).may_be_encrypted(asked) is is_offered
+
+
+@pytest.mark.parametrize(
     ("user_agent", "name"),
     [
         ("Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:128.0) Gecko/20100101 Firefox/128.0",

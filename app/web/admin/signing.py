@@ -5,13 +5,25 @@ from urllib.parse import unquote, urlsplit
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, Response
 
-from app.errors import BridgeError, FormExpired, SignInRequired, StoreUnavailable, TooManyAttempts
+from app.errors import (
+    BridgeError,
+    FormExpired,
+    InsecureSignIn,
+    KeyExpired,
+    SignInRequired,
+    StoreUnavailable,
+    TooManyAttempts,
+)
 from app.web.admin.entry import SIGN_IN, Entry, Visit, problem, see
 from app.web.admin.pages import HEADERS, SAID, STATIC, STATIC_TYPES, page
 from app.web.admin.submitted import Submitted, read_form
 from app.web.visitors import Visitors
 
 HOME = "/admin"
+IN_THE_CLEAR = (
+    "This connection is not encrypted: a token or key that is typed here could be read on the "
+    "way. Open this page by https."
+)
 # A file's URL changes with its content.
 _KEEP = {"Cache-Control": "public, max-age=31536000, immutable"}
 _FILES = frozenset(path.name for path in STATIC.iterdir() if path.suffix in STATIC_TYPES)
@@ -31,7 +43,9 @@ def add_signing(router: APIRouter, entry: Entry, visitors: Visitors) -> None:
     @router.get(SIGN_IN, include_in_schema=False)
     async def form(request: Request) -> Response:
         said = request.query_params.get("said", "")
-        return _form(request.query_params.get("next", ""), said=said if said in SAID else "")
+        onward = request.query_params.get("next", "")
+        problem = "" if visitors.may_be_encrypted(request) else IN_THE_CLEAR
+        return _form(onward, problem, said=said if said in SAID else "", is_closed=bool(problem))
 
     @router.post(SIGN_IN, include_in_schema=False)
     async def sign_in(request: Request) -> Response:
@@ -40,6 +54,11 @@ def add_signing(router: APIRouter, entry: Entry, visitors: Visitors) -> None:
             sent = await read_form(request)
             answer = see(_own(sent.text("next")))
             await visitors.sign_in(request, sent.text("key"), answer)
+        except KeyExpired:
+            words = "This access key has expired. Ask an operator for a new one."
+            return _form(sent.text("next"), words, 401)
+        except InsecureSignIn as error:
+            return _form(sent.text("next"), IN_THE_CLEAR, error.http_status, is_closed=True)
         except SignInRequired:
             shown = sent.text("key").strip()
             words = "is not known here, or was revoked" if shown else "is missing"
@@ -63,7 +82,9 @@ def add_signing(router: APIRouter, entry: Entry, visitors: Visitors) -> None:
         await visitors.sign_out(visit.signed_in, answer)
         return answer
 
-    def _form(onward: str, words: str = "", status: int = 200, said: str = "") -> Response:
+    def _form(
+        onward: str, words: str = "", status: int = 200, said: str = "", *, is_closed: bool = False
+    ) -> Response:
         return page(
             "sign_in.html",
             None,
@@ -71,6 +92,7 @@ def add_signing(router: APIRouter, entry: Entry, visitors: Visitors) -> None:
             said=said,
             next=_own(onward),
             problem=words,
+            is_closed=is_closed,
             has_operators=visitors.gate.has_operator,
         )
 

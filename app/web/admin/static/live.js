@@ -104,7 +104,7 @@ setInterval(() => {
 }, 250);
 
 function said(state, words) {
-  if (link.dataset.state === state) return;
+  if (link.textContent === words) return;
   link.dataset.state = state;
   link.textContent = words;
 }
@@ -117,5 +117,5 @@ source.addEventListener("figures", (event) => {
 });
 source.addEventListener("error", () => {
   const over = source.readyState === EventSource.CLOSED;
-  said("off", over ? "Cut off: load the page again" : "Connection lost; trying again…");
+  said("off", over ? "Signed out, or cut off: load the page again" : "Connection lost; trying again…");
 });
