@@ -26,7 +26,9 @@ from app.web.admin.views import (
     KeyForm,
     KeyRow,
     MonthRow,
+    NamedCallRow,
     Overview,
+    PersonView,
     PlanRow,
     SecretRow,
     SessionRow,
@@ -193,6 +195,17 @@ FINDINGS = (
     skipped("drain_window", "No platform that is known runs this process."),
 )
 STATES = (("", "All"), ("live", "Live"), ("ended", "Ended"), ("rejected", "Rejected"))
+PERSON_FOUND = PersonView(
+    "Where they are named",
+    ("2 calls found.", "1 number in the audit log found."),
+    (
+        NamedCallRow("CA" + "1" * 32, "Zahnarzt Müller & Söhne", "/admin/calls/x", is_live=True),
+        NamedCallRow("CA" + "2" * 32, HOSTILE, "/admin/calls/y"),
+    ),
+    (("Zahnarzt Müller & Söhne", "forward to"),),
+    can_erase=True,
+)
+PERSON_ERASED = PersonView("Erased", ("2 calls erased.", "1 number in the audit log erased."))
 _TAB = {"business": BUSINESS, "here": "businesses"}
 
 PAGES: dict[str, Callable[[], HTMLResponse]] = {
@@ -342,7 +355,30 @@ PAGES: dict[str, Callable[[], HTMLResponse]] = {
         "audit.html", OPERATOR, here="audit", next="?before=1",
         rows=(AuditRow(AT, "operator", "plan saved", "premium", "",
                        (("max_concurrent_calls", "10 → 12"),)),
-              AuditRow(AT, "key:a1b2c3", "call erased", "CA" + "0" * 32, "x", ())),
+              AuditRow(AT, "key:a1b2c3", "call listened", "CA" + "0" * 32, "x",
+                       (("stream", "MZ" + "0" * 32),), "2001:db8:85a3::/64"),
+              AuditRow(AT, "unknown", "access refused", "sign-in by admin_bearer", "",
+                       (("reason", "wrong_credentials"), ("more", "4211")), "203.0.113.77")),
+    ),
+    "persons": lambda: page(
+        "persons.html", ADMIN, here="persons", number="", found=None, problem="",
+        confirm_problem="",
+    ),
+    "persons-found": lambda: page(
+        "persons.html", OPERATOR, here="persons", number="+493012340001", found=PERSON_FOUND,
+        problem="", confirm_problem="This is not the word erase.",
+    ),
+    "persons-erased": lambda: page(
+        "persons.html", OPERATOR, here="persons", number="+493012340001", found=PERSON_ERASED,
+        problem="", confirm_problem="",
+    ),
+    "persons-wrong": lambda: page(
+        "persons.html", OPERATOR, here="persons", number="0301234", found=None,
+        problem="This must be an international number such as +15005550006.", confirm_problem="",
+    ),
+    "business-delete-wrong": lambda: page(
+        "business.html", OPERATOR, **_TAB, tab="", form=BUSINESS_FORM,
+        problem="This is not its id, dentist-berlin.",
     ),
     "problem": lambda: page(
         "problem.html", OPERATOR, title="There is no such page", words="It may be gone.", back=""

@@ -205,6 +205,59 @@ def test_what_is_in_use_is_not_deleted(browser: Browser, bridge: Service) -> Non
         expect(seen.page.get_by_role("status")).to_have_text("Deleted.")
 
 
+def test_a_business_is_deleted_by_who_types_its_id_and_its_id_is_not_used_again(
+    browser: Browser, bridge: Service
+) -> None:
+    with eyes(browser) as seen:
+        seen.sign_in(bridge, onward="/admin/new-business")
+
+        def create() -> None:
+            seen.page.goto(f"{bridge.url}/admin/new-business")
+            seen.page.get_by_label("Name", exact=True).fill("Closing down")
+            seen.page.get_by_label("Id", exact=True).fill("closing-down")
+            press(seen.page, "Create")
+
+        create()
+        seen.page.goto(f"{bridge.url}/admin/businesses/closing-down")
+        with seen.page.expect_download() as downloaded:
+            seen.page.get_by_text("Download records (JSON lines)").click()
+        assert downloaded.value.suggested_filename == "closing-down.jsonl"
+        seen.page.get_by_text("Delete this business…").click()
+        seen.page.get_by_label("To confirm, type its id").fill("closing")
+        press(seen.page, "Delete Closing down for ever")
+        seen.expect_complaint("422")
+        expect(seen.page.get_by_role("alert")).to_contain_text("This is not its id")
+        seen.page.get_by_label("To confirm, type its id").fill("closing-down")
+        press(seen.page, "Delete Closing down for ever")
+        expect(seen.page.get_by_role("status")).to_have_text("Deleted.")
+        create()
+        seen.expect_complaint("409")
+        expect(seen.page.locator(".problem")).to_contain_text("is not used again")
+
+
+def test_a_person_is_found_and_erased_on_a_page(browser: Browser, bridge: Service) -> None:
+    with eyes(browser) as seen:
+        seen.sign_in(bridge, onward="/admin/persons")
+        seen.page.get_by_label("Phone number").fill("5550177")
+        press(seen.page, "Find")
+        seen.expect_complaint("422")
+        expect(seen.page.get_by_role("alert")).to_contain_text("international number")
+        seen.page.goto(f"{bridge.url}/admin/businesses/business-2")
+        seen.page.get_by_label("Forward to", exact=True).fill("+12025550177")
+        press(seen.page, "Save")
+        seen.page.goto(f"{bridge.url}/admin/persons")
+        seen.page.get_by_label("Phone number").fill("+1 (202) 555-0177")
+        press(seen.page, "Find")
+        expect(seen.page.locator("#found")).to_have_text("Where they are named")
+        assert "202" not in seen.page.url
+        seen.page.get_by_text("Erase this person…").click()
+        seen.page.get_by_label("To confirm, type").fill("erase")
+        press(seen.page, "Erase for ever")
+        expect(seen.page.locator("#found")).to_have_text("Erased")
+        expect(seen.page.get_by_text("1 number in the audit log erased.")).to_be_visible()
+        expect(seen.page.get_by_text("forward to")).to_be_visible()
+
+
 def test_a_name_that_is_taken_is_refused(browser: Browser, bridge: Service) -> None:
     with eyes(browser) as seen:
         seen.sign_in(bridge, onward="/admin/new-plan")

@@ -127,6 +127,8 @@ def _navigation(viewer: Viewer) -> Iterator[tuple[str, str, str]]:
         yield "plans", "/admin/plans", "Plans" if viewer.is_operator else "Plan"
     if viewer.may(Permission.READ_SERVICE):
         yield "health", "/admin/health", "Health"
+    if viewer.may(Permission.FIND_PERSONS):
+        yield "persons", "/admin/persons", "Persons"
     if viewer.may(Permission.READ_AUDIT):
         yield "audit", "/admin/audit", "Audit log"
 

@@ -29,4 +29,5 @@ def _row(entry: AuditEntry) -> AuditRow:
         entry.target,
         entry.business_id,
         [(name.replace("_", " "), str(value)) for name, value in entry.data.items()],
+        entry.address,
     )

@@ -21,6 +21,7 @@ from app.web.admin.connections import add_numbers, add_secrets
 from app.web.admin.entry import Entry, Visit
 from app.web.admin.health import add_health
 from app.web.admin.overview import add_overview
+from app.web.admin.persons import add_persons
 from app.web.admin.plans import add_plans
 from app.web.admin.records import add_audit
 from app.web.admin.signing import add_signing
@@ -73,6 +74,7 @@ def admin_router(parts: PageParts) -> APIRouter:
     add_keys(entry, desk, parts.wall_clock)
     add_sessions(entry, desk, parts.visitors)
     add_audit(entry, desk.audit)
+    add_persons(entry, desk, parts.records.persons)
     add_health(entry, parts.checkup)
 
     @entry.get("/admin/{path:path}")

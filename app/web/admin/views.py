@@ -286,3 +286,25 @@ class AuditRow:
     target: str
     business_id: str = ""
     details: Sequence[tuple[str, str]] = field(default=())
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedCallRow:
+    """A call in which a person is named, and its page."""
+
+    call_sid: str
+    business: str
+    path: str
+    is_live: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PersonView:
+    """Where a person is named, or what was erased of them, in sentences."""
+
+    title: str
+    lines: Sequence[str]
+    calls: Sequence[NamedCallRow] = ()
+    settings: Sequence[tuple[str, str]] = ()
+    can_erase: bool = False
