@@ -12,7 +12,7 @@ from typing import Protocol
 from app.archive.calls import Call, CallState, CallSummary
 from app.errors import AmbiguousCall, FieldsInvalid
 from app.events import Entry
-from app.pubsub.records import StoredRecord
+from app.pubsub.records import KeptStream, StoredRecord
 from app.store.captures import capture_keys
 
 # A page is made of so many calls at most; one that a filter leaves nearly empty has more after it.
@@ -131,26 +131,30 @@ class Archive(Protocol):
     async def record(self, stream_sid: str) -> StoredRecord | None:
         """Give what a stream's record says, while it is kept."""
 
-    async def extent(self, stream_sid: str) -> Extent | None:
-        """Tell what stands of a stream's audio; None where nothing does."""
+    async def extent(self, stream: KeptStream) -> Extent | None:
+        """Return what stands of a stream's audio; None where nothing does.
 
-    async def entries(self, stream_sid: str, after: str, count: int) -> Entries:
+        This and each read below checks whose the id is: it finds nothing once that is
+        another business, or another stream of the same.
+        """
+
+    async def entries(self, stream: KeptStream, after: str, count: int) -> Entries:
         """Give up to `count` entries that follow the id `after` (`0-0`: from the first)."""
 
-    async def latest(self, stream_sid: str, count: int) -> Entries:
+    async def latest(self, stream: KeptStream, count: int) -> Entries:
         """Give the last `count` entries, in order."""
 
-    def follow(self, stream_sid: str, after: str, count: int) -> AsyncGenerator[Entries, None]:
+    def follow(self, stream: KeptStream, after: str, count: int) -> AsyncGenerator[Entries, None]:
         """Give what follows the id `after`, as it comes, up to `count` entries at once.
 
         Holds a connection of its own until it is closed. Gives an empty sequence
-        about once a second where nothing comes. Never ends by itself.
+        about once a second where nothing comes. Ends only when the id is another stream's.
         """
 
-    async def keep_survey(self, stream_sid: str, survey: bytes) -> None:
+    async def keep_survey(self, stream: KeptStream, survey: bytes) -> None:
         """Keep what was found out of a stream's audio for as long as that is kept."""
 
-    async def kept_survey(self, stream_sid: str) -> bytes | None:
+    async def kept_survey(self, stream: KeptStream) -> bytes | None:
         """Give what was kept of a stream's audio."""
 
     async def erase_stream(self, business_id: str, call_sid: str, stream_sid: str) -> Erased:

@@ -17,7 +17,7 @@ from app.archive.survey import CHUNK_ENTRIES, FIRST, Gap, Survey, survey_of
 from app.archive.timeline import resampled
 from app.businesses.shares import PoolLimits, Shares
 from app.errors import ArchiveBusy, NotThere
-from app.pubsub.records import StoredRecord
+from app.pubsub.records import KeptStream, StoredRecord
 
 MAX_LISTENERS: Final = PoolLimits(total=32, of_business=8, of_businesses=26)
 # Files that are being read, and waveforms that wait: one is computed at a time.
@@ -73,7 +73,7 @@ class Library:
         self._waiting = Shares("too many wait for a waveform", MAX_WAITING, ArchiveBusy)
         self._is_closed = False
         self._one_at_a_time = asyncio.Lock()
-        self._surveys: OrderedDict[str, Survey] = OrderedDict()
+        self._surveys: OrderedDict[KeptStream, Survey] = OrderedDict()
 
     async def calls(
         self, business_id: str | None, wanted: CallFilter, cursor: str = "", limit: int = 50
@@ -111,7 +111,7 @@ class Library:
         Without `stream_sid`, that of its latest stream that is kept.
         """
         sid, record, extent = await self._audio_of(business_id, call_sid, stream_sid)
-        survey = await self._survey(sid, record, extent, asker)
+        survey = await self._survey(record, extent, asker)
         buckets = max(1, min(buckets, MAX_BUCKETS))
         named = zip(survey.tracks, survey.peaks, strict=True)
         return Waveform(
@@ -134,10 +134,10 @@ class Library:
         sid, record, extent = await self._audio_of(business_id, call_sid, stream_sid)
         if record.ended_at is None:
             placing, survey = Placing(record), None
-            placing.begin_with(await self.archive.entries(sid, FIRST, CHUNK_ENTRIES))
+            placing.begin_with(await self.archive.entries(record.kept, FIRST, CHUNK_ENTRIES))
             begins_at = placing.origin_ms
         else:
-            survey = await self._survey(sid, record, extent, asker)
+            survey = await self._survey(record, extent, asker)
             begins_at = survey.origin_ms
         is_trimmed = _is_trimmed(record, extent)
         return Recording(self.archive, sid, record, survey, begins_at, is_trimmed)
@@ -184,7 +184,8 @@ class Library:
 
     async def erase_stream(self, business_id: str, call_sid: str, stream_sid: str) -> Erased:
         """Erase all that is kept of a stream; see `Archive.erase_stream`."""
-        self._surveys.pop(stream_sid, None)
+        for stream in [one for one in self._surveys if one.stream_sid == stream_sid]:
+            del self._surveys[stream]
         return await self.archive.erase_stream(business_id, call_sid, stream_sid)
 
     def close(self) -> None:
@@ -200,37 +201,33 @@ class Library:
             record = call.records.get(stream.stream_sid)
             if record is None or stream_sid not in ("", stream.stream_sid):
                 continue
-            extent = await self.archive.extent(stream.stream_sid)
+            extent = await self.archive.extent(record.kept)
             if extent is not None:
                 return stream.stream_sid, record, extent
         raise NotThere("no audio of the call is kept: it had none, or its retention is over")
 
-    async def _survey(
-        self, stream_sid: str, record: StoredRecord, extent: Extent, asker: str | None
-    ) -> Survey:
+    async def _survey(self, record: StoredRecord, extent: Extent, asker: str | None) -> Survey:
         """Give the survey of what stands; an ended stream's is kept."""
-        known = self._remembered(stream_sid, extent)
+        known = self._remembered(record.kept, extent)
         if known is not None:
             return known
         with self._waiting.use(asker):
             async with self._one_at_a_time:
-                return self._remembered(stream_sid, extent) or await self._surveyed(
-                    stream_sid, record, extent
-                )
+                return self._remembered(record.kept, extent) or await self._surveyed(record, extent)
 
-    def _remembered(self, stream_sid: str, extent: Extent) -> Survey | None:
-        known = self._surveys.get(stream_sid)
+    def _remembered(self, stream: KeptStream, extent: Extent) -> Survey | None:
+        known = self._surveys.get(stream)
         return known if known is not None and known.is_of(extent) else None
 
-    async def _surveyed(self, stream_sid: str, record: StoredRecord, extent: Extent) -> Survey:
+    async def _surveyed(self, record: StoredRecord, extent: Extent) -> Survey:
         if record.ended_at is None:
-            return await survey_of(self.archive, stream_sid, record)
-        kept = await self.archive.kept_survey(stream_sid)
+            return await survey_of(self.archive, record)
+        kept = await self.archive.kept_survey(record.kept)
         survey = _read_survey(kept) if kept else None
         if survey is None or not survey.is_of(extent):
-            survey = await survey_of(self.archive, stream_sid, record)
-            await self.archive.keep_survey(stream_sid, msgspec.msgpack.encode(survey))
-        self._surveys[stream_sid] = survey
+            survey = await survey_of(self.archive, record)
+            await self.archive.keep_survey(record.kept, msgspec.msgpack.encode(survey))
+        self._surveys[record.kept] = survey
         if len(self._surveys) > REMEMBERED:
             self._surveys.popitem(last=False)
         return survey

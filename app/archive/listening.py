@@ -62,7 +62,7 @@ class LiveAudio:
     async def _until_behind(self) -> AsyncGenerator[bytes | None, None]:
         """Give audio from the newest on; None at its end; stop when the listener is behind."""
         placing = Placing(self.record, skew_seconds=SKEW_SECONDS)
-        newest = await self.archive.latest(self.stream_sid, MANY_ENTRIES)
+        newest = await self.archive.latest(self.record.kept, MANY_ENTRIES)
         entries = [placed for placed in placing.of(newest)]
         start = max(0, placing.timeline.frontier - round(BEHIND_SECONDS * self.sample_rate))
         mixer = Mixer(len(placing.tracks), start)
@@ -73,7 +73,7 @@ class LiveAudio:
             yield None
             return
         after = newest[-1][0] if newest else "0-0"
-        feed = self.archive.follow(self.stream_sid, after, MANY_ENTRIES)
+        feed = self.archive.follow(self.record.kept, after, MANY_ENTRIES)
         async with aclosing(feed):
             async for chunk in feed:
                 if len(chunk) >= MANY_ENTRIES:
@@ -93,3 +93,4 @@ class LiveAudio:
                 if self.clock() - asked > SLOW_SECONDS:
                     return
                 await asyncio.sleep(PAUSE_SECONDS)
+            yield None  # the id is another stream's by now

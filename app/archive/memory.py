@@ -20,8 +20,8 @@ from app.archive.calls import Call, CallSummary, summarize
 from app.errors import CallIsLive, NotThere
 from app.pubsub.base import parse_entry
 from app.pubsub.call_log import index_member, parse_logged
-from app.pubsub.memory import MemoryPubSub
-from app.pubsub.records import StoredRecord, parse_record
+from app.pubsub.memory import Fields, Id, MemoryPubSub
+from app.pubsub.records import KeptStream, StoredRecord, parse_record
 
 IDLE_SECONDS = 1.0
 
@@ -92,16 +92,16 @@ class MemoryArchive:
         """Give what a stream's record says; see `Archive.record`."""
         return parse_record(stream_sid, await self._pubsub.record(stream_sid))
 
-    async def extent(self, stream_sid: str) -> Extent | None:
+    async def extent(self, stream: KeptStream) -> Extent | None:
         """Tell what stands of a stream's audio; see `Archive.extent`."""
-        stored = self._pubsub.stored(stream_sid)
+        stored = self._stored(stream)
         if not stored:
             return None
         return Extent(_id(stored[0][0]), _id(stored[-1][0]), len(stored))
 
-    async def entries(self, stream_sid: str, after: str, count: int) -> Entries:
+    async def entries(self, stream: KeptStream, after: str, count: int) -> Entries:
         """Give entries that follow an id; see `Archive.entries`."""
-        stored = self._pubsub.stored(stream_sid)
+        stored = self._stored(stream)
         ms, _, n = after.partition("-")
         first = bisect_right(stored, (int(ms), int(n)), key=lambda one: one[0])
         return [
@@ -109,35 +109,46 @@ class MemoryArchive:
             for place, fields in stored[first : first + count]
         ]
 
-    async def latest(self, stream_sid: str, count: int) -> Entries:
+    async def latest(self, stream: KeptStream, count: int) -> Entries:
         """Give the last entries; see `Archive.latest`."""
         return [
             (_id(place), parse_entry(place[1], fields))
-            for place, fields in self._pubsub.stored(stream_sid)[-count:]
+            for place, fields in self._stored(stream)[-count:]
         ]
 
     async def follow(
-        self, stream_sid: str, after: str, count: int
+        self, stream: KeptStream, after: str, count: int
     ) -> AsyncGenerator[Entries, None]:
         """Give what follows an id as it comes; see `Archive.follow`."""
         while True:
-            found = await self.entries(stream_sid, after, count)
+            if not self._is_still(stream):
+                return
+            found = await self.entries(stream, after, count)
             if found:
                 after = found[-1][0]
                 yield found
             elif not await self._pubsub.wait_for_write(IDLE_SECONDS):
                 yield ()
 
-    async def keep_survey(self, stream_sid: str, survey: bytes) -> None:
+    async def keep_survey(self, stream: KeptStream, survey: bytes) -> None:
         """Keep a survey as long as the audio; see `Archive.keep_survey`."""
         self._surveys = {
             sid: kept for sid, kept in self._surveys.items() if self._pubsub.stored(sid)
         }
-        self._surveys[stream_sid] = survey
+        if self._is_still(stream):
+            self._surveys[stream.stream_sid] = survey
 
-    async def kept_survey(self, stream_sid: str) -> bytes | None:
+    async def kept_survey(self, stream: KeptStream) -> bytes | None:
         """Give a survey that was kept."""
-        return self._surveys.get(stream_sid)
+        return self._surveys.get(stream.stream_sid) if self._is_still(stream) else None
+
+    def _is_still(self, stream: KeptStream) -> bool:
+        record = self._pubsub.known(stream.stream_sid)
+        whose = record.get("businessId"), record.get("startedAt")
+        return whose == (stream.business_id, stream.started_at)
+
+    def _stored(self, stream: KeptStream) -> list[tuple[Id, Fields]]:
+        return self._pubsub.stored(stream.stream_sid) if self._is_still(stream) else []
 
     async def erase_stream(self, business_id: str, call_sid: str, stream_sid: str) -> Erased:
         """Erase all that is kept of a stream; see `Archive.erase_stream`."""

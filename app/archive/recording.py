@@ -102,7 +102,7 @@ class Recording:
     ) -> AsyncGenerator[bytes, None]:
         """Give interleaved samples from where the mixer stands, or up to now."""
         while until is None or mixer.at < until:
-            chunk = await self.archive.entries(self.stream_sid, after, CHUNK_ENTRIES)
+            chunk = await self.archive.entries(self.record.kept, after, CHUNK_ENTRIES)
             for placed in placing.of(chunk):
                 mixer.add(*placed)
             if chunk:

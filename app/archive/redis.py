@@ -22,7 +22,16 @@ from app.archive.base import (
     write_cursor,
 )
 from app.archive.calls import Call, CallSummary, summarize
-from app.archive.scripts import ERASE_STREAM, FORGET_CALL, SUMMED_LOGS, WEIGH_LOG
+from app.archive.scripts import (
+    ERASE_STREAM,
+    EXTENT,
+    FORGET_CALL,
+    KEEP_SURVEY,
+    READ_ENTRIES,
+    READ_SURVEY,
+    SUMMED_LOGS,
+    WEIGH_LOG,
+)
 from app.errors import CallIsLive, NotThere, StoreUnavailable
 from app.pubsub.base import CALLS_KEY, audio_key, control_key, parse_entry, record_key
 from app.pubsub.call_log import (
@@ -34,7 +43,7 @@ from app.pubsub.call_log import (
     index_member,
     parse_logged,
 )
-from app.pubsub.records import StoredRecord, parse_record
+from app.pubsub.records import KeptStream, StoredRecord, parse_record
 from app.redis_url import parse_redis_url
 from app.store.reach import RedisReach
 from app.topology import CONNECTION_ERRORS, close, connect
@@ -169,32 +178,30 @@ class RedisArchive(RedisReach):
         fields = {name.decode(): value.decode() for name, value in found.items()}
         return parse_record(stream_sid, fields)
 
-    async def extent(self, stream_sid: str) -> Extent | None:
-        """Tell what stands of a stream's audio; see `Archive.extent`."""
-        key = audio_key(stream_sid)
-        first = await self._ask("XRANGE", key, "-", "+", "COUNT", 1)
-        last = await self._ask("XREVRANGE", key, "+", "-", "COUNT", 1)
-        if not first or not last:
+    async def extent(self, stream: KeptStream) -> Extent | None:
+        """Return what stands of a stream's audio; see `Archive.extent`."""
+        found = await self._read(stream, EXTENT)
+        if not found:
             return None
-        return Extent(first[0][0].decode(), last[0][0].decode(), await self._ask("XLEN", key))
+        first, last, entries = found
+        return Extent(first.decode(), last.decode(), entries)
 
-    async def entries(self, stream_sid: str, after: str, count: int) -> Entries:
-        """Give entries that follow an id; see `Archive.entries`."""
-        key = audio_key(stream_sid)
-        return _entries(await self._ask("XRANGE", key, _next(after), "+", "COUNT", count))
+    async def entries(self, stream: KeptStream, after: str, count: int) -> Entries:
+        """Return entries that follow an id; see `Archive.entries`."""
+        return _entries(await self._read(stream, READ_ENTRIES, "XRANGE", _next(after), "+", count))
 
-    async def latest(self, stream_sid: str, count: int) -> Entries:
-        """Give the last entries; see `Archive.latest`."""
-        key = audio_key(stream_sid)
-        return _entries((await self._ask("XREVRANGE", key, "+", "-", "COUNT", count))[::-1])
+    async def latest(self, stream: KeptStream, count: int) -> Entries:
+        """Return the last entries; see `Archive.latest`."""
+        found = await self._read(stream, READ_ENTRIES, "XREVRANGE", "+", "-", count)
+        return _entries(found[::-1])
 
     async def follow(
-        self, stream_sid: str, after: str, count: int
+        self, stream: KeptStream, after: str, count: int
     ) -> AsyncGenerator[Entries, None]:
-        """Give what follows an id as it comes; see `Archive.follow`."""
+        """Return what follows an id as it comes; see `Archive.follow`."""
         # A blocking read holds its connection, so a client of its own.
         client = connect(self._where, connect_seconds=CONNECT_SECONDS, max_connections=2)
-        key = audio_key(stream_sid)
+        key = audio_key(stream.stream_sid)
         command: tuple[str | int, ...] = ("XREAD", "COUNT", count, "BLOCK", BLOCK_MS)
         try:
             while True:
@@ -204,22 +211,38 @@ class RedisArchive(RedisReach):
                 except CONNECTION_ERRORS as error:
                     raise StoreUnavailable(f"Redis failed: {type(error).__name__}") from error
                 found = _entries(answer[0][1]) if answer else ()
+                # A script cannot block, so whose they are is asked when they are here.
+                if found and not await self._is_still(stream):
+                    return
                 if found:
                     after = found[-1][0]
                 yield found
         finally:
             await close(client)
 
-    async def keep_survey(self, stream_sid: str, survey: bytes) -> None:
+    async def keep_survey(self, stream: KeptStream, survey: bytes) -> None:
         """Keep a survey as long as the audio; see `Archive.keep_survey`."""
-        seconds = await self._ask("TTL", audio_key(stream_sid))
-        if seconds > 0:
-            await self._ask("SET", survey_key(stream_sid), survey, "EX", seconds)
+        await self._read(stream, KEEP_SURVEY, survey, key=survey_key(stream.stream_sid))
 
-    async def kept_survey(self, stream_sid: str) -> bytes | None:
-        """Give a survey that was kept."""
-        found: bytes | None = await self._ask("GET", survey_key(stream_sid))
+    async def kept_survey(self, stream: KeptStream) -> bytes | None:
+        """Return a survey that was kept."""
+        found: bytes | None = await self._read(
+            stream, READ_SURVEY, key=survey_key(stream.stream_sid)
+        )
         return found
+
+    async def _is_still(self, stream: KeptStream) -> bool:
+        whose = await self._ask("HMGET", record_key(stream.stream_sid), "businessId", "startedAt")
+        return bool(whose == [stream.business_id.encode(), str(stream.started_at).encode()])
+
+    async def _read(
+        self, stream: KeptStream, script: str, *arguments: str | int | bytes, key: str = ""
+    ) -> Any:
+        """Run a script that answers only while the id is this stream's."""
+        keys = [audio_key(stream.stream_sid), record_key(stream.stream_sid)]
+        keys += [key] if key else []
+        whose = stream.business_id, stream.started_at
+        return await self._ask("EVAL", script, len(keys), *keys, *whose, *arguments)
 
     # ------------------------------------------------------------------ erasure
 
@@ -324,6 +347,10 @@ def _entries(found: Any) -> Entries:
     read = []
     for name, fields in found:
         entry_id = name.decode()
-        said = {key.decode(): value for key, value in fields.items()}
+        # A script's answer is not read by the client: names and values alternate.
+        pairs = (
+            zip(fields[::2], fields[1::2], strict=True) if type(fields) is list else fields.items()
+        )
+        said = {key.decode(): value for key, value in pairs}
         read.append((entry_id, parse_entry(int(entry_id.partition("-")[2]), said)))
     return read

@@ -58,3 +58,35 @@ redis.call('SET', KEYS[3], ARGV[2], 'EX', ARGV[3])
 redis.call('UNLINK', KEYS[2])
 return redis.call('ZREM', KEYS[1], ARGV[1])
 """
+
+# KEYS: audio:{STREAM}, stream:{STREAM}; ARGV: BUSINESS, START_MS.
+_OWNED: Final = """
+local record = redis.call('HMGET', KEYS[2], 'businessId', 'startedAt')
+local is_owned = record[1] == ARGV[1] and record[2] == ARGV[2]
+"""
+
+# KEYS, ARGV: as above. Returns the first id, the last, and how many entries; nothing of a
+# stream that is another's or has none.
+EXTENT: Final = f"""{_OWNED}
+local first = is_owned and redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+if not first then return false end
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+return {{first[1], last[1], redis.call('XLEN', KEYS[1])}}
+"""
+
+# KEYS, ARGV: as above, then XRANGE or XREVRANGE, from where, to where, and how many.
+READ_ENTRIES: Final = f"""{_OWNED}
+if not is_owned then return {{}} end
+return redis.call(ARGV[3], KEYS[1], ARGV[4], ARGV[5], 'COUNT', ARGV[6])
+"""
+
+# KEYS: as above, then survey:{STREAM}; ARGV: as above, then the survey.
+KEEP_SURVEY: Final = f"""{_OWNED}
+local seconds = redis.call('TTL', KEYS[1])
+if is_owned and seconds > 0 then redis.call('SET', KEYS[3], ARGV[3], 'EX', seconds) end
+"""
+
+# KEYS, ARGV: as above. Returns the survey.
+READ_SURVEY: Final = f"""{_OWNED}
+return is_owned and redis.call('GET', KEYS[3])
+"""

@@ -67,7 +67,7 @@ class Survey(msgspec.Struct, frozen=True):
         return self.version == VERSION and (self.last_id, self.entries) == stands
 
 
-async def survey_of(archive: Archive, stream_sid: str, record: StoredRecord) -> Survey:
+async def survey_of(archive: Archive, record: StoredRecord) -> Survey:
     """Read a stream from its first entry to its last, and tell what it is.
 
     Gives way to others after each chunk of entries.
@@ -75,7 +75,7 @@ async def survey_of(archive: Archive, stream_sid: str, record: StoredRecord) -> 
     surveyor = _Surveyor(Placing(record))
     after = FIRST
     while True:
-        chunk = await archive.entries(stream_sid, after, CHUNK_ENTRIES)
+        chunk = await archive.entries(record.kept, after, CHUNK_ENTRIES)
         surveyor.take(chunk)
         if len(chunk) < CHUNK_ENTRIES:
             return surveyor.result()

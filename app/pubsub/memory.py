@@ -125,6 +125,10 @@ class MemoryPubSub:
 
     async def record(self, stream: str) -> Fields:
         """Give what is known of a stream, as published."""
+        return self.known(stream)
+
+    def known(self, stream: str) -> Fields:
+        """Return what is known of a stream, as published."""
         return dict(self._records.get(record_key(stream), {}))
 
     async def entries(self, stream: str) -> AsyncIterator[tuple[str, Entry]]:

@@ -12,12 +12,30 @@ from app.pubsub.base import Field
 
 
 @dataclass(frozen=True, slots=True)
+class KeptStream:
+    """A stream whose audio is read: its id, whose it is, and when it began (its START_MS).
+
+    By the time of a later read its id may be another stream's, which it must not give.
+    """
+
+    stream_sid: str
+    business_id: str
+    started_at: int
+
+
+@dataclass(frozen=True, slots=True)
 class StoredRecord:
     """A stream's record as it stands; `ended_at` (Unix ms) and `receipt` after its end."""
 
     stream: StreamRecord
     ended_at: int | None = None
     receipt: Mapping[str, Any] | None = None
+
+    @property
+    def kept(self) -> KeptStream:
+        """Return the stream that it describes."""
+        call = self.stream.call
+        return KeptStream(call.stream_sid, call.business_id, self.stream.started_at)
 
     def is_of(self, business_id: str, call_sid: str) -> bool:
         """Tell whether it is a stream of this call: ids are used again, also by others."""

@@ -16,10 +16,12 @@ from app.audio import Converter, mulaw_to_pcm16
 from app.errors import ArchiveBusy, NotThere
 from app.events import AudioEntry, Entry
 from app.media import Encoding, MediaFormat, Track
+from app.pubsub.records import KeptStream
 from app.tools.caller import speech_frames
 from tests.archive.kept import NOW_MS, Kept, audio, gap
 from tests.samples import CALL, PCM16_8K
 
+STREAM = KeptStream("MZ1", "business-1", NOW_MS)
 MULAW_8K = MediaFormat(Encoding.MULAW, 8000)
 BOTH = (Track.INBOUND, Track.OUTBOUND)
 SPEECH = [mulaw_to_pcm16(frame) for frame in speech_frames()]
@@ -107,7 +109,7 @@ async def test_a_call_whose_beginning_is_gone_begins_later_and_says_so(kept: Kep
     await kept.whole(CALL, [audio(n, 20 * (n - 1), frame(n)) for n in range(1, 3001)], kept=1000)
     library = Library(kept.archive)
     recording = await library.recording("business-1", "CA1")
-    extent = await kept.archive.extent("MZ1")
+    extent = await kept.archive.extent(STREAM)
     assert extent is not None
     first = int(extent.first_id.partition("-")[2])
     assert first > 1
@@ -152,9 +154,9 @@ async def test_a_part_is_read_from_near_it_and_not_from_the_beginning(kept: Kept
     asked: list[str] = []
 
     class Asked:
-        async def entries(self, stream_sid: str, after: str, count: int) -> Entries:
+        async def entries(self, stream: KeptStream, after: str, count: int) -> Entries:
             asked.append(after)
-            return await kept.archive.entries(stream_sid, after, count)
+            return await kept.archive.entries(stream, after, count)
 
     recording = await Library(kept.archive).recording("business-1", "CA1")
     archive: Archive = Asked()  # type: ignore[assignment]
@@ -302,13 +304,13 @@ class Counted:
     def __getattr__(self, name: str) -> object:
         return getattr(self._archive, name)
 
-    async def entries(self, stream_sid: str, after: str, count: int) -> Entries:
+    async def entries(self, stream: KeptStream, after: str, count: int) -> Entries:
         self.passes += after == "0-0"
         self.running += 1
         self.most = max(self.most, self.running)
         await asyncio.sleep(0)
         try:
-            return await self._archive.entries(stream_sid, after, count)
+            return await self._archive.entries(stream, after, count)
         finally:
             self.running -= 1
 
@@ -367,6 +369,6 @@ async def test_a_business_takes_its_share_of_waveforms_and_no_more(kept: Kept) -
 
 async def test_a_waveform_of_another_version_is_made_anew(kept: Kept) -> None:
     await kept.whole(CALL, [audio(1, 0, frame(3))], PCM16_8K)
-    await kept.archive.keep_survey("MZ1", b"\x93\x01\x02\x03")
+    await kept.archive.keep_survey(STREAM, b"\x93\x01\x02\x03")
     waveform = await Library(kept.archive).waveform("business-1", "CA1", buckets=1)
     assert waveform.tracks[0].peaks == [3]

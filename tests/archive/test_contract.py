@@ -11,12 +11,15 @@ from app.archive.calls import CallState
 from app.errors import AmbiguousCall, CallIsLive, FieldsInvalid, NotThere
 from app.events import CallIdentity, EndEntry
 from app.media import Track
+from app.pubsub.records import KeptStream
 from tests.archive.kept import NOW_MS, Kept, audio
 from tests.samples import CALL
 
 ALL = CallFilter()
 OTHER = replace(CALL, call_sid="CA2", stream_sid="MZ2", business_id="business-2")
 FRAME = bytes(range(160)) * 2
+STREAM = KeptStream("MZ1", "business-1", NOW_MS)
+NONE = KeptStream("MZ-none", "business-1", NOW_MS)
 
 
 def numbered(number: int) -> CallIdentity:
@@ -191,28 +194,62 @@ async def test_a_stream_that_another_call_has_by_now_is_not_shown(kept: Kept) ->
 async def test_a_streams_entries_are_read_in_pieces(kept: Kept) -> None:
     entries = [audio(n, 20 * (n - 1), FRAME) for n in range(1, 8)]
     await kept.whole(CALL, entries)
-    extent = await kept.archive.extent("MZ1")
+    extent = await kept.archive.extent(STREAM)
     assert extent is not None
     assert (extent.first_id, extent.last_id, extent.entries) == (f"{NOW_MS}-1", f"{NOW_MS}-8", 8)
-    first = await kept.archive.entries("MZ1", "0-0", 5)
-    rest = await kept.archive.entries("MZ1", first[-1][0], 5)
+    first = await kept.archive.entries(STREAM, "0-0", 5)
+    rest = await kept.archive.entries(STREAM, first[-1][0], 5)
     assert [entry for _, entry in (*first, *rest)] == [*entries, EndEntry(8, "stop")]
-    assert list(await kept.archive.latest("MZ1", 3)) == list(rest[-3:])
+    assert list(await kept.archive.latest(STREAM, 3)) == list(rest[-3:])
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        KeptStream("MZ1", "business-2", NOW_MS),
+        KeptStream("MZ1", "", NOW_MS),
+        KeptStream("MZ1", "business-1", NOW_MS + 1),
+    ],
+)
+async def test_each_read_checks_whose_the_stream_is(kept: Kept, stream: KeptStream) -> None:
+    """A business that names the stream of another, or one that its own id had before."""
+    await kept.whole(CALL, [audio(1, 0, FRAME)])
+    await kept.archive.keep_survey(STREAM, b"waveform")
+    assert await kept.archive.extent(stream) is None
+    assert list(await kept.archive.entries(stream, "0-0", 10)) == []
+    assert list(await kept.archive.latest(stream, 10)) == []
+    assert await kept.archive.kept_survey(stream) is None
+    async with aclosing(kept.archive.follow(stream, "0-0", 10)) as feed:
+        assert [chunk async for chunk in feed] == []
+    await kept.archive.keep_survey(stream, b"forged")
+    assert await kept.archive.kept_survey(STREAM) == b"waveform"
+
+
+async def test_who_follows_a_stream_hears_nothing_of_what_takes_its_id(kept: Kept) -> None:
+    await kept.begin(CALL)
+    await kept.put(CALL, [audio(1, 0, FRAME)])
+    async with aclosing(kept.archive.follow(STREAM, "0-0", 10)) as feed:
+        assert len(await anext(feed)) == 1
+        await kept.forget("MZ1")
+        other = replace(OTHER, stream_sid="MZ1")
+        await kept.begin(other, NOW_MS + 9000)
+        await kept.put(other, [audio(1, 0, FRAME)], at=NOW_MS + 9000)
+        assert [chunk async for chunk in feed if chunk] == []
 
 
 async def test_of_an_unknown_stream_there_is_nothing(kept: Kept) -> None:
     assert await kept.archive.record("MZ-none") is None
-    assert await kept.archive.extent("MZ-none") is None
-    assert list(await kept.archive.entries("MZ-none", "0-0", 10)) == []
-    assert list(await kept.archive.latest("MZ-none", 10)) == []
-    assert await kept.archive.kept_survey("MZ-none") is None
+    assert await kept.archive.extent(NONE) is None
+    assert list(await kept.archive.entries(NONE, "0-0", 10)) == []
+    assert list(await kept.archive.latest(NONE, 10)) == []
+    assert await kept.archive.kept_survey(NONE) is None
 
 
 async def test_what_comes_is_followed_and_a_silence_is_told(kept: Kept) -> None:
     await kept.begin(CALL)
     await kept.put(CALL, [audio(1, 0, FRAME)])
     heard = []
-    async with aclosing(kept.archive.follow("MZ1", f"{NOW_MS}-1", 10)) as feed:
+    async with aclosing(kept.archive.follow(STREAM, f"{NOW_MS}-1", 10)) as feed:
         assert list(await anext(feed)) == []
         await kept.put(CALL, [audio(2, 20, FRAME), audio(3, 40, FRAME)])
         async with asyncio.timeout(30):
@@ -222,11 +259,11 @@ async def test_what_comes_is_followed_and_a_silence_is_told(kept: Kept) -> None:
 
 
 async def test_a_survey_is_kept_with_its_stream(kept: Kept) -> None:
-    await kept.archive.keep_survey("MZ-none", b"lost")
-    assert await kept.archive.kept_survey("MZ-none") in (None, b"lost")
+    await kept.archive.keep_survey(NONE, b"lost")
+    assert await kept.archive.kept_survey(NONE) in (None, b"lost")
     await kept.whole(CALL, [audio(1, 0, FRAME)])
-    await kept.archive.keep_survey("MZ1", b"\x00\xff")
-    assert await kept.archive.kept_survey("MZ1") == b"\x00\xff"
+    await kept.archive.keep_survey(STREAM, b"\x00\xff")
+    assert await kept.archive.kept_survey(STREAM) == b"\x00\xff"
 
 
 # -------------------------------------------------------------------------- erasure
@@ -235,7 +272,7 @@ async def test_a_survey_is_kept_with_its_stream(kept: Kept) -> None:
 async def test_an_erased_call_is_gone_with_all_of_it_and_counted(kept: Kept) -> None:
     await kept.whole(CALL, [audio(n, 20 * n, FRAME) for n in range(1, 4)])
     await kept.whole(replace(OTHER, business_id="business-1"), [audio(1, 0, FRAME)])
-    await kept.archive.keep_survey("MZ1", b"waveform")
+    await kept.archive.keep_survey(STREAM, b"waveform")
     seen: list[Erased] = []
 
     async def witness(erased: Erased) -> None:
@@ -248,8 +285,8 @@ async def test_an_erased_call_is_gone_with_all_of_it_and_counted(kept: Kept) -> 
     assert wanted.items() <= erased.counts.items()
     assert all(erased.bytes[kind] > 0 for kind in ("audio", "events", "log"))
     assert await kept.archive.record("MZ1") is None
-    assert await kept.archive.extent("MZ1") is None
-    assert await kept.archive.kept_survey("MZ1") is None
+    assert await kept.archive.extent(STREAM) is None
+    assert await kept.archive.kept_survey(STREAM) is None
     for business in ("business-1", None):
         page = await kept.archive.calls(business, ALL)
         assert [call.call_sid for call in page.calls] == ["CA2"]
@@ -305,5 +342,6 @@ async def test_a_stream_that_another_call_has_by_now_is_not_erased(kept: Kept) -
     await kept.whole(other, [audio(1, 0, FRAME)], at=NOW_MS + 9000)
     erased = await kept.archive.erase("business-1", "CA1", erased_silently)
     assert not erased.counts.get("audio")
-    assert (await kept.archive.extent("MZ1")) is not None
+    theirs = KeptStream("MZ1", "business-2", NOW_MS + 9000)
+    assert (await kept.archive.extent(theirs)) is not None
     assert (await kept.archive.call("business-2", "CA2")).events

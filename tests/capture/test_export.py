@@ -19,7 +19,7 @@ from app.events import AudioEntry, CallIdentity, EndEntry, Entry, StreamRecord
 from app.log import mask_phone
 from app.media import Encoding, MediaFormat, Track
 from app.pubsub.memory import MemoryPubSub
-from app.pubsub.records import StoredRecord
+from app.pubsub.records import KeptStream, StoredRecord
 from app.tools.capture.export import Kept, rebuilt
 from app.tools.capture.load import load_capture
 from app.wire.capture import read_facts
@@ -47,7 +47,7 @@ class Few(MemoryArchive):
         super().__init__(MemoryPubSub(lambda: 0.0))
         self.kept = kept
 
-    async def entries(self, stream_sid: str, after: str, count: int) -> list[tuple[str, Entry]]:
+    async def entries(self, stream: KeptStream, after: str, count: int) -> list[tuple[str, Entry]]:
         return [(f"1-{entry.n}", entry) for entry in self.kept]
 
 

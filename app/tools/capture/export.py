@@ -19,7 +19,7 @@ from app.audio import mulaw_to_pcm16, pcm16_to_mulaw
 from app.errors import CommandFailed
 from app.events import AudioEntry, Entry, GapEntry, StreamRecord
 from app.media import Encoding, MediaFormat, Track
-from app.pubsub.records import StoredRecord
+from app.pubsub.records import KeptStream, StoredRecord
 from app.tools.capture.record import CARRIERS
 from app.wire import exotel, twilio
 from app.wire.capture import CaptureFacts
@@ -60,7 +60,7 @@ async def find_kept(
         record = call.records.get(stream.stream_sid)
         if record is None or stream_sid not in ("", stream.stream_sid):
             continue
-        extent = await archive.extent(stream.stream_sid)
+        extent = await archive.extent(record.kept)
         if extent is not None:
             first = f"{record.stream.started_at}-1"
             return Kept(owner, stream.stream_sid, record, extent.first_id != first)
@@ -87,17 +87,17 @@ async def rebuilt(
     writer = _WRITERS[kept.record.stream.call.carrier](kept.record.stream)
     for message in writer.opening():
         yield masked_message(message, mask_phone)
-    async for entry in _entries(archive, kept.stream_sid):
+    async for entry in _entries(archive, kept.record.kept):
         for one in writer.written(entry):
             yield one
     if not kept.is_live:
         yield writer.stop()
 
 
-async def _entries(archive: Archive, stream_sid: str) -> AsyncIterator[Entry]:
+async def _entries(archive: Archive, stream: KeptStream) -> AsyncIterator[Entry]:
     after = FIRST
     while True:
-        chunk = await archive.entries(stream_sid, after, CHUNK_ENTRIES)
+        chunk = await archive.entries(stream, after, CHUNK_ENTRIES)
         for _, entry in chunk:
             yield entry
         if len(chunk) < CHUNK_ENTRIES:
