@@ -265,7 +265,7 @@ class News:
 
 def newest(found: Iterable[StreamFigures]) -> list[StreamFigures]:
     """Give the newest streams, the newest first, each once, no more than are shown."""
-    once = {one.stream_sid: one for one in found}
+    once = {(one.business_id, one.stream_sid): one for one in found}
     return sorted(once.values(), key=lambda one: (-one.started_at, one.stream_sid))[:MAX_SHOWN]
 
 

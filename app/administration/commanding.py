@@ -1,13 +1,22 @@
 """Commands into live calls, written by the service itself."""
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from app.events import HeldStream
 from app.playback.commands import Command, command_fields
 from app.pubsub.base import control_key
 from app.pubsub.control import writing
 from app.pubsub.memory import MemoryPubSub
+from app.pubsub.redis_pubsub import owner_key
 from app.store.reach import RedisReach
+
+# KEYS: control:{STREAM}, owner:{STREAM}; ARGV: `START_MS BUSINESS`, names and values. A
+# stream of version 0.1 has no owner there.
+_WRITE: Final = """
+local owner = redis.call('GET', KEYS[2])
+if owner and owner ~= ARGV[1] then return false end
+return redis.call('XADD', KEYS[1], '*', unpack(ARGV, 2))
+"""
 
 
 class Commands(Protocol):
@@ -33,7 +42,7 @@ class RedisCommands(RedisReach):
     async def write(self, held: HeldStream, command: Command) -> bool:
         """See `Commands.write`."""
         fields = command_fields(command)
-        asked = writing(held.call.stream_sid, held.started_at, fields)
+        asked = writing(held.call.stream_sid, held.started_at, fields, held.call.business_id)
         return await self._ask(*asked) is not None
 
 
@@ -43,8 +52,9 @@ class ChannelCommands(RedisReach):
     async def write(self, held: HeldStream, command: Command) -> bool:
         """See `Commands.write`."""
         parts = [part for pair in command_fields(command).items() for part in pair]
-        await self._ask("XADD", control_key(held.call.stream_sid), "*", *parts)
-        return True
+        keys = control_key(held.call.stream_sid), owner_key(held.call.stream_sid)
+        whose = f"{held.started_at} {held.call.business_id}"
+        return await self._ask("EVAL", _WRITE, len(keys), *keys, whose, *parts) is not None
 
 
 class MemoryCommands:
@@ -61,5 +71,8 @@ class MemoryCommands:
 
     async def write(self, held: HeldStream, command: Command) -> bool:
         """See `Commands.write`."""
+        record = self._pubsub.known(held.call.stream_sid)
+        if record.get("businessId", held.call.business_id) != held.call.business_id:
+            return False
         entry = self._pubsub.command(held.call.stream_sid, command_fields(command))
         return entry is not None

@@ -38,9 +38,9 @@ class LiveCalls:
         streams = await self._held(scope)
         name = scope or EVERYBODY
         found = (await self._store.watch([name]))[name]
-        figures = {one.stream_sid: one for one in found}
+        figures = {(one.business_id, one.stream_sid): one for one in found}
         streams.sort(key=lambda held: (-held.started_at, held.call.stream_sid))
-        return [LiveStream(held, figures.get(held.call.stream_sid)) for held in streams]
+        return [LiveStream(held, figures.get(_name(held))) for held in streams]
 
     async def watched_by(self, who: Principal, business_id: str | None) -> str | None:
         """Return whose live calls these are, None for everybody's, and record who looks at them.
@@ -76,3 +76,7 @@ class LiveCalls:
             for held in await self._store.held_streams()
             if business_id in (None, held.call.business_id)
         ]
+
+
+def _name(held: HeldStream) -> tuple[str, str]:
+    return held.call.business_id, held.call.stream_sid

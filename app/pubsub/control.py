@@ -16,20 +16,24 @@ READ_COUNT: Final = 8
 # NOMKSTREAM: a stream that is over leaves no key behind. One that has started again
 # under the same id is another call.
 _WRITE: Final = """
-local record = redis.call('HMGET', KEYS[2], 'startedAt', 'endedAt')
+local record = redis.call('HMGET', KEYS[2], 'startedAt', 'endedAt', 'businessId')
 if record[1] ~= ARGV[1] or record[2] then return false end
-return redis.call('XADD', KEYS[1], 'NOMKSTREAM', '*', unpack(ARGV, 2))
+if ARGV[2] ~= '' and record[3] ~= ARGV[2] then return false end
+return redis.call('XADD', KEYS[1], 'NOMKSTREAM', '*', unpack(ARGV, 3))
 """
 
 
-def writing(stream: str, started_at: int, fields: Mapping[str, Field]) -> tuple[Field, ...]:
-    """Give the request to Redis that writes a command into the stream that began then.
+def writing(
+    stream: str, started_at: int, fields: Mapping[str, Field], business_id: str = ""
+) -> tuple[Field, ...]:
+    """Return the request to Redis that writes a command into the stream that began then.
 
-    It is answered with the entry's id; with nothing where that stream is over.
+    It is answered with the entry's id; with nothing where that stream is over, or is not of
+    the business that is named.
     """
     parts = [part for pair in fields.items() for part in pair]
     keys = control_key(stream), record_key(stream)
-    return ("EVAL", _WRITE, len(keys), *keys, str(started_at), *parts)
+    return ("EVAL", _WRITE, len(keys), *keys, str(started_at), business_id, *parts)
 
 
 class ControlEntry(msgspec.Struct, frozen=True):

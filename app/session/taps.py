@@ -15,7 +15,7 @@ from typing import Final
 
 from app.errors import StoreUnavailable
 from app.metrics import Metrics
-from app.store.captures import Asked, Batch, Captures, Message, Opening
+from app.store.captures import Asked, Batch, Captured, Captures, Message, Opening
 from app.wire.masking import masked_message
 
 log = logging.getLogger(__name__)
@@ -261,7 +261,10 @@ class Taps:
         if not tap.on or putting.undecided_until is not None:
             return
         if not putting.begun:
-            await self._captures.begin(self._opening(putting))
+            if not await self._captures.begin(self._opening(putting)):
+                log.error("[capture] Stream %s has messages of others", tap.tapped.stream_sid)
+                tap.turn(on=False)
+                return
             putting.begun = True
             log.info("[capture] Stream %s is recorded", tap.tapped.stream_sid)
         for batch in self._batches(putting):
@@ -272,9 +275,10 @@ class Taps:
 
     async def _put_batch(self, putting: _Putting, batch: Batch) -> None:
         putting.last_put = self._clock()
-        stream_sid = putting.tap.tapped.stream_sid
+        tapped = putting.tap.tapped
+        captured = Captured(tapped.stream_sid, tapped.business_id)
         try:
-            is_there = await self._captures.put(stream_sid, batch)
+            is_there = await self._captures.put(captured, batch)
         except StoreUnavailable:
             self._counted.labels("left_out").inc(len(batch.messages))
             raise

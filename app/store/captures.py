@@ -48,6 +48,13 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
         return found
 
 
+class Captured(msgspec.Struct, frozen=True):
+    """A stream whose messages are put there, and whose it is."""
+
+    stream_sid: str
+    business_id: str
+
+
 class Opening(msgspec.Struct, frozen=True):
     """A stream whose messages are put there from now on: whose it is, and how it began.
 
@@ -65,6 +72,11 @@ class Opening(msgspec.Struct, frozen=True):
     began_at: int
     messages: list[Message]
     from_first: bool
+
+    @property
+    def captured(self) -> Captured:
+        """Return whose messages follow."""
+        return Captured(self.stream_sid, self.business_id)
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -98,11 +110,17 @@ class Captures(Protocol):
     async def asked(self) -> Collection[Asked]:
         """Tell a holder of streams what is asked for."""
 
-    async def begin(self, opening: Opening) -> None:
-        """Begin to put a stream's messages there, in place of earlier ones."""
+    async def begin(self, opening: Opening) -> bool:
+        """Begin to put a stream's messages there, in place of earlier ones of its business.
 
-    async def put(self, stream_sid: str, batch: Batch) -> bool:
-        """Put messages of a stream there; False where none have begun, or they are gone."""
+        Returns False, and changes nothing, where another business's are there.
+        """
+
+    async def put(self, captured: Captured, batch: Batch) -> bool:
+        """Put messages of a stream there.
+
+        Returns False where none of its business have begun, or they are gone.
+        """
 
     async def begun(self, after: int | None) -> tuple[int, list[str]]:
         """Give the store's time, Unix ms, and the streams that have begun after such a time.
@@ -113,8 +131,13 @@ class Captures(Protocol):
     async def opening(self, stream_sid: str) -> Opening | None:
         """Tell how a stream's capture began; None where none is there."""
 
-    async def batches(self, stream_sid: str, after: str, count: int) -> Sequence[tuple[str, Batch]]:
-        """Give up to `count` batches that follow the id `after` (empty: from the first)."""
+    async def batches(
+        self, captured: Captured, after: str, count: int
+    ) -> Sequence[tuple[str, Batch]]:
+        """Return up to `count` batches that follow the id `after` (empty: from the first).
+
+        None where the id is another business's by now.
+        """
 
 
 def capture_keys(stream_sid: str) -> tuple[str, str]:

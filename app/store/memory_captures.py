@@ -12,6 +12,7 @@ from app.store.captures import (
     MAX_BATCHES,
     Asked,
     Batch,
+    Captured,
     Opening,
 )
 
@@ -52,17 +53,20 @@ class MemoryCaptures:
         self._asked = {asked: until for asked, until in self._asked.items() if until > now}
         return list(self._asked)
 
-    async def begin(self, opening: Opening) -> None:
-        """Begin to put a stream's messages there."""
+    async def begin(self, opening: Opening) -> bool:
+        """Begin to put a stream's messages there, unless another business's are there."""
         self._forget()
+        known = self._kept.get(opening.stream_sid)
+        if known is not None and known.opening.captured != opening.captured:
+            return False
         now = self._now()
         kept = _Kept(opening, now + KEEP_SECONDS, round(now * 1000))
         self._kept[opening.stream_sid] = kept
+        return True
 
-    async def put(self, stream_sid: str, batch: Batch) -> bool:
+    async def put(self, captured: Captured, batch: Batch) -> bool:
         """Put messages of a stream there, unless they are gone."""
-        self._forget()
-        kept = self._kept.get(stream_sid)
+        kept = self._of(captured)
         if kept is None:
             return False
         kept.until = self._now() + KEEP_SECONDS
@@ -85,13 +89,19 @@ class MemoryCaptures:
         kept = self._kept.get(stream_sid)
         return kept.opening if kept else None
 
-    async def batches(self, stream_sid: str, after: str, count: int) -> Sequence[tuple[str, Batch]]:
+    async def batches(
+        self, captured: Captured, after: str, count: int
+    ) -> Sequence[tuple[str, Batch]]:
         """Give batches that follow an id."""
-        self._forget()
-        kept = self._kept.get(stream_sid)
+        kept = self._of(captured)
         last = int(after.partition("-")[0] or 0)
         found = kept.batches.items() if kept else ()
         return [(f"{n}-0", batch) for n, batch in islice((x for x in found if x[0] > last), count)]
+
+    def _of(self, captured: Captured) -> _Kept | None:
+        self._forget()
+        kept = self._kept.get(captured.stream_sid)
+        return kept if kept is not None and kept.opening.captured == captured else None
 
     def _forget(self) -> None:
         now = self._now()

@@ -31,6 +31,7 @@ class MemoryWatching:
                 for at, figures in self._figures.get(name, {}).values()
                 if now - at <= FRESH_SECONDS
                 for one in figures
+                if one.is_for(name)
             ]
             for name in whom
         }

@@ -21,6 +21,7 @@ from app.store.captures import (
     MAX_BEGUN,
     Asked,
     Batch,
+    Captured,
     Opening,
     capture_keys,
 )
@@ -32,6 +33,7 @@ from app.store.scripts import (
     BEGUN_AFTER,
     NOTE_BEGUN,
     PUT_CAPTURED,
+    READ_CAPTURED,
 )
 
 _ASKED: Final = "held:{captures}"
@@ -56,19 +58,20 @@ class RedisCaptures(RedisReach):
         pairs = (text(one).partition(" ") for one in found)
         return [Asked(business_id, call_sid) for business_id, _, call_sid in pairs]
 
-    async def begin(self, opening: Opening) -> None:
-        """Begin to put a stream's messages there."""
+    async def begin(self, opening: Opening) -> bool:
+        """Begin to put a stream's messages there, unless another business's are there."""
         keys = capture_keys(opening.stream_sid)
-        await self._ask(
-            *("EVAL", BEGIN_CAPTURE, len(keys), *keys, in_ms(KEEP_SECONDS), _encode(opening))
-        )
+        said = opening.business_id, in_ms(KEEP_SECONDS), _encode(opening)
+        if not await self._ask("EVAL", BEGIN_CAPTURE, len(keys), *keys, *said):
+            return False
         kept = in_ms(KEEP_SECONDS), MAX_BEGUN, opening.stream_sid
         await self._ask("EVAL", NOTE_BEGUN, 1, _BEGUN, *kept)
+        return True
 
-    async def put(self, stream_sid: str, batch: Batch) -> bool:
+    async def put(self, captured: Captured, batch: Batch) -> bool:
         """Put messages of a stream there, unless they are gone."""
-        keys = capture_keys(stream_sid)
-        kept = in_ms(KEEP_SECONDS), MAX_BATCHES
+        keys = capture_keys(captured.stream_sid)
+        kept = captured.business_id, in_ms(KEEP_SECONDS), MAX_BATCHES
         done = await self._ask("EVAL", PUT_CAPTURED, len(keys), *keys, *kept, _encode(batch))
         return bool(done)
 
@@ -86,10 +89,14 @@ class RedisCaptures(RedisReach):
         except msgspec.MsgspecError:
             return None  # of another version: its holder is about to be replaced
 
-    async def batches(self, stream_sid: str, after: str, count: int) -> Sequence[tuple[str, Batch]]:
+    async def batches(
+        self, captured: Captured, after: str, count: int
+    ) -> Sequence[tuple[str, Batch]]:
         """Give batches that follow an id."""
         ms, _, number = after.partition("-")
         since = f"{ms}-{int(number) + 1}" if after else "-"
-        key = capture_keys(stream_sid)[0]
-        found = await self._ask("XRANGE", key, since, "+", "COUNT", count)
-        return [(text(one), _decode_batch(fields[b"batch"])) for one, fields in found]
+        keys = capture_keys(captured.stream_sid)
+        said = captured.business_id, since, count
+        found = await self._ask("EVAL", READ_CAPTURED, len(keys), *keys, *said)
+        # An entry has one field; a script gives names and values in turn.
+        return [(text(one), _decode_batch(value)) for one, (_, value) in found]

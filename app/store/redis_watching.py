@@ -40,7 +40,7 @@ class RedisWatching(RedisReach):
         times = in_ms(WATCH_SECONDS), in_ms(FRESH_SECONDS)
         found = await self._ask("EVAL", WATCH, len(keys), *keys, *times, *names)
         return {
-            name: [one for part in parts for one in _read(part)]
+            name: [one for part in parts for one in _read(part) if one.is_for(name)]
             for name, parts in zip(names, found, strict=True)
         }
 

@@ -276,10 +276,25 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 return redis.call('ZRANGE', KEYS[1], 0, -1)
 """
 
-# KEYS: capture:{STREAM}, capture:{STREAM}:opening; ARGV: for how long, in ms, the opening.
-BEGIN_CAPTURE = """
+# Whose messages are there: of an opening, as msgpack, the field `business_id`.
+_CAPTURED = """
+local opening = redis.call('GET', KEYS[2])
+local owner = opening and cmsgpack.unpack(opening).business_id
+"""
+
+# KEYS: capture:{STREAM}, capture:{STREAM}:opening; ARGV: BUSINESS, for how long, in ms, the
+# opening. Returns whether it has begun: not where another business's messages are there.
+BEGIN_CAPTURE = f"""{_CAPTURED}
+if owner and owner ~= ARGV[1] then return 0 end
 redis.call('UNLINK', KEYS[1])
-redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[1])
+redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[2])
+return 1
+"""
+
+# KEYS: as above; ARGV: BUSINESS, from which id, and how many. Returns entries.
+READ_CAPTURED = f"""{_CAPTURED}
+if owner ~= ARGV[1] then return {{}} end
+return redis.call('XRANGE', KEYS[1], ARGV[2], '+', 'COUNT', ARGV[3])
 """
 
 # KEYS: held:{captures}:begun; ARGV: for how long, in ms, how many at once, the stream.
@@ -295,13 +310,14 @@ BEGUN_AFTER = f"""{_NOW}
 return {{now, redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '+inf')}}
 """
 
-# KEYS: capture:{STREAM}, capture:{STREAM}:opening; ARGV: for how long, in ms, how many
-# batches, the batch. Returns whether the opening was there: without it, it was erased, and
-# nothing may bring it back.
-PUT_CAPTURED = """
-if redis.call('PEXPIRE', KEYS[2], ARGV[1]) == 0 then return 0 end
-redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[2], '*', 'batch', ARGV[3])
-redis.call('PEXPIRE', KEYS[1], ARGV[1])
+# KEYS: as above; ARGV: BUSINESS, for how long, in ms, how many batches, the batch. Returns
+# whether the opening of this business was there: without it, it was erased, and nothing may
+# bring it back.
+PUT_CAPTURED = f"""{_CAPTURED}
+if owner ~= ARGV[1] then return 0 end
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
+redis.call('XADD', KEYS[1], 'MAXLEN', ARGV[3], '*', 'batch', ARGV[4])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1
 """
 

@@ -51,6 +51,10 @@ class StreamFigures(msgspec.Struct, frozen=True):
     dropped: int
     levels: Mapping[Track, float | None]
 
+    def is_for(self, watched: str) -> bool:
+        """Return whether who watches this business, or EVERYBODY, may see it."""
+        return watched in (EVERYBODY, self.business_id)
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:

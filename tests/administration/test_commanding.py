@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
@@ -102,3 +103,11 @@ async def test_a_stream_that_began_again_is_another(way: Way) -> None:
 @pytest.mark.parametrize("way", ["memory"], indirect=True)
 async def test_without_a_stream_there_is_nobody_to_command(way: Way) -> None:
     assert not await way.commands.write(HELD, SPEECH)
+
+
+async def test_a_command_for_another_businesss_stream_is_not_written(way: Way) -> None:
+    await way.begin()
+    other = msgspec.structs.replace(HELD, call=replace(CALL, business_id="business-2"))
+    assert not await way.commands.write(other, SPEECH)
+    assert await way.read() == []
+    assert await way.commands.write(HELD, SPEECH)

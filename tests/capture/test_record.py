@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from app.errors import CommandFailed, StoreUnavailable
 from app.events import CallIdentity, HeldStream
 from app.plans import Business
-from app.store.captures import ANY, Asked, Batch, Message, Opening
+from app.store.captures import ANY, Asked, Batch, Captured, Message, Opening
 from app.store.configuration import Stored
 from app.store.memory_captures import MemoryCaptures
 from app.tools.capture import record as module
@@ -316,7 +316,7 @@ class Stage:
 
     async def put(self, stream_sid: str, first: int, *texts: str, ended: bool = False) -> None:
         messages = [Message(first + n, text) for n, text in enumerate(texts)]
-        await self.captures.put(stream_sid, Batch(first, messages, ended))
+        await self.captures.put(Captured(stream_sid, "shop"), Batch(first, messages, ended))
 
     async def record(self, call_sid: str = ANY, **options: Any) -> bool:
         recorder = Recorder(

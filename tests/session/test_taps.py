@@ -11,11 +11,12 @@ from app.log import mask_phone
 from app.metrics import Metrics
 from app.session import taps as module
 from app.session.taps import Beginning, Budget, Tap, Tapped, Taps
-from app.store.captures import Asked, Batch, Opening
+from app.store.captures import Asked, Batch, Captured, Opening
 from app.store.memory_captures import MemoryCaptures
 from app.wire import twilio
 from tests.waiting import until
 
+CAPTURED = Captured("MZ1", "shop")
 SHOP = Tapped(
     "MZ1", "CA1", "shop", "twilio", {"businessId": "shop", "ticket": "s3cr3t"}, 1_700_000_000_000
 )
@@ -43,10 +44,10 @@ class Store(MemoryCaptures):
             raise StoreUnavailable("away")
         return list(await super().asked())
 
-    async def put(self, stream_sid: str, batch: Batch) -> bool:
+    async def put(self, captured: Captured, batch: Batch) -> bool:
         if self.refuses:
             raise StoreUnavailable("full")
-        return await super().put(stream_sid, batch)
+        return await super().put(captured, batch)
 
 
 class House:
@@ -65,7 +66,7 @@ class House:
         return self.taps.open(tapped, beginning, 1_700_000_000_000)
 
     async def batches(self) -> list[Batch]:
-        return [one for _, one in await self.store.batches("MZ1", "", 1000)]
+        return [one for _, one in await self.store.batches(CAPTURED, "", 1000)]
 
     async def messages(self) -> list[str | bytes]:
         return [one.message for batch in await self.batches() for one in batch.messages]

@@ -4,11 +4,21 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from app.errors import StoreUnavailable
 from app.store import memory_captures, redis_captures
-from app.store.captures import ANY, Asked, Batch, Captures, Message, Opening, capture_keys
+from app.store.captures import (
+    ANY,
+    Asked,
+    Batch,
+    Captured,
+    Captures,
+    Message,
+    Opening,
+    capture_keys,
+)
 from app.store.memory_captures import MemoryCaptures
 from app.store.redis_captures import RedisCaptures
 from tests.redis_groups import Cluster
@@ -34,6 +44,9 @@ async def captures(request: pytest.FixtureRequest, redis_url: str) -> AsyncItera
     await adapter.close()
 
 
+ONE, TWO = Captured("MZ1", "shop"), Captured("MZ2", "shop")
+
+
 def opening(stream_sid: str = "MZ1", *, from_first: bool = True) -> Opening:
     start = Message(0, '{"event":"start"}')
     whose = stream_sid, "CA1", "shop", "twilio"
@@ -51,7 +64,7 @@ def shorten(monkeypatch: pytest.MonkeyPatch, name: str, value: float) -> None:
 
 
 async def found(captures: Captures, after: str = "", count: int = 100) -> list[Batch]:
-    return [one for _, one in await captures.batches("MZ1", after, count)]
+    return [one for _, one in await captures.batches(ONE, after, count)]
 
 
 # ---------------------------------------------------------------------------- asking
@@ -114,28 +127,28 @@ async def test_what_is_put_is_read_in_order_and_from_any_place(captures: Capture
     await captures.begin(opening())
     put = [batch(0, "a", b"\x00\xff"), batch(2, "é"), batch(5, ended=True)]
     for one in put:
-        assert await captures.put("MZ1", one)
+        assert await captures.put(ONE, one)
     assert await found(captures) == put
     assert await found(captures, count=2) == put[:2]
-    read = await captures.batches("MZ1", "", 1)
+    read = await captures.batches(ONE, "", 1)
     assert await found(captures, read[-1][0]) == put[1:]
-    last = await captures.batches("MZ1", "", 100)
+    last = await captures.batches(ONE, "", 100)
     assert await found(captures, last[-1][0]) == []
     assert await captures.opening("MZ1") == opening()
 
 
 async def test_nothing_is_put_where_nothing_has_begun(captures: Captures) -> None:
-    assert not await captures.put("MZ1", batch(0, "a"))
+    assert not await captures.put(ONE, batch(0, "a"))
     assert await found(captures) == []
     assert await captures.opening("MZ1") is None
 
 
 async def test_a_capture_that_begins_anew_has_nothing_of_the_one_before(captures: Captures) -> None:
     await captures.begin(opening())
-    await captures.put("MZ1", batch(0, "old"))
+    await captures.put(ONE, batch(0, "old"))
     await captures.begin(opening(from_first=False))
     assert await found(captures) == []
-    await captures.put("MZ1", batch(0, "new"))
+    await captures.put(ONE, batch(0, "new"))
     assert await found(captures) == [batch(0, "new")]
     assert await captures.opening("MZ1") == opening(from_first=False)
 
@@ -156,7 +169,7 @@ async def test_streams_that_begin_are_named_to_those_who_wait(captures: Captures
 async def test_streams_are_apart(captures: Captures) -> None:
     await captures.begin(opening())
     await captures.begin(opening("MZ2"))
-    await captures.put("MZ2", batch(0, "of two"))
+    await captures.put(TWO, batch(0, "of two"))
     assert await found(captures) == []
 
 
@@ -166,7 +179,7 @@ async def test_no_more_batches_are_kept_than_may_be(
     shorten(monkeypatch, "MAX_BATCHES", 3)
     await captures.begin(opening())
     for number in range(10):
-        await captures.put("MZ1", batch(number, "a"))
+        await captures.put(ONE, batch(number, "a"))
     assert [one.first for one in await found(captures)] == [7, 8, 9]
 
 
@@ -175,13 +188,13 @@ async def test_what_nobody_puts_to_is_soon_gone(
 ) -> None:
     shorten(monkeypatch, "KEEP_SECONDS", 0.05)
     await captures.begin(opening())
-    await captures.put("MZ1", batch(0, "a"))
+    await captures.put(ONE, batch(0, "a"))
 
     async def is_gone() -> bool:
         return await captures.opening("MZ1") is None and not await found(captures)
 
     await until(is_gone)
-    assert not await captures.put("MZ1", batch(1, "b"))
+    assert not await captures.put(ONE, batch(1, "b"))
 
 
 # ---------------------------------------------------------------------------- Redis
@@ -191,7 +204,7 @@ async def test_every_key_expires_and_lies_with_its_stream(redis_url: str) -> Non
     url = await emptied(redis_url)
     captures = RedisCaptures.from_url(url, timeout_seconds=PATIENT)
     await captures.begin(opening())
-    await captures.put("MZ1", batch(0, "a"))
+    await captures.put(ONE, batch(0, "a"))
     for key in capture_keys("MZ1"):
         assert "{MZ1}" in key
         assert 0 < await captures._ask("PTTL", key) <= 60_000
@@ -210,3 +223,16 @@ async def test_a_redis_that_is_away_is_an_error() -> None:
     with pytest.raises(StoreUnavailable):
         await captures.asked()
     await captures.close()
+
+
+async def test_messages_of_another_business_are_neither_replaced_nor_read(
+    captures: Captures,
+) -> None:
+    assert await captures.begin(opening())
+    await captures.put(ONE, batch(0, "a"))
+    theirs = msgspec.structs.replace(opening(), business_id="bank")
+    assert not await captures.begin(theirs)
+    assert not await captures.put(theirs.captured, batch(1, "b"))
+    assert await captures.batches(theirs.captured, "", 10) == []
+    assert await found(captures) == [batch(0, "a")]
+    assert await captures.opening("MZ1") == opening()

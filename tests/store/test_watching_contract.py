@@ -137,3 +137,12 @@ async def test_holders_and_watchers_meet_in_redis(redis_url: str) -> None:
     finally:
         await holder.close()
         await watcher.close()
+
+
+async def test_figures_of_another_business_are_never_shown(store: Store) -> None:
+    """Whoever publishes them under a business's name by mistake."""
+    await store.watch(["shop", EVERYBODY])
+    found = [figures("MZ1", "bank"), figures("MZ2", "shop")]
+    await store.publish_figures("one", {"shop": found, EVERYBODY: found})
+    seen = await store.watch(["shop", EVERYBODY])
+    assert seen == {"shop": [figures("MZ2", "shop")], EVERYBODY: found}

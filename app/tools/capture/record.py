@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from app.errors import CommandFailed, StoreUnavailable
 from app.events import CallIdentity, HeldStream
 from app.plans import Business
-from app.store.captures import ANY, MAX_BATCHES, Asked, Captures, Opening
+from app.store.captures import ANY, MAX_BATCHES, Asked, Captured, Captures, Opening
 from app.store.configuration import Stored
 from app.tools.capture.files import CaptureFile
 from app.wire.capture import CaptureFacts, CarrierName
@@ -59,8 +59,8 @@ class Take:
 
     async def read(self, captures: Captures, now: float) -> None:
         """Write what has come since."""
-        stream_sid = self.opening.stream_sid
-        while found := await captures.batches(stream_sid, self.after, BATCHES):
+        captured = self.opening.captured
+        while found := await captures.batches(captured, self.after, BATCHES):
             self.heard_at = now
             for self.after, batch in found:
                 if self._next is None:
@@ -225,7 +225,7 @@ class Recorder:
             return False
         name = stream_sid, opening.started_at
         if name not in self._takes and name not in self._over and self._has_room:
-            if is_new or not await self._has_ended(stream_sid):
+            if is_new or not await self._has_ended(opening.captured):
                 self._begin(name, opening, now)
             elif self._is_of_one:
                 raise CommandFailed(f"the call {opening.call_sid} is over")
@@ -233,8 +233,8 @@ class Recorder:
                 self._over.add(name)
         return True
 
-    async def _has_ended(self, stream_sid: str) -> bool:
-        found = await self._captures.batches(stream_sid, "", MAX_BATCHES)
+    async def _has_ended(self, captured: Captured) -> bool:
+        found = await self._captures.batches(captured, "", MAX_BATCHES)
         return any(batch.ended for _, batch in found)
 
     def _begin(self, name: _Name, opening: Opening, now: float) -> None:
