@@ -16,7 +16,7 @@ def business(name: str, plan: str, *numbers: str, **settings: str | bool | list[
 def _table(kind: str, name: str, settings: dict[str, object]) -> str:
     # JSON's texts, numbers and lists of them are TOML's too (TOML 1.0).
     lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
-    return "\n".join([f"[{kind}.{name}]", *lines, "", ""])
+    return "\n".join([f"[{kind}.{json.dumps(name)}]", *lines, "", ""])
 
 
 NUMBER = "+15005550006"

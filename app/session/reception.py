@@ -220,6 +220,21 @@ class Reception:
             raise UnknownBusiness("the call's business, or its plan, is gone")
         return dial_rules(found[1], found[0])
 
+    async def may_name_stream(self, stream_sid: str, authorization: Authorization) -> bool:
+        """Return whether a callback may speak of a stream: not of another business's.
+
+        A business's own account can sign a callback that names any stream. Where the store
+        cannot tell whose it is, it may not.
+        """
+        if not authorization.is_own_account:
+            return True
+        try:
+            owner = await self._store.business_of_stream(stream_sid)
+        except StoreUnavailable:
+            self._metrics.store_errors.inc()
+            return False
+        return owner in (None, authorization.business_id)
+
     async def _owner(self, call: IncomingCall) -> tuple[Business, Plan]:
         business_id = call.business_id
         if not business_id:

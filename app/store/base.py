@@ -164,6 +164,9 @@ class Store(Usage, Watching, Protocol):
         and where what is kept under the id is another business's.
         """
 
+    async def business_of_stream(self, stream_sid: str) -> str | None:
+        """Return the business whose stream has this id; None where there is no such stream."""
+
     async def release_claim(self, held: HeldStream) -> None:
         """Let a stream's id be claimed again, also by another replica; its lease runs on."""
 

@@ -136,6 +136,11 @@ class MemoryStore(MemoryConfiguration, MemoryUsage, MemoryWatching):
         refused = await self.hold_streams([held], lease_seconds)
         return refused[0][1] if refused else StreamClaim.GRANTED
 
+    async def business_of_stream(self, stream_sid: str) -> str | None:
+        """Return the business whose stream has this id; None where there is no such stream."""
+        holder = self._claims.get(stream_sid)
+        return holder.call.business_id if holder is not None else None
+
     async def release_claim(self, held: HeldStream) -> None:
         """Let a stream's id be claimed again; no effect where another has claimed it."""
         holder = self._claims.get(held.call.stream_sid)

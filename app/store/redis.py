@@ -156,11 +156,15 @@ class RedisStore(RedisConfiguration, RedisDurability, RedisUsage, RedisWatching)
 
     async def claim_stream(self, held: HeldStream, lease_seconds: float) -> StreamClaim:
         """Claim a stream's id, unless another holds it or its keys are another business's."""
-        owner = await self._ask("HGET", _record_key(held.call.stream_sid), "businessId")
-        if owner is not None and text(owner) != held.call.business_id:
+        if await self.business_of_stream(held.call.stream_sid) not in (None, held.call.business_id):
             return StreamClaim.OTHER_BUSINESS
         refused = await self.hold_streams([held], lease_seconds)
         return refused[0][1] if refused else StreamClaim.GRANTED
+
+    async def business_of_stream(self, stream_sid: str) -> str | None:
+        """Return the business whose stream has this id; None where there is no such stream."""
+        owner = await self._ask("HGET", _record_key(stream_sid), "businessId")
+        return text(owner) if owner is not None else None
 
     async def release_claim(self, held: HeldStream) -> None:
         """Let a stream's id be claimed again; no effect where another has claimed it."""

@@ -237,9 +237,13 @@ async def _announce(
 ) -> tuple[CallIdentity, Business | None]:
     owner = await desk.reception.owner(_incoming(said), said.authorization)
     stream_sid = said.field("StreamSid")
+    if not is_identifier(stream_sid) or not await desk.reception.may_name_stream(
+        stream_sid, said.authorization
+    ):
+        stream_sid = ""
     call = CallIdentity(
         said.field("CallSid"),
-        stream_sid if is_identifier(stream_sid) else "",
+        stream_sid,
         owner.id if owner else "",
         carrier="twilio",
     )

@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 from fastapi.responses import Response
 
+from app.admin.roles import Permission
 from app.administration import Administration
 from app.administration.businesses import OF_ITS_ADMIN
 from app.errors import (
@@ -54,6 +55,7 @@ def add_businesses(entry: Entry, desk: Administration, erasure: BusinessErasure)
 
     @entry.get(NEW)
     async def new(visit: Visit) -> Response:
+        visit.who.demand(Permission.CREATE_BUSINESS)
         plans = await _plans(visit)
         return _new(visit, Form(new_business_inputs(plans))) if plans else see("/admin/new-plan")
 

@@ -2,6 +2,7 @@
 
 from fastapi.responses import Response
 
+from app.admin.roles import Permission
 from app.administration.businesses import Businesses
 from app.administration.plans import Plans
 from app.errors import AlreadyThere, EditedMeanwhile, FieldsInvalid, PlanInUse
@@ -41,6 +42,7 @@ def add_plans(entry: Entry, plans: Plans, businesses: Businesses) -> None:
 
     @entry.get(NEW)
     async def new(visit: Visit) -> Response:
+        visit.who.demand(Permission.EDIT_PLANS)
         return _new(visit, Form(new_plan_inputs()))
 
     @entry.post(NEW)

@@ -1,0 +1,1 @@
+"""Nobody reaches another business: every way in, against every field that names something."""
