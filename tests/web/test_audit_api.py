@@ -161,3 +161,35 @@ async def test_a_log_of_a_running_service_begins_with_its_chain(audited: Service
         return bool(found) and found[-1]["action"] == "audit.chain_begun" and found[-1]["seq"] == 1
 
     await until(has_begun)
+
+
+HOSTILE = (
+    *("0-0", "0-18446744073709551615", "18446744073709551615-18446744073709551615", "-", "+", "$"),
+    *("(0-0", "9" * 40, "-1", "1e999", "inf", "nan", "%00", "a%0Ab", "%7B%7D", "%F0%9F%92%A9"),
+    *("MC0w", "OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5IGE", "bmFuIGE", "LTEgYQ", "MF8xIGE"),
+)
+
+
+def _queries(document: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return each path that is read, with each parameter of its query."""
+    return [
+        (path.replace("{business_id}", "business-1"), one["name"])
+        for path, operations in document["paths"].items()
+        if path.startswith("/api/v1/") and not path.endswith("/events") and "get" in operations
+        for one in operations["get"].get("parameters", ())
+        if one["in"] == "query"
+    ]
+
+
+def test_no_parameter_of_a_query_makes_the_service_fail(audited: Service) -> None:
+    document = httpx.get(f"{audited.url}/openapi.json", timeout=WAIT_SECONDS).json()
+    queries = _queries(document)
+    assert ("/api/v1/audit", "before") in queries
+    failed = set()
+    with httpx.Client(base_url=audited.url, headers=OPERATOR, timeout=WAIT_SECONDS) as client:
+        for path, name in queries:
+            for value in HOSTILE:
+                answer = client.get(f"{path.replace('{call_sid}', 'CA1')}?{name}={value}")
+                if answer.status_code >= 500:
+                    failed.add((path, name, value, answer.status_code))
+    assert failed == set()
