@@ -41,7 +41,7 @@ KEY = re.compile(
     r"|:(recent|facts|reached|calls))?)?"
     r"|seen:\{[A-Za-z0-9_.-]{1,128}:[A-Za-z0-9_.-]{1,128}\}"
     r"|held:\{control\}:[0-9a-f]{16}"
-    r"|\{audit\}:head"
+    r"|held:\{audit\}:head"
 )
 
 
