@@ -267,6 +267,27 @@ async def test_an_old_replicas_exotel_and_client_calls_are_read_by_the_new(
     assert (audio.status_code, len(audio.content)) == (200, 44 + 3 * 3200)
 
 
+async def test_the_new_replica_leaves_a_stream_of_the_old_to_its_business(
+    deployment: Deployment,
+) -> None:
+    """A stream that 0.1 began has a record, and no claim."""
+    victim, socket = await a_stream(deployment.old, deployment.old)
+    for is_live in (True, False):
+        if not is_live:
+            await victim.stop()
+            before = await receipt_of(deployment.new, victim.stream_sid)
+            await socket.wait_closed()
+        answer = await post(deployment.new, "/twilio-voice", a_call("+15005550005"))
+        said = parameters(answer.text)
+        async with a_peer(deployment.new, call_sid=said["callSid"]) as attacker:
+            attacker.stream_sid = victim.stream_sid
+            await attacker.start(said)
+            code, reason = await attacker.closed()
+        assert (code, reason.partition(":")[0]) == (1008, "business_mismatch")
+    assert await receipt_of(deployment.new, victim.stream_sid) == before
+    assert (before["published"], before["end_reason"]) == (5, "stop")
+
+
 async def test_each_ends_the_streams_of_the_other_when_it_dies(
     tmp_path: Path, version_0_1: Path
 ) -> None:
