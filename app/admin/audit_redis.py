@@ -85,8 +85,7 @@ class RedisAuditStore(RedisReach):
             return replace(entry, id=await self._append_unsigned(written, values))
         async with self._turn:
             entry_id, waiting = await self._append(LogKeys.of(None), written, values)
-            if entry.business_id:
-                await self._append(LogKeys.of(entry.business_id), written, values)
+            await self._append_to_view(written, values)
             if waiting:
                 await self._adopt()
         return replace(entry, id=entry_id)
@@ -106,10 +105,27 @@ class RedisAuditStore(RedisReach):
         for business_id in logs:
             keys = LogKeys.of(business_id).all
             answer = await self._ask("EVAL", APPEND_UNSIGNED, 4, *keys, *asked)
-            if answer is None:
+            if answer is None and business_id is None:
                 return ""  # who adopts it writes the view, too
+            if answer is None:
+                await self._forget_personal(values)
             first = first or text(answer)
         return first
+
+    async def _append_to_view(self, written: WrittenEntry, values: Values) -> None:
+        """Append to the view of an entry's business.
+
+        Where the business was deleted meanwhile there is no view any more, and the service's log
+        keeps the entry without its personal values.
+        """
+        if written.business_id:
+            entry_id, _ = await self._append(LogKeys.of(written.business_id), written, values)
+            if not entry_id:
+                await self._forget_personal(values)
+
+    async def _forget_personal(self, values: Values) -> None:
+        if values:
+            await self._ask("HDEL", LogKeys.of(None).personal, *values)
 
     async def _append(
         self, keys: LogKeys, written: WrittenEntry, values: Values, inbox_id: str = ""
@@ -223,8 +239,8 @@ class RedisAuditStore(RedisReach):
             linked = msgspec.structs.replace(written, data=data)
             values = await self._personal_of(service, [written])
             entry_id, _ = await self._append(service, linked, values, waiting_id)
-            if entry_id and written.business_id:
-                await self._append(LogKeys.of(written.business_id), linked, values)
+            if entry_id:
+                await self._append_to_view(linked, values)
 
     # ---------------------------------------------------------------------- reading
 

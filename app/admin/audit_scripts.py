@@ -16,18 +16,25 @@ from app.admin.audit_chain import SERVICE_LOG
 
 REFUSALS_KEY: Final = "held:{audit}:refusals"
 
+# A business's view ends with the business: its tombstone lies in the view's slot.
+_IF_DELETED: Final = """
+local business = string.match(KEYS[2], '^audit:({[^}]*})$')
+if business and redis.call('EXISTS', 'live:' .. business .. ':deleted') == 1 then return false end
+"""
+
 # KEYS: head, stream, personal, inbox. ARGV: the head that must be there, the new head, the
 # entry, its link, the inbox entry that it is made from (or empty), then personal fields and
 # values. Returns the entry's id, the log's length and how many wait in the inbox; or the head
-# that is there; or nothing where another writer has taken the inbox entry.
-APPEND: Final = """
+# that is there; or nothing where another writer has taken the inbox entry, or where the view's
+# business was deleted.
+APPEND: Final = f"""{_IF_DELETED}
 local head = redis.call('GET', KEYS[1]) or ''
 if head ~= ARGV[1] then return head end
 if ARGV[5] ~= '' and redis.call('XDEL', KEYS[4], ARGV[5]) == 0 then return false end
 local id = redis.call('XADD', KEYS[2], '*', 'entry', ARGV[3], 'link', ARGV[4])
 redis.call('SET', KEYS[1], ARGV[2])
 if #ARGV > 5 then redis.call('HSET', KEYS[3], unpack(ARGV, 6)) end
-return {id, redis.call('XLEN', KEYS[2]), redis.call('XLEN', KEYS[4])}
+return {{id, redis.call('XLEN', KEYS[2]), redis.call('XLEN', KEYS[4])}}
 """
 
 # KEYS: head, stream, personal. ARGV: the head that must be there, the new head, how many
@@ -43,8 +50,8 @@ return 1
 
 # KEYS: head, stream, personal, inbox. ARGV: the entry, how many a log may hold, how many may
 # wait, then personal fields and values. Without a key nobody can extend a chain: the entry
-# waits for a writer that has one, and nothing is returned.
-APPEND_UNSIGNED: Final = """
+# waits for a writer that has one, and nothing is returned; nor is it in a deleted business's view.
+APPEND_UNSIGNED: Final = f"""{_IF_DELETED}
 if #ARGV > 3 then redis.call('HSET', KEYS[3], unpack(ARGV, 4)) end
 if redis.call('EXISTS', KEYS[1]) == 1 then
   redis.call('XADD', KEYS[4], 'MAXLEN', ARGV[3], '*', 'entry', ARGV[1])

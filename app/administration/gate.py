@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
@@ -37,7 +37,8 @@ class SignedIn:
 class Gate:
     """Tell who asks: an operator by their token, others by an access key or a session.
 
-    `wall_clock` returns Unix seconds. An operator's token needs no store.
+    `wall_clock` returns Unix seconds; `has_business` whether a business is there: a key or session
+    of one that was deleted admits nobody. An operator's token needs no store.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Gate:
         attempts: AttemptLimiter,
         *,
         wall_clock: Callable[[], float],
+        has_business: Callable[[str], Awaitable[bool]],
     ) -> None:
         self._access = access
         self._operators = operators
@@ -56,6 +58,7 @@ class Gate:
         self.audit = audit
         self._attempts = attempts
         self._wall_clock = wall_clock
+        self._has_business = has_business
 
     @property
     def has_operator(self) -> bool:
@@ -97,6 +100,10 @@ class Gate:
             await self._refuse(WayIn.SIGN_IN, source, shown)
         principal, key_id = replace(found[0], address=address), found[1]
         session, secret = await self._sessions.begin(principal, key_id, browser)
+        if await self._holder(session) is None:
+            # The key was revoked, or its business deleted, before the session was stored.
+            await self._access.end_session(session)
+            raise SignInRequired("this token or key was revoked a moment ago")
         return SignedIn(replace(principal, session_id=session.id), secret)
 
     async def by_session(self, secret: str, address: str = "") -> SignedIn | None:
@@ -127,7 +134,9 @@ class Gate:
         return (holder, key.id) if holder else None
 
     async def _used(self, key: AccessKey) -> Principal | None:
-        """Return who holds a key, and note its use."""
+        """Return who holds a key, and note its use; None where its business was deleted."""
+        if not await self._has_business(key.business_id):
+            return None
         holder, now_ms = holder_of(key, self._now_ms()), self._now_ms()
         if holder is not None and abs(now_ms - key.last_used_at) >= USE_NOTED_EVERY_MS:
             await self._access.note_use(key, now_ms)

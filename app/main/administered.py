@@ -121,6 +121,7 @@ def make_administered(
         audit,
         attempts,
         wall_clock=time.time,
+        has_business=configuration.has_business,
     )
     http_base = settings.public_url.http_base if settings.public_url else ""
     visitors = Visitors(gate, settings.trusted_proxies, http_base, settings.client_address_header)

@@ -68,9 +68,7 @@ class BusinessErasure:
             version = stored.version
         await self._configuration.delete_business(business_id, version)
         erased = Erased()
-        keys = len(await self._access.keys_of(business_id))
-        await self._access.forget(business_id)
-        erased.add("access_keys", keys, 0)
+        await self._forget_access(business_id, erased)
         await self._erase_data(business_id, erased)
         erased.add("audit_view", await self._audit.store.drop(business_id), 0)
         # Not in the business's own view, which is gone.
@@ -98,19 +96,31 @@ class BusinessErasure:
         for held in await self._store.held_streams():
             if held.call.business_id in deleted:
                 await self._store.ask_to_end(held.call.business_id, held.call.call_sid)
-        found = {one for one in deleted if (await self._calls_of(one, 1))}
+        found = {
+            one
+            for one in deleted
+            if await self._kept.has_remains(one) or await self._calls_of(one, 1)
+        }
         async for event in self._kept.announced(self._swept_until):
             self._swept_until = event.id
             if event.business_id in deleted:
                 found.add(event.business_id)
         for business_id in sorted(found):
             erased = Erased()
+            await self._forget_access(business_id, erased)
             await self._erase_data(business_id, erased)
+            erased.add("audit_view", await self._audit.store.drop(business_id), 0)
             counts = {f"{kind}_count": count for kind, count in erased.counts.items() if count}
             if counts:
                 await self._audit.note(
                     _SERVICE, "business.remains_erased", business_id, data=counts
                 )
+
+    async def _forget_access(self, business_id: str, erased: Erased) -> None:
+        """Revoke the keys of a deleted business, and end their sessions."""
+        keys = len(await self._access.keys_of(business_id))
+        await self._access.forget(business_id)
+        erased.add("access_keys", keys, 0)
 
     async def _erase_data(self, business_id: str, erased: Erased) -> None:
         """Erase calls, streams, events and all other keys of a deleted business."""

@@ -6,10 +6,11 @@ from typing import Final, Protocol
 
 import msgspec
 
+from app.admin.audit_scripts import LogKeys
 from app.pubsub.base import CALLS_KEY, record_key
 from app.pubsub.call_log import CALL_INDEX_KEY, index_member
 from app.pubsub.memory import MemoryPubSub
-from app.store.directory import tombstone_key
+from app.store.directory import secrets_key, tombstone_key
 from app.store.reach import RedisReach, text
 from app.store.redis_usage import slots_key
 
@@ -62,6 +63,9 @@ class KeptData(Protocol):
     async def remove_announced(self, ids: Collection[str]) -> int:
         """Remove events from `calls`; return how many were there."""
 
+    async def has_remains(self, business_id: str) -> bool:
+        """Return whether keys, secrets or an audit view of a deleted business are there."""
+
     async def remove_keys(self, business_id: str) -> int:
         """Remove all other keys of a deleted business, but for the mark that it was deleted.
 
@@ -103,9 +107,15 @@ class RedisKeptData(RedisReach):
             gone += int(await self._ask("XDEL", CALLS_KEY, *some))
         return gone
 
+    async def has_remains(self, business_id: str) -> bool:
+        """Return whether keys, secrets or an audit view of a deleted business are there."""
+        view = LogKeys.of(business_id)
+        named = f"keys:{{{business_id}}}", secrets_key(business_id), *view.all
+        return bool(await self._ask("EXISTS", *named))
+
     async def remove_keys(self, business_id: str) -> int:
         """Remove all other keys of a deleted business."""
-        gone = 0
+        gone = int(await self._ask("UNLINK", secrets_key(business_id)))
         kept = tombstone_key(business_id)
         for pattern in (f"{slots_key(business_id)}*", f"seen:{{{business_id}:*}}"):
             async for keys in self._scan(pattern):
@@ -159,6 +169,10 @@ class MemoryKeptData:
         """Remove events from `calls`."""
         places = [one.partition("-") for one in ids]
         return self._pubsub.remove_announced({(int(ms), int(n)) for ms, _, n in places})
+
+    async def has_remains(self, business_id: str) -> bool:
+        """Return False: in one process nothing comes late."""
+        return False
 
     async def remove_keys(self, business_id: str) -> int:
         """Forget a deleted business's calls; there are no other keys."""

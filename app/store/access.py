@@ -75,7 +75,7 @@ class Access(Protocol):
         """Let go of every connection."""
 
     async def add_key(self, key: AccessKey) -> None:
-        """Store a new key."""
+        """Store a new key, or raise NotThere where its business was deleted; atomic."""
 
     async def key_of(self, digest: str) -> AccessKey | None:
         """Find the key that has this digest."""
@@ -93,7 +93,7 @@ class Access(Protocol):
         """Remember when a key was last used; no effect on one that is revoked."""
 
     async def forget(self, business_id: str) -> None:
-        """Revoke a business's keys: it is no more."""
+        """Revoke a deleted business's keys; none can be added after that."""
 
     async def begin_session(self, session: Session, seconds: float) -> None:
         """Store a session for this long after its last use.

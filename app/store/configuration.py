@@ -73,6 +73,9 @@ class Configuration(Protocol):
     async def stored_business(self, business_id: str) -> Stored[Business] | None:
         """Give the business of this id."""
 
+    async def has_business(self, business_id: str) -> bool:
+        """Return whether a business is there, and was not deleted; never from memory."""
+
     async def add_business(self, business: Business) -> Stored[Business]:
         """Store a new business, or raise AlreadyThere or NumberTaken, naming the number.
 

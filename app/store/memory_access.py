@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
+from app.errors import NotThere
 from app.store.access import MOST_ATTEMPTS, MOST_SESSIONS, AccessKey, Session
 
 # Of those who are signed in, and of addresses: the oldest are forgotten first.
@@ -18,6 +19,7 @@ class MemoryAccess:
         self._keys: dict[tuple[str, str], AccessKey] = {}
         self._sessions: dict[str, tuple[Session, float]] = {}
         self._attempts: dict[str, deque[float]] = {}
+        self._forgotten: set[str] = set()
 
     async def open(self) -> None:
         """Do nothing: memory is there."""
@@ -28,7 +30,9 @@ class MemoryAccess:
     # --------------------------------------------------------------------- keys
 
     async def add_key(self, key: AccessKey) -> None:
-        """Store a new key."""
+        """Store a new key, or raise NotThere where its business was deleted."""
+        if key.business_id in self._forgotten:
+            raise NotThere("there is no such business")
         self._keys[key.business_id, key.id] = key
 
     async def key_of(self, digest: str) -> AccessKey | None:
@@ -55,7 +59,8 @@ class MemoryAccess:
             self._keys[key.business_id, key.id] = replace(known, last_used_at=now_ms)
 
     async def forget(self, business_id: str) -> None:
-        """Revoke a business's keys."""
+        """Revoke a deleted business's keys."""
+        self._forgotten.add(business_id)
         for place in [place for place in self._keys if place[0] == business_id]:
             self._end_sessions(self._keys.pop(place).id)
 

@@ -110,6 +110,10 @@ class MemoryConfiguration:
         """Give the business of this id."""
         return self._businesses.get(business_id)
 
+    async def has_business(self, business_id: str) -> bool:
+        """Return whether a business is there."""
+        return business_id in self._businesses
+
     async def add_business(self, business: Business) -> Stored[Business]:
         """Store a new business, or raise AlreadyThere or NumberTaken, naming the number."""
         if business.id in self._deleted:

@@ -25,8 +25,9 @@ from typing import TypeVar
 
 import msgspec
 
-from app.errors import StoreUnavailable
+from app.errors import NotThere, StoreUnavailable
 from app.store.access import MOST_ATTEMPTS, MOST_SESSIONS, AccessKey, Session
+from app.store.directory import tombstone_key
 from app.store.reach import RedisReach, in_ms, text
 
 _LIMITED = ":limited"
@@ -47,6 +48,14 @@ end
 return redis.call('ZCARD', KEYS[1])
 """
 
+# KEYS: keys:{BUSINESS}, live:{BUSINESS}:deleted; ARGV: a field, the key. Returns whether it was
+# added: whether the business was not deleted.
+_ADD_KEY = """
+if redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return 1
+"""
+
 # KEYS: keys:{BUSINESS}; ARGV: ID, Unix ms.
 _NOTE_USE = """
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) + redis.call('HEXISTS', KEYS[1], ARGV[1] .. ':limited')
@@ -62,10 +71,13 @@ class RedisAccess(RedisReach):
     # --------------------------------------------------------------------- keys
 
     async def add_key(self, key: AccessKey) -> None:
-        """Store a new key."""
+        """Store a new key, or raise NotThere where its business was deleted."""
         await self._ask("SET", _key_key(key.digest), f"{key.id} {key.business_id}")
         field = f"{key.id}{_LIMITED}" if key.is_limited else key.id
-        await self._ask("HSET", _keys_key(key.business_id), field, msgspec.json.encode(key))
+        keys = _keys_key(key.business_id), tombstone_key(key.business_id)
+        if not await self._ask("EVAL", _ADD_KEY, 2, *keys, field, msgspec.json.encode(key)):
+            await self._ask("DEL", _key_key(key.digest))
+            raise NotThere("there is no such business")
 
     async def key_of(self, digest: str) -> AccessKey | None:
         """Find the key that has this digest."""
@@ -111,7 +123,7 @@ class RedisAccess(RedisReach):
         await self._ask("EVAL", _NOTE_USE, 1, _keys_key(key.business_id), key.id, now_ms)
 
     async def forget(self, business_id: str) -> None:
-        """Revoke a business's keys."""
+        """Revoke a deleted business's keys; its tombstone keeps others from being added."""
         keys = await self.keys_of(business_id)
         await self._ask("DEL", _keys_key(business_id))
         for key in keys:

@@ -56,6 +56,7 @@ from app.store.reach import in_ms, text
 from app.store.scripts import (
     DELETE_BUSINESS,
     DELETE_RECORD,
+    HAS_BUSINESS,
     RELEASE,
     REPLACE_SECRET,
     SAVE_RECORD,
@@ -131,6 +132,13 @@ class RedisConfiguration(RedisDirectory):
         if not (stored := await self._hash(business_key(business_id))):
             return None
         return Stored(Business.from_fields({**stored, "id": business_id}), _version(stored))
+
+    async def has_business(self, business_id: str) -> bool:
+        """Return whether a business is there, and was not deleted."""
+        if not IDENTIFIER.fullmatch(business_id):
+            return False
+        keys = business_key(business_id), tombstone_key(business_id)
+        return bool(await self._ask("EVAL", HAS_BUSINESS, len(keys), *keys))
 
     async def add_business(self, business: Business) -> Stored[Business]:
         """Store a new business, or raise AlreadyThere or NumberTaken, naming the number."""

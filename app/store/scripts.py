@@ -357,6 +357,12 @@ redis.call('SET', KEYS[4], ARGV[2])
 return redis.call('DEL', KEYS[1], KEYS[2])
 """
 
+# KEYS: business:{BUSINESS}, live:{BUSINESS}:deleted. Version 0.1 may write the record of an id
+# that was deleted.
+HAS_BUSINESS = """
+return redis.call('EXISTS', KEYS[1]) == 1 and redis.call('EXISTS', KEYS[2]) == 0
+"""
+
 # KEYS: business:{BUSINESS}, its :secrets; ARGV: names and values, empty ones are removed.
 # Returns -4 when there is no such business.
 SAVE_SECRETS = """

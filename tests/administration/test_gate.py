@@ -2,7 +2,7 @@
 
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -72,6 +72,7 @@ class House:
     access: AwayAccess
     audit: AuditLog
     clock: Clock
+    deleted: set[str] = field(default_factory=set)
 
     def sessions_of(self, *tokens: str) -> Sessions:
         return Sessions(self.access, operators_of(*tokens), self.audit, self.clock)
@@ -84,7 +85,11 @@ class House:
             self.audit,
             AttemptLimiter(self.access, self.clock, Metrics()),
             wall_clock=self.clock,
+            has_business=self.has_business,
         )
+
+    async def has_business(self, business_id: str) -> bool:
+        return business_id not in self.deleted
 
     async def key(
         self, business_id: str = "shop", role: str = "admin", expires_at: int = 0
@@ -108,6 +113,40 @@ def house() -> House:
 
 
 # ------------------------------------------------------------------ tokens and keys
+
+
+async def test_a_key_of_a_deleted_business_admits_nobody(house: House) -> None:
+    _, key = await house.key("gone")
+    _, good = await house.key("shop")
+    signed_in = await house.gate.sign_in(key, HOME)
+    house.deleted.add("gone")
+    with pytest.raises(SignInRequired):
+        await house.gate.by_bearer(key, HOME)
+    with pytest.raises(SignInRequired):
+        await house.gate.sign_in(key, HOME)
+    assert await house.gate.by_session(signed_in.secret) is None
+    assert (await house.gate.by_bearer(good, HOME)).business_id == "shop"
+
+
+async def test_a_session_begun_while_its_business_is_deleted_ends_at_once(house: House) -> None:
+    key_id, key = await house.key("gone")
+    asked = iter([True, False])
+
+    async def deleted_meanwhile(business_id: str) -> bool:
+        return next(asked)
+
+    gate = Gate(
+        house.access,
+        operators_of(TOKEN),
+        house.sessions_of(TOKEN),
+        house.audit,
+        AttemptLimiter(house.access, house.clock, Metrics()),
+        wall_clock=house.clock,
+        has_business=deleted_meanwhile,
+    )
+    with pytest.raises(SignInRequired):
+        await gate.sign_in(key, HOME)
+    assert await house.access.sessions_of(key_id) == []
 
 
 async def test_a_token_is_an_operators_and_a_key_its_businesss(house: House) -> None:

@@ -1,5 +1,6 @@
 """Deleting a business over real HTTP, on two replicas: what is erased, and what stays away."""
 
+import asyncio
 import json
 import secrets
 import time
@@ -10,11 +11,13 @@ from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from app.admin.access_keys import digest_of, new_key
 from app.admin.audit_log import AuditLog
-from app.admin.audit_store import MemoryAuditStore
+from app.admin.audit_redis import RedisAuditStore
 from app.archive.library import Library
 from app.archive.redis import RedisArchive
 from app.errors import NotThere
@@ -23,6 +26,7 @@ from app.pubsub.base import Announce, ListCall, NoteCall, OpenStream
 from app.pubsub.redis_streams import RedisStreams
 from app.records.business_erasure import BusinessErasure
 from app.records.kept_data import RedisKeptData
+from app.store.access import AccessKey
 from app.store.redis import RedisStore
 from app.store.redis_access import RedisAccess
 from app.tools.embedded import EmbeddedRedis
@@ -44,6 +48,10 @@ from tests.web.test_voice import parameters
 
 HISTORY_SECONDS = 3600
 CALLER = "+12025550143"
+# A wrong credential; of many from one address, further wrong ones are answered with 429.
+REFUSED = (401, 429)
+# An entry waits in the inbox until a replica signs it.
+LOGS = {"audit", "held:{audit}:inbox"}
 MARK = "seen-in-a-greeting-of-the-deleted"
 
 
@@ -224,9 +232,10 @@ async def erasure(replicas: tuple[Service, Service]) -> Any:
         RedisAccess.from_url(url, WAIT_SECONDS),
         RedisKeptData.from_url(url, WAIT_SECONDS),
     )
-    audit = AuditLog(MemoryAuditStore(), time.time, time.monotonic)
+    logged = RedisAuditStore.from_url(url, WAIT_SECONDS).sign_with(None)
+    audit = AuditLog(logged, time.time, time.monotonic)
     yield BusinessErasure(store, access, Library(archive), kept, store, audit, time.time)
-    for one in (store, archive, access, kept):
+    for one in (store, archive, access, kept, logged):
         await one.close()
 
 
@@ -278,7 +287,62 @@ async def test_a_replica_that_comes_back_late_does_not_bring_a_business_back(
     left = await everything(one)
     named = {
         key for key, content in left.items() if "zz9late" in key + content or shop in key + content
-    } - {"audit"}
+    } - LOGS
     assert named == {f"live:{{{shop}}}:deleted", "businesses:{deleted}"}
     for each in (pubsub, store, archive):
         await each.close()
+
+
+async def test_keys_and_edits_during_a_deletion_do_not_outlive_it(
+    replicas: tuple[Service, Service], erasure: BusinessErasure
+) -> None:
+    one, two = replicas
+    shop = a_business(one, "+15005550046")
+    operator, at_two = Caller(one), Caller(two)
+
+    async def issue(n: int) -> Any:
+        return await asyncio.to_thread(
+            at_two, "POST", f"/businesses/{shop}/keys", {"label": f"key {n}"}
+        )
+
+    async def edit(n: int) -> Any:
+        body = {"forward_to": f"+120255501{n:02}"}
+        return await asyncio.to_thread(at_two, "PATCH", f"/businesses/{shop}", body, "*")
+
+    asked = [asyncio.ensure_future(issue(n) if n % 2 else edit(n)) for n in range(30)]
+    await asyncio.wait(asked[:6])
+    gone = await asyncio.to_thread(operator, "DELETE", f"/businesses/{shop}", if_match="*")
+    assert gone.status_code in (200, 409, 412), gone.text
+    answers = await asyncio.gather(*asked)
+    if gone.status_code != 200:  # an edit had come first
+        assert operator("DELETE", f"/businesses/{shop}", if_match="*").status_code == 200
+    for answer in answers:
+        if "key" in answer.json():
+            for replica in replicas:
+                own = Caller(replica, bearer(answer.json()["key"]))
+                assert own("GET", "/me").status_code in REFUSED
+    await erasure.sweep()
+    left = await everything(one)
+    named = {key for key, content in left.items() if shop in key + content} - LOGS
+    assert named == {f"live:{{{shop}}}:deleted", "businesses:{deleted}"}
+    assert "+1202555010" not in str([left[key] for key in left if key.endswith(":personal")])
+
+
+async def test_what_a_replica_of_0_1_adds_to_a_deleted_business_admits_nobody_and_is_swept(
+    replicas: tuple[Service, Service], erasure: BusinessErasure
+) -> None:
+    one, _ = replicas
+    shop = a_business(one, "+15005550047")
+    assert Caller(one)("DELETE", f"/businesses/{shop}", if_match="*").status_code == 200
+    made = new_key()
+    key = AccessKey(made.id, shop, "late", digest_of(made.text), int(time.time() * 1000))
+    async with Redis.from_url(one.redis_url) as redis:
+        await redis.set(f"key:{{{key.digest}}}", f"{key.id} {shop}")
+        await redis.hset(f"keys:{{{shop}}}", key.id, msgspec.json.encode(key))
+        await redis.hset(f"business:{{{shop}}}:secrets", "exotel_pairs:at", "1")
+        await redis.xadd(f"audit:{{{shop}}}", {"entry": "{}"})
+    assert Caller(one, bearer(made.text))("GET", "/me").status_code in REFUSED
+    await erasure.sweep()
+    left = await everything(one)
+    named = {k for k, content in left.items() if shop in k + content or key.digest in k}
+    assert named - LOGS == {f"live:{{{shop}}}:deleted", "businesses:{deleted}"}

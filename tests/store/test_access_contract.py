@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from redis.asyncio import Redis
 
-from app.errors import StoreUnavailable
+from app.errors import NotThere, StoreUnavailable
 from app.store.access import MOST_ATTEMPTS, MOST_SESSIONS, Access, AccessKey, Session
 from app.store.memory_access import MemoryAccess
 from app.store.redis_access import LISTED_SECONDS, RedisAccess
@@ -330,3 +330,29 @@ async def test_what_one_replica_revokes_another_refuses_at_once(redis_url: str) 
     assert await two.key_of(KEY.digest) is None
     await one.close()
     await two.close()
+
+
+async def test_no_key_is_added_to_a_deleted_business(redis_url: str) -> None:
+    url = await emptied(redis_url)
+    access = RedisAccess.from_url(url, timeout_seconds=PATIENT)
+    async with Redis.from_url(url) as redis:
+        await redis.set("live:{shop}:deleted", "{}")
+        with pytest.raises(NotThere):
+            await access.add_key(KEY)
+        await access.add_key(OTHER)
+        assert sorted(map(bytes.decode, await redis.keys())) == [
+            f"key:{{{OTHER.digest}}}",
+            "keys:{bank}",
+            "live:{shop}:deleted",
+        ]
+    await access.close()
+
+
+async def test_memory_adds_no_key_to_a_deleted_business() -> None:
+    access = MemoryAccess(time.monotonic)
+    await access.add_key(KEY)
+    await access.forget("shop")
+    with pytest.raises(NotThere):
+        await access.add_key(KEY)
+    await access.add_key(OTHER)
+    assert (await access.keys_of("shop"), await access.keys_of("bank")) == ([], [OTHER])

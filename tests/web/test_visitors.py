@@ -26,6 +26,10 @@ PUBLIC = "https://bridge.example.com"
 PROXY = "10.0.0.1"
 
 
+async def no_business(business_id: str) -> bool:
+    return False
+
+
 def visitors(http_base: str = PUBLIC, client_header: str = FORWARDED_FOR) -> Visitors:
     access = MemoryAccess(lambda: 1000.0)
     operators = Operators({digest_of(TOKEN): ""})
@@ -37,6 +41,7 @@ def visitors(http_base: str = PUBLIC, client_header: str = FORWARDED_FOR) -> Vis
         audit,
         AttemptLimiter(access, lambda: 1000.0, Metrics()),
         wall_clock=lambda: 1000.0,
+        has_business=no_business,
     )
     return Visitors(gate, (ip_network("10.0.0.0/8"),), http_base, client_header)
 
