@@ -1,10 +1,13 @@
 """Rate limits of failed credentials, counted for each address on every way in.
 
 An address is limited by its own failures alone, so nobody can lock out another
-address, and requests that are refused before a comparison are not counted.
+address, and requests that are refused before a comparison are not counted. Many clients
+may share an address, so a right credential is never refused because of wrong ones: it is
+compared first, and only the answer to a wrong one changes. The sign-in form is the exception.
 """
 
 import hashlib
+import math
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -42,23 +45,20 @@ class WayIn(StrEnum):
 class AttemptLimit:
     """How many failures an address may have within WINDOW_SECONDS.
 
-    Ways of the same `group` share their counts. Beyond `failures`, an address may
-    still try `per_second` new credentials each second, and a credential counts once
-    however often it comes; with 0, each failure counts, and none may be tried until the
-    oldest is forgotten.
+    Ways of the same `group` share their counts. With `counts_repeats` each failure counts;
+    else a credential counts once however often it comes.
     """
 
     group: str
     failures: int
-    per_second: float = 0.0
+    counts_repeats: bool = False
 
 
 # The group of administration is the key that version 0.1 uses in Redis.
-ADMIN_LIMIT = AttemptLimit("", 10)
-# Many businesses' calls arrive from one address of Exotel: one business's wrong pair must
-# not stop the others, so this limit slows down and never closes.
-INGEST_LIMIT = AttemptLimit("ingest", 20, per_second=5.0)
-METRICS_LIMIT = AttemptLimit("metrics", 10, per_second=1.0)
+ADMIN_LIMIT = AttemptLimit("", 10, counts_repeats=True)
+# A business with a wrong pair repeats it at each call, from Exotel's addresses.
+INGEST_LIMIT = AttemptLimit("ingest", 20)
+METRICS_LIMIT = AttemptLimit("metrics", 10)
 LIMITS = {
     WayIn.ADMIN_BEARER: ADMIN_LIMIT,
     WayIn.SIGN_IN: ADMIN_LIMIT,
@@ -84,12 +84,16 @@ class _Failures:
     recent: deque[_Failure] = field(default_factory=deque)
     # Until when other replicas' failures limit this address.
     limited_until: float = 0.0
-    next_try_at: float = 0.0
     stored_at: float = float("-inf")
 
     def forget_before(self, now: float) -> None:
         while self.recent and self.recent[0].until <= now:
             self.recent.popleft()
+
+    def seconds_left(self, now: float) -> float:
+        """Return after how long a wrong credential is refused without mention of the limit."""
+        oldest = self.recent[0].until if self.recent else now
+        return max(oldest, self.limited_until) - now
 
     def of(self, credential: bytes) -> _Failure | None:
         return next((one for one in self.recent if one.credential == credential), None)
@@ -108,31 +112,14 @@ class AttemptLimiter:
         self._counted = metrics.failed_credentials
         self._failures: OrderedDict[tuple[str, str], _Failures] = OrderedDict()
 
-    async def check(self, way: WayIn, source: ClientSource, credential: str = "") -> None:
-        """Raise TooManyAttempts when this address may not try this credential now.
+    async def check(self, way: WayIn, source: ClientSource) -> None:
+        """Raise TooManyAttempts when this address may try no credential now, not even a right one.
 
-        Call it before the comparison. A source that many clients share is never
-        refused here, and neither is a credential that this address has tried already:
-        it tells a guesser nothing new.
+        A source that many clients share is never refused here.
         """
         limit = LIMITS[way]
-        if source.is_shared:
-            return
-        now = self._clock()
-        if not limit.per_second:
-            if await self._count(limit, source.address) >= limit.failures:
-                self._refuse(way, limit)
-            return
-        known = self._failures.get((limit.group, source.address))
-        if known is None:
-            return
-        known.forget_before(now)
-        is_limited = len(known.recent) >= limit.failures or now < known.limited_until
-        if not is_limited or known.of(_digest(credential)):
-            return
-        if now < known.next_try_at:
-            self._refuse(way, limit)
-        known.next_try_at = now + 1 / limit.per_second
+        if not source.is_shared and await self._count(limit, source.address) >= limit.failures:
+            self._refuse(way, WINDOW_SECONDS)
 
     async def note_failure(self, way: WayIn, source: ClientSource, credential: str = "") -> None:
         """Count a credential that was compared and is wrong.
@@ -145,10 +132,10 @@ class AttemptLimiter:
         known = self._remembered(limit, source.address)
         known.forget_before(now)
         digest = _digest(credential)
-        if limit.per_second and (same := known.of(digest)) is not None:
+        if not limit.counts_repeats and (same := known.of(digest)) is not None:
             same.times += 1
             if same.times > limit.failures or len(known.recent) >= limit.failures:
-                self._refuse(way, limit)
+                self._refuse(way, known.seconds_left(now))
             self._counted.labels(way, "refused").inc()
             return
         was_full = len(known.recent) >= limit.failures
@@ -159,10 +146,10 @@ class AttemptLimiter:
         if not was_full or now - known.stored_at >= STORE_SECONDS:
             known.stored_at = now
             shared = await self._note_in_store(limit, source.address)
-        if shared >= limit.failures:
+        if shared > limit.failures:
             known.limited_until = now + WINDOW_SECONDS
-        if was_full or shared > limit.failures:
-            self._refuse(way, limit)
+        if was_full or now < known.limited_until:
+            self._refuse(way, known.seconds_left(now))
         self._counted.labels(way, "refused").inc()
 
     async def _count(self, limit: AttemptLimit, address: str) -> int:
@@ -190,15 +177,16 @@ class AttemptLimiter:
             self._failures.popitem(last=False)
         return known
 
-    def _refuse(self, way: WayIn, limit: AttemptLimit) -> None:
+    def _refuse(self, way: WayIn, seconds: float) -> None:
         self._counted.labels(way, "limited").inc()
-        wait = 1 / limit.per_second if limit.per_second else WINDOW_SECONDS
         raise TooManyAttempts(
             "too many wrong credentials came from your address; "
             + (
-                "try again more slowly" if limit.per_second else "wait five minutes, then try again"
+                "wait five minutes, then try again"
+                if LIMITS[way].counts_repeats
+                else "this one is wrong too: correct it, and a right one is accepted at once"
             ),
-            retry_seconds=max(1, int(wait)),
+            retry_seconds=max(1, math.ceil(seconds)),
         )
 
 

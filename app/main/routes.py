@@ -10,6 +10,7 @@ from starlette.routing import WebSocketRoute
 from app import log as logs
 from app.admin.attempts import AttemptLimiter
 from app.auth import TwilioSignatures
+from app.businesses.pair_owners import PairOwners
 from app.credentials.addresses import ClientSource, client_source
 from app.credentials.handshake import IngestPolicy
 from app.credentials.jwks import JwksKeys, fetch_jwks
@@ -160,7 +161,7 @@ def _add_ingest(
         attempts,
         bridge.metrics,
         JwksKeys(url, fetch=fetch_jwks, clock=time.monotonic) if url else None,
-        store,
+        PairOwners(store.business_of_pair, time.monotonic),
         bridge.reception,
         lambda wire, handshake: CallSession(
             bridge, wire, handshake, idle_seconds=settings.ingest_idle_seconds

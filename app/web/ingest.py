@@ -13,6 +13,7 @@ from starlette.routing import WebSocketRoute
 
 from app.admin.attempts import AttemptLimiter, WayIn
 from app.auth import MADE_UP_CALL, TICKET_PARAMETER
+from app.businesses.pair_owners import PairOwners
 from app.carriers.authorization import Authorization, Proof, Purpose
 from app.credentials.addresses import ClientSource, client_source
 from app.credentials.handshake import (
@@ -56,7 +57,6 @@ from app.session.reception import (
     Refusal,
 )
 from app.session.way_back import APPLET_PARAMETER, ONE_WAY_APPLET
-from app.store.base import Store
 from app.web import documented
 from app.web.body import bounded_body, first_values
 from app.web.documented import FORM_TYPE, JSON_TYPE, StreamUrl, form_route, refusals
@@ -111,7 +111,7 @@ class IngestDesk:
     attempts: AttemptLimiter
     metrics: Metrics
     jwks: JwksKeys | None
-    store: Store
+    pair_owners: PairOwners
     reception: Reception
     new_session: Callable[[Wire, Handshake], CallSession]
     new_id: Callable[[], str]
@@ -211,14 +211,16 @@ async def _authorize(
     way = WayIn.INGEST if purpose is Purpose.OPEN_STREAM else WayIn.STREAM_URL
     source = _source(desk, connection)
     presented = "\n".join((*authorization, query.get(TICKET_PARAMETER, ""))).strip()
-    if presented:
-        await desk.attempts.check(way, source, presented)
     owner = ""
+    away: StoreUnavailable | None = None
     if isinstance(credentials, BearerToken) and desk.jwks is not None and policy.jwt is not None:
         keys = await desk.jwks.keys_for(credentials.key_id)
         policy = replace(policy, jwt=replace(policy.jwt, keys=keys))
     elif isinstance(credentials, BasicPair):
-        owner = await _owner_of(desk.store, credentials)
+        try:
+            owner = await desk.pair_owners.owner_of(credentials.digest)
+        except StoreUnavailable as error:
+            away = error  # the shared pairs are good without the store
     if not isinstance(credentials, BearerToken) and policy.support_exotel:
         log.info("[server] Exotel WebSocket upgrade request (IP whitelist/Basic Auth)")
     opens_by_ticket = credentials is None and purpose is Purpose.OPEN_STREAM
@@ -230,8 +232,14 @@ async def _authorize(
         await desk.reception.ticket_in(query) if opens_by_ticket else None,
         tuple(connection.headers.getlist("origin")),
     )
+
+    def owner_of(digest: str) -> str:
+        if away is not None:
+            raise away
+        return owner
+
     try:
-        found = detect(shown, policy, purpose, desk.wall_clock(), lambda digest: owner)
+        found = detect(shown, policy, purpose, desk.wall_clock(), owner_of)
     except (CredentialsInvalid, TokenInvalid):
         # An old ticket, or a spent one, is no guess: a carrier that tries again brings it.
         if authorization or desk.reception.ticket_is_forged(query):
@@ -252,14 +260,6 @@ def _source(desk: IngestDesk, connection: HTTPConnection) -> ClientSource:
     policy = desk.policy
     forwarded_for = connection.headers.getlist(policy.client_header)
     return client_source(peer, forwarded_for, policy.trusted_proxies)
-
-
-async def _owner_of(store: Store, pair: BasicPair) -> str:
-    try:
-        owner = await store.business_of_pair(pair.digest)
-    except StoreUnavailable:
-        return ""  # then only the shared pairs are good
-    return owner.id if owner else ""
 
 
 def _protocol(
