@@ -369,3 +369,28 @@ async def test_the_end_of_a_stream_that_lives_elsewhere_keeps_its_calls_slot(
     await registry.finish(identity, lives_elsewhere=True)
     assert await store.slots_taken("b") == 1
     assert await store.live_stream("b", "CA1") == "MZ1"
+
+
+async def test_keeps_as_many_reservations_of_a_business_as_its_plan_has_calls(
+    registry: Registry, store: AwayStore
+) -> None:
+    """Its calls are released at another replica, so that the store has room for more."""
+    for number in range(20):
+        await registry.reserve("a", f"CA{number}", 2)
+        await store.free_slot("a", f"CA{number}")
+    registry.check_room()
+    await registry.reserve("b", "CA1", 2)
+    with pytest.raises(ProcessFull):
+        registry.check_room()
+
+
+async def test_holds_a_business_to_its_plan_beside_an_absent_store_after_released_calls(
+    registry: Registry, store: AwayStore
+) -> None:
+    for number in range(20):
+        await registry.reserve("a", f"CA{number}", 2)
+        await store.free_slot("a", f"CA{number}")
+    store.away = True
+    await registry.reserve("a", "CA19", 2)
+    with pytest.raises(PlanLimitReached):
+        await registry.reserve("a", "CA20", 2)

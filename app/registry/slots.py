@@ -113,6 +113,7 @@ class CallSlots:
         if (business_id, call_sid) not in self._live:
             self._reserved[business_id, call_sid] = self._clock() + RESERVED_SECONDS
             self._reserved.move_to_end((business_id, call_sid))
+            self._forget_beyond(business_id, limit)
 
     async def release(self, business_id: str, call_sid: str, ended: CallEnd | None = None) -> None:
         """Free a call's slot, unless a stream of it is live here, and note how it `ended`."""
@@ -164,6 +165,15 @@ class CallSlots:
         now = self._clock()
         while self._reserved and next(iter(self._reserved.values())) <= now:
             self._reserved.popitem(last=False)
+
+    def _forget_beyond(self, business_id: str, limit: int) -> None:
+        """Keep the last `limit` reservations of a business: its plan has no more slots.
+
+        What is older has been released at another replica, which this one does not hear of.
+        """
+        own = [key for key in self._reserved if key[0] == business_id]
+        for key in own[: max(0, len(own) - limit)]:
+            del self._reserved[key]
 
     def begin(self, call: CallIdentity) -> None:
         """Note that a stream of a call is live."""
