@@ -16,6 +16,11 @@ import msgspec
 from app.errors import StoreUnavailable
 
 ERASED: Final = "(erased)"
+SERVICE: Final = "service"
+# Before the actor of an entry whose writer had no SECRET_KEY, so that nobody vouches for it.
+UNSIGNED: Final = "unsigned:"
+# In the data of an entry that is in its business's view alone.
+BEYOND_SHARE: Final = "beyond_share"
 _SALT_BYTES: Final = 16
 _REF_BYTES: Final = 8
 

@@ -6,8 +6,10 @@ the one it was made for. A writer that loses this race tries again behind the ne
 
 import asyncio
 import logging
+import re
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -16,22 +18,22 @@ import msgspec
 from app.admin.audit_chain import (
     CHAIN_BEGUN,
     ROLLED_BACK,
+    TRIM_REFUSED,
     ChainKeys,
     Head,
-    StoredEntry,
     parse_head,
-    parse_link,
     write_head,
     write_link,
 )
 from app.admin.audit_entries import (
+    SERVICE,
+    UNSIGNED,
     AuditEntry,
     Personal,
     WrittenEntry,
-    parse_entry,
-    shown_entry,
     write_entry,
 )
+from app.admin.audit_reading import PAGE, RedisAuditReader, fields_of, personal_of, written_or_none
 from app.admin.audit_scripts import (
     APPEND,
     APPEND_UNSIGNED,
@@ -41,24 +43,28 @@ from app.admin.audit_scripts import (
     LogKeys,
 )
 from app.admin.audit_store import MOST_ENTRIES, REFUSALS_A_DAY
+from app.admin.audit_trimming import Stored, trimmable
 from app.errors import StoreUnavailable
-from app.store.reach import RedisReach, text
+from app.store.reach import text
 
 log = logging.getLogger(__name__)
 
 TRIMMED_AT_ONCE: Final = 1_000
-PAGE: Final = 500
 # Each loss of the race means that another writer has won it.
 TRIES: Final = 100
 MOST_WAITING: Final = 1_000
 ADOPTED_AT_ONCE: Final = 50
 DAY_SECONDS: Final = 86_400
-SERVICE: Final = "service"
+INBOX_UNREADABLE: Final = "audit.inbox_unreadable"
+# Entries of views that could not be written, and wait for the view.
+MOST_OWED: Final = 1_000
+
+_BUSINESS_ID: Final = re.compile(r"[A-Za-z0-9_.-]{0,128}")
 
 Values = Mapping[str, Personal]
 
 
-class RedisAuditStore(RedisReach):
+class RedisAuditStore(RedisAuditReader):
     """Keep the audit log in Redis, reached as `RedisReach` says; see `AuditStore`.
 
     Without `keys` entries have no link, or wait for a writer that has them.
@@ -76,6 +82,10 @@ class RedisAuditStore(RedisReach):
         self._heads: dict[str, bytes] = {}
         self._highest: dict[str, Head] = {}
         self._turn = asyncio.Lock()
+        self._owed: deque[tuple[WrittenEntry, Values]] = deque(maxlen=MOST_OWED)
+        # Of each log that was not trimmed: from which entry on to try again; and what was told.
+        self._trim_from: dict[str, int] = {}
+        self._refused_trims: set[str] = set()
         return self
 
     async def append(self, entry: AuditEntry) -> AuditEntry:
@@ -90,12 +100,33 @@ class RedisAuditStore(RedisReach):
                 await self._adopt()
         return replace(entry, id=entry_id)
 
+    async def _append_to_view(self, written: WrittenEntry, values: Values) -> None:
+        """Append to the view of an entry's business; what fails is tried again later.
+
+        Where the business was deleted meanwhile there is no view any more, and the service's log
+        keeps the entry without its personal values.
+        """
+        if not written.business_id:
+            return
+        try:
+            entry_id, _ = await self._append(LogKeys.of(written.business_id), written, values)
+        except StoreUnavailable:
+            self._owed.append((written, values))
+            raise
+        if not entry_id:
+            await self._forget_personal(values)
+
+    async def _write_owed(self) -> None:
+        """Append to views what could not be written before."""
+        for _ in range(len(self._owed)):
+            await self._append_to_view(*self._owed.popleft())
+
     async def _may_extend(self) -> bool:
         """Return whether there is a chain under these keys, or this writer may begin one."""
         if self.begins_chains:
             return True
         service = LogKeys.of(None)
-        return self._trusted(service, await self._read_head(service)) is not None
+        return self._trusted(service, await self.read_head(service)) is not None
 
     async def _append_unsigned(self, written: WrittenEntry, values: Values) -> str:
         """Append without a link, or leave the entry for a writer that has a key."""
@@ -112,17 +143,6 @@ class RedisAuditStore(RedisReach):
             first = first or text(answer)
         return first
 
-    async def _append_to_view(self, written: WrittenEntry, values: Values) -> None:
-        """Append to the view of an entry's business.
-
-        Where the business was deleted meanwhile there is no view any more, and the service's log
-        keeps the entry without its personal values.
-        """
-        if written.business_id:
-            entry_id, _ = await self._append(LogKeys.of(written.business_id), written, values)
-            if not entry_id:
-                await self._forget_personal(values)
-
     async def _forget_personal(self, values: Values) -> None:
         if values:
             await self._ask("HDEL", LogKeys.of(None).personal, *values)
@@ -136,7 +156,7 @@ class RedisAuditStore(RedisReach):
         """
         raw = self._heads.get(keys.name)
         if raw is None:
-            raw = await self._read_head(keys)
+            raw = await self.read_head(keys)
         for _ in range(TRIES):
             head = self._trusted(keys, raw)
             lost = self._what_was_lost(keys, head, written.at)
@@ -165,9 +185,10 @@ class RedisAuditStore(RedisReach):
     ) -> list[Any] | bytes | None:
         """Append an entry behind a head; return the head that is there instead, as APPEND does."""
         seq, prev, first = (head.seq + 1, head.hash, head.first) if head else (1, "", 1)
+        begun = head.begun if head else written.at
         signer, entry = self._signer(), msgspec.json.encode(written)
         link, digest = signer.link(keys.name, seq, prev, entry)
-        new_head = signer.head(keys.name, seq, digest, first)
+        new_head = signer.head(keys.name, seq, digest, first, begun)
         new_raw = write_head(new_head)
         answer = await self._ask(
             *("EVAL", APPEND, 4, *keys.all),
@@ -176,9 +197,8 @@ class RedisAuditStore(RedisReach):
         if not isinstance(answer, list):
             return answer.encode() if isinstance(answer, str) else answer
         self._heads[keys.name], self._highest[keys.name] = new_raw, new_head
-        surplus = int(answer[1]) - self.most_entries
-        if surplus > TRIMMED_AT_ONCE:
-            await self._trim(keys, new_head)
+        if int(answer[1]) - self.most_entries > TRIMMED_AT_ONCE:
+            await self._trim(keys, new_head, int(answer[1]))
         return answer
 
     def _signer(self) -> ChainKeys:
@@ -212,113 +232,83 @@ class RedisAuditStore(RedisReach):
         self._highest[keys.name] = head
         return WrittenEntry(at, SERVICE, ROLLED_BACK, keys.name, data=data)
 
-    async def _trim(self, keys: LogKeys, head: Head) -> None:
-        """Remove the oldest entries, and sign from where the log then begins."""
-        oldest = await self._range(keys, "-", TRIMMED_AT_ONCE)
-        first = head.first
-        fields: list[str] = []
-        for _, entry, link in oldest:
-            place = parse_link(link) if link else None
-            if place is not None:
-                first = max(first, place.seq + 1)
-            fields += parse_entry(entry).personal_fields.values()
-        new_raw = write_head(self._signer().head(keys.name, head.seq, head.hash, first))
-        ids = [entry_id for entry_id, _, _ in oldest]
+    async def _trim(self, keys: LogKeys, head: Head, length: int) -> None:
+        """Remove the oldest entries, and sign from where the log then begins.
+
+        Only entries that this log's chain vouches for move its beginning, and only as many as
+        the signed numbers say are too many: neither a forged entry nor a cut is signed for. A
+        log that begins otherwise grows to twice its size, and loses its oldest entries without
+        a signature for that: its verification goes on failing.
+        """
+        if head.seq < self._trim_from.get(keys.name, 0):
+            return
+        surplus = head.seq - head.first + 1 - self.most_entries
+        oldest = await self.oldest(keys, "-", TRIMMED_AT_ONCE + 1)
+        gone, first = trimmable(keys.name, oldest, head.first, surplus, self._signer())
+        is_overfull = length > 2 * self.most_entries
+        is_refused = not gone and (surplus > TRIMMED_AT_ONCE or is_overfull)
+        if not gone and is_overfull:
+            gone = oldest[:TRIMMED_AT_ONCE]
+        if gone:
+            await self._remove(keys, head, gone, first)
+        else:
+            self._trim_from[keys.name] = head.seq + TRIMMED_AT_ONCE // 10
+        if is_refused and keys.name not in self._refused_trims:
+            log.error("[admin] ❌ The oldest entries of the audit log %s were changed", keys.name)
+            self._refused_trims.add(keys.name)
+            at = _in_ms(await self._ask("TIME"))
+            data: dict[str, str | int] = {"first": head.first}
+            refused = WrittenEntry(at, SERVICE, TRIM_REFUSED, keys.name, data=data)
+            await self._append(keys, refused, {})
+
+    async def _remove(self, keys: LogKeys, head: Head, gone: Sequence[Stored], first: int) -> None:
+        """Remove entries and their personal values, unless another writer was first."""
+        written = [written_or_none(entry) for _, entry, _ in gone]
+        fields = [field for one in written if one for field in one.personal_fields.values()]
+        ids = [entry_id for entry_id, _, _ in gone]
+        new_head = self._signer().head(keys.name, head.seq, head.hash, first, head.begun)
+        new_raw = write_head(new_head)
         asked: list[str | bytes | int] = [self._heads[keys.name], new_raw, len(ids)]
         asked += [*ids, *fields]
         if await self._ask("EVAL", TRIM, 3, *keys.all[:3], *asked):
             self._heads[keys.name] = new_raw
 
     async def _adopt(self) -> None:
-        """Link the entries of writers without a key, which say so from then on."""
+        """Link the entries of writers without a key, and mark their actors as unsigned.
+
+        Who can write to Redis can leave anything there, so nothing of it is in the name of
+        the service, an operator or a key.
+        """
         service = LogKeys.of(None)
         found = await self._ask("XRANGE", service.inbox, "-", "+", "COUNT", ADOPTED_AT_ONCE)
-        for waiting_id, entry, _ in _fields(found):
-            written = parse_entry(entry)
-            data = {**written.data, "written_without_key": 1}
-            linked = msgspec.structs.replace(written, data=data)
-            values = await self._personal_of(service, [written])
+        now_ms = _in_ms(await self._ask("TIME")) if found else 0
+        unreadable = 0
+        for waiting_id, entry, _ in fields_of(found):
+            written = written_or_none(entry)
+            if written is None or not _BUSINESS_ID.fullmatch(written.business_id):
+                unreadable += int(await self._ask("XDEL", service.inbox, waiting_id))
+                continue
+            linked = msgspec.structs.replace(
+                written,
+                at=min(written.at, now_ms),
+                actor=UNSIGNED + written.actor,
+                data={**written.data, "written_without_key": 1},
+            )
+            values = await self.personal_values(service, [written])
             entry_id, _ = await self._append(service, linked, values, waiting_id)
             if entry_id:
                 await self._append_to_view(linked, values)
-
-    # ---------------------------------------------------------------------- reading
-
-    async def page(
-        self, business_id: str | None, before: str = "", limit: int = 50
-    ) -> list[AuditEntry]:
-        """Return entries, the latest first."""
-        keys = LogKeys.of(business_id)
-        newest = id_before(before) if before else "+"
-        if not newest:
-            return []
-        found = await self._ask("XREVRANGE", keys.stream, newest, "-", "COUNT", limit)
-        return [_shown(one) for one in await self._with_personal(keys, _fields(found))]
-
-    async def stored(self, business_id: str | None) -> AsyncIterator[StoredEntry]:
-        """Return every entry as it is stored, the oldest first."""
-        keys = LogKeys.of(business_id)
-        after = "-"
-        while True:
-            found = await self._range(keys, after, PAGE)
-            for one in await self._with_personal(keys, found):
-                yield one
-            if len(found) < PAGE:
-                return
-            after = id_after(found[-1][0])
-
-    async def entries(self, business_id: str | None) -> AsyncIterator[AuditEntry]:
-        """Return every entry for reading, the oldest first."""
-        async for stored in self.stored(business_id):
-            yield _shown(stored)
-
-    async def head(self, business_id: str | None) -> bytes | None:
-        """Return the head as it is stored."""
-        return await self._read_head(LogKeys.of(business_id)) or None
-
-    async def _read_head(self, keys: LogKeys) -> bytes:
-        found = await self._ask("GET", keys.head)
-        return found.encode() if isinstance(found, str) else found or b""
-
-    async def _range(
-        self, keys: LogKeys, first: str, limit: int
-    ) -> list[tuple[str, bytes, bytes | None]]:
-        return _fields(await self._ask("XRANGE", keys.stream, first, "+", "COUNT", limit))
-
-    async def _with_personal(
-        self, keys: LogKeys, found: Sequence[tuple[str, bytes, bytes | None]]
-    ) -> list[StoredEntry]:
-        """Add the personal values that were not erased."""
-        parsed = [_written(entry) for _, entry, _ in found]
-        known = await self._personal_of(keys, [one for one in parsed if one])
-        return [
-            StoredEntry(
-                *(entry_id, entry, link),
-                {
-                    name: known[field]
-                    for name, field in (written.personal_fields if written else {}).items()
-                    if field in known
-                },
-            )
-            for (entry_id, entry, link), written in zip(found, parsed, strict=True)
-        ]
-
-    async def _personal_of(
-        self, keys: LogKeys, entries: Sequence[WrittenEntry]
-    ) -> dict[str, Personal]:
-        wanted = [field for entry in entries for field in entry.personal_fields.values()]
-        stored = await self._ask("HMGET", keys.personal, *wanted) if wanted else []
-        return {
-            field: _personal(raw)
-            for field, raw in zip(wanted, stored, strict=True)
-            if raw is not None
-        }
+        if unreadable:
+            log.error("[admin] ❌ %d entries that waited were none, and are gone", unreadable)
+            data: dict[str, str | int] = {"entries": unreadable}
+            told = WrittenEntry(now_ms, SERVICE, INBOX_UNREADABLE, service.inbox, data=data)
+            await self._append(service, told, {})
 
     # ---------------------------------------------------------------- keeping and erasing
 
     async def has_older_signature(self, business_id: str | None) -> bool:
         """Return whether an older key signed a log's head; the next entry signs it anew."""
-        head = self._trusted(keys := LogKeys.of(business_id), await self._read_head(keys))
+        head = self._trusted(keys := LogKeys.of(business_id), await self.read_head(keys))
         return head is not None and self._signer().is_signed_by_older(head)
 
     async def may_record_refusal(self) -> bool:
@@ -332,14 +322,15 @@ class RedisAuditStore(RedisReach):
             return None
         keys = LogKeys.of(None)
         async with self._turn:
-            raw = await self._read_head(keys)
+            raw = await self.read_head(keys)
             if self._trusted(keys, raw) is None:
                 at = _in_ms(await self._ask("TIME"))
                 begun = self._what_was_lost(keys, None, at)
                 if begun is not None:
                     await self._commit(keys, raw, None, begun, {}, "")
             await self._adopt()
-            return self._trusted(keys, await self._read_head(keys))
+            await self._write_owed()
+            return self._trusted(keys, await self.read_head(keys))
 
     async def drop(self, business_id: str) -> int:
         """Delete a business's view, and its personal values everywhere."""
@@ -378,57 +369,12 @@ class RedisAuditStore(RedisReach):
             pairs = flat.items() if isinstance(flat, dict) else zip(flat[::2], flat[1::2],
                                                                   strict=True)  # fmt: skip
             for name, raw in pairs:
-                value = _personal(raw)
+                value = personal_of(raw)
                 if business_id in (None, value.business_id) and matches(value.value):
                     found[text(name)] = value
             place = text(place) if not isinstance(place, int) else str(place)
             if place == "0":
                 return found
-
-
-def id_before(entry_id: str) -> str:
-    """Return the greatest id below this one; empty where there is none.
-
-    Redis' own form, `(ID`, needs 6.2, and refuses `(0-0`.
-    """
-    ms, _, n = entry_id.partition("-")
-    if int(n):
-        return f"{int(ms)}-{int(n) - 1}"
-    return f"{int(ms) - 1}-{2**64 - 1}" if int(ms) else ""
-
-
-def id_after(entry_id: str) -> str:
-    """Return the least id above this one."""
-    ms, _, n = entry_id.partition("-")
-    return f"{ms}-{int(n) + 1}"
-
-
-def _fields(found: Any) -> list[tuple[str, bytes, bytes | None]]:
-    entries = []
-    for entry_id, fields in found:
-        said = {text(name): value for name, value in fields.items()}
-        entries.append((text(entry_id), said.get("entry", b""), said.get("link")))
-    return entries
-
-
-def _shown(stored: StoredEntry) -> AuditEntry:
-    link = parse_link(stored.link) if stored.link else None
-    seq = link.seq if link else 0
-    return shown_entry(parse_entry(stored.entry), stored.id, seq, stored.personal)
-
-
-def _personal(raw: bytes) -> Personal:
-    try:
-        return msgspec.msgpack.decode(raw, type=Personal)
-    except msgspec.MsgspecError as error:
-        raise StoreUnavailable("a personal value beside the audit log cannot be read") from error
-
-
-def _written(entry: bytes) -> WrittenEntry | None:
-    try:
-        return parse_entry(entry)
-    except StoreUnavailable:
-        return None
 
 
 def _pairs(values: Values) -> list[str | bytes]:

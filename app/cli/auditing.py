@@ -9,11 +9,12 @@ from pathlib import Path
 
 import msgspec
 
-from app.admin.audit_chain import ChainReport, Head, Verifier, parse_head, write_head
+from app.admin.audit_chain import SERVICE_LOG, Head, parse_head, write_head
 from app.admin.audit_entries import AuditEntry
 from app.admin.audit_redis import RedisAuditStore
 from app.admin.audit_scripts import LogKeys
 from app.cli.arguments import EXIT_UNUSABLE, Commands, chain_keys_beside, environment_beside, tell
+from app.cli.verifying import show_report, verified_logs
 from app.errors import CommandFailed, SettingsError, StoreUnavailable
 from app.main.beside import CommandRecords, audit_beside, records_beside
 from app.records.persons import MOST_LISTED, PersonReport
@@ -126,48 +127,22 @@ def _verify(parsed: argparse.Namespace) -> int:
 
     async def run() -> int:
         async with records_beside(_redis_url(parsed), keys) as beside:
-            store = beside.audit.store
-            named: list[str | None] = [parsed.business]
-            if parsed.business is None:
-                named += await beside.store.business_ids()
-            reports = []
-            for business_id in named:
-                verifier = Verifier(LogKeys.of(business_id).name, keys, int(time.time() * 1000))
-                if expected is not None and business_id is None:
-                    verifier.expect(expected)
-                reports.append(await _verified(store, business_id, verifier))
+            named = [parsed.business] if parsed.business else await beside.store.business_ids()
+            reports = await verified_logs(beside.audit.store, keys, expected, named, _now_ms)
+            kept = {LogKeys.of(id_).name for id_ in await beside.store.business_ids()}
+        # A view goes with its business, which may be deleted meanwhile.
+        reports = [one for one in reports if one.log in {SERVICE_LOG, *kept} or parsed.business]
+        if parsed.business:
+            del reports[0]
         for report in reports:
-            _show(report)
+            show_report(report)
         return 0 if all(report.holds for report in reports) else EXIT_TAMPERED
 
     return asyncio.run(run())
 
 
-async def _verified(
-    store: RedisAuditStore, business_id: str | None, verifier: Verifier
-) -> ChainReport:
-    before = await store.head(business_id)
-    async for stored in store.stored(business_id):
-        verifier.take(stored)
-    return verifier.finish(before, await store.head(business_id))
-
-
-def _show(report: ChainReport) -> None:
-    """Print what was found of one log."""
-    if report.holds and not report.entries:
-        return
-    state = "holds" if report.holds else "DOES NOT HOLD"
-    kept = f", {report.head.first} to {report.head.seq} in its chain" if report.head else ""
-    print(f"{report.log}: {state}; {report.entries} entries{kept}")
-    for count, words in (
-        (report.before_chain, "were written before the chain began: nothing protects them"),
-        (report.of_upgrade, "were written by version 0.1 during the upgrade, without a link"),
-        (report.erased_values, "personal values have been erased"),
-    ):
-        if count:
-            print(f"  {count} {words}")
-    for finding in report.findings:
-        print(f"  {finding}")
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 def _read_head(path: Path) -> Head:

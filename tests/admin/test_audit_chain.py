@@ -9,18 +9,15 @@ import pytest
 from app.admin.audit_chain import (
     CHAIN_BEGUN,
     ROLLED_BACK,
-    UPGRADE_MS,
+    TRIM_REFUSED,
     ChainKeys,
-    ChainReport,
-    Problem,
-    StoredEntry,
-    Verifier,
     hash_of,
     parse_link,
     write_head,
     write_link,
 )
-from app.admin.audit_entries import AuditEntry, Personal, write_entry
+from app.admin.audit_entries import SERVICE, UNSIGNED, AuditEntry, Personal, write_entry
+from app.admin.audit_verify import UPGRADE_MS, ChainReport, Problem, StoredEntry, Verifier
 from app.errors import StoreUnavailable
 
 LOG = "audit"
@@ -30,7 +27,8 @@ NUMBER = "+15005550006"
 
 
 def entry_at(at: int, action: str = "plan.saved", **personal: str) -> AuditEntry:
-    return AuditEntry(at, "operator", action, f"target-{at}", personal=personal)
+    actor = SERVICE if action.startswith("audit.") else "operator"
+    return AuditEntry(at, actor, action, f"target-{at}", personal=personal)
 
 
 class Log:
@@ -39,7 +37,7 @@ class Log:
     def __init__(self, *secret_keys: str) -> None:
         self.keys = ChainKeys(secret_keys or (NEW,))
         self.entries: list[StoredEntry] = []
-        self.seq, self.digest, self.first = 0, "", 1
+        self.seq, self.digest, self.first, self.begun = 0, "", 1, 0
         self.head: bytes | None = None
 
     def append(self, entry: AuditEntry, keys: ChainKeys | None = None) -> "Log":
@@ -56,7 +54,7 @@ class Log:
 
     def sign(self, keys: ChainKeys | None = None) -> "Log":
         signer = keys or self.keys
-        self.head = write_head(signer.head(LOG, self.seq, self.digest, self.first))
+        self.head = write_head(signer.head(LOG, self.seq, self.digest, self.first, self.begun))
         return self
 
     def loose(self, at: int) -> "Log":
@@ -201,6 +199,17 @@ def begun_anew(log: Log) -> None:
     log.append(entry_at(7, CHAIN_BEGUN))
 
 
+def begun_anew_before_a_process(log: Log) -> None:
+    """Remove the log and its head: a process that runs on knows how many entries it had."""
+    log.entries.clear()
+    log.seq, log.digest = 0, ""
+    log.append(replace(entry_at(7, CHAIN_BEGUN), data={"had": 6})).append(entry_at(8))
+
+
+def trim_refused(log: Log) -> None:
+    log.append(replace(entry_at(7, TRIM_REFUSED), data={"first": 1}))
+
+
 def noticed_by_a_process(log: Log) -> None:
     log.append(replace(entry_at(7, ROLLED_BACK), data={"had": 9}))
 
@@ -225,6 +234,8 @@ def noticed_by_a_process(log: Log) -> None:
         (cut_with_forged_head, [(Problem.FORGED_HEAD, 0)]),
         (begun_anew, [(Problem.BEGUN_ANEW, 1)]),
         (noticed_by_a_process, [(Problem.SET_BACK, 7)]),
+        (begun_anew_before_a_process, [(Problem.SET_BACK, 1)]),
+        (trim_refused, [(Problem.CUT_AT_BEGINNING, 7)]),
     ],
 )
 def test_tampering_is_found_where_it_is(
@@ -283,7 +294,7 @@ def test_a_log_that_has_no_chain_says_so() -> None:
 def test_entries_from_before_the_chain_are_counted_and_no_fault() -> None:
     log = Log().loose(1).loose(2).append(entry_at(3, CHAIN_BEGUN)).append(entry_at(4))
     report = log.report()
-    assert (report.before_chain, report.of_upgrade, found(report)) == (2, 0, [])
+    assert (report.before_chain, report.of_upgrade, found(report)) == (("1000-0", "1001-0"), (), [])
 
 
 @pytest.mark.parametrize(
@@ -302,8 +313,41 @@ def test_entries_without_a_link_are_explained_by_an_upgrade_for_a_day(
     if next_at:
         log.append(entry_at(next_at))
     report = log.report(now=now or 10)
-    assert report.of_upgrade == is_explained
+    assert report.of_upgrade == (("1001-0",) if is_explained else ())
     assert found(report) == ([] if is_explained else [(Problem.NOT_IN_CHAIN, 0)])
+
+
+@pytest.mark.parametrize("at_front", [False, True])
+@pytest.mark.parametrize(
+    ("begun", "kept_at", "is_explained"), [(1, 6, True), (0, 6, False), (1, 10 * DAY, False)]
+)
+def test_the_upgrade_is_counted_from_when_the_chain_began_and_not_from_what_is_kept(
+    begun: int, kept_at: int, *, is_explained: bool, at_front: bool
+) -> None:
+    log = a_log(5).append(entry_at(kept_at))
+    del log.entries[:5]
+    log.first, log.begun = 6, begun
+    log.sign().loose(kept_at)
+    if at_front:
+        log.entries.reverse()
+    report = log.report(now=kept_at)
+    assert [one.problem for one in report.findings] == [Problem.NOT_IN_CHAIN] * (not is_explained)
+    assert (len(report.of_upgrade), report.before_chain) == (is_explained, ())
+
+
+def test_a_chain_that_began_during_the_verification_is_no_fault() -> None:
+    nothing = Verifier(LOG, ChainKeys([NEW]), 10)
+    assert nothing.finish(None, a_log(1).head).holds
+    log = a_log(2)
+    some = Verifier(LOG, log.keys, 10)
+    some.take(log.entries[0])
+    assert some.finish(None, log.head).holds
+
+
+def test_entries_of_writers_without_a_key_are_listed() -> None:
+    log = a_log(2).append(replace(entry_at(3), actor=UNSIGNED + "cli:me@here"))
+    report = log.append(replace(entry_at(4, ROLLED_BACK), actor=UNSIGNED + "service")).report()
+    assert (report.unsigned, report.holds) == (("1002-0", "1003-0"), True)
 
 
 # ------------------------------------------------------------------ keys in rotation
@@ -348,14 +392,18 @@ def test_another_log_of_the_same_length_is_found_by_a_head_kept_outside() -> Non
     assert found(other.report(expected=a_log().head)) == [(Problem.SET_BACK, 6)]
 
 
-def test_a_kept_head_leaves_out_what_was_wrong_before_it() -> None:
-    log = a_log()
-    changed(log)
-    kept = log.head
-    assert log.report(expected=kept).holds
+@pytest.mark.parametrize(
+    "tamper", [changed, newest_changed, removed, several_removed, exchanged, unreadable_link]
+)
+def test_a_kept_head_only_adds_to_what_is_found(tamper: Callable[[Log], None]) -> None:
+    """Its hash is that of the entries as they were, not of those that are there now."""
+    log = a_log(6)
+    kept = a_log(6).head
     log.append(entry_at(7)).append(entry_at(8))
-    del log.entries[6]
-    assert found(log.report(expected=kept)) == [(Problem.MISSING, 8)]
+    tamper(log)
+    without = log.report().findings
+    assert without
+    assert set(without) <= set(log.report(expected=kept).findings)
 
 
 def test_a_kept_head_that_was_trimmed_since_is_no_fault() -> None:

@@ -52,7 +52,8 @@ def command(
 
 def actions(service: Service, actor: str = "cli:") -> list[tuple[str, str]]:
     found = Caller(service)("GET", "/audit?limit=200").json()["items"]
-    return [(one["action"], one["target"]) for one in found if one["actor"].startswith(actor)]
+    actors = (actor, f"unsigned:{actor}")
+    return [(one["action"], one["target"]) for one in found if one["actor"].startswith(actors)]
 
 
 # ------------------------------------------------------------------------------ audit
@@ -72,6 +73,11 @@ async def test_a_log_is_verified_and_tampering_is_shown(tmp_path: Path) -> None:
         async with Redis.from_url(service.redis_url) as redis:
             entries = await redis.xrange("audit")
             await redis.xdel("audit", entries[2][0])
+        later = tmp_path / "later.json"
+        later.write_text(command(service, "audit", "head"))
+        assert "missing" in command(
+            service, "audit", "verify", "--since-head", str(later), status=1
+        )
         said = command(service, "audit", "verify", status=1)
         assert "audit: DOES NOT HOLD" in said
         assert f"missing: entry 4 ({entries[3][0].decode()}): before it entry 3 is missing" in said
@@ -118,6 +124,7 @@ async def test_changes_by_commands_are_recorded_also_without_the_key(
     (saved,) = [one for one in found if one["action"] == "business.saved"]
     assert saved["data"]["name"] == "business-1 → Renamed"
     assert saved["data"]["written_without_key"] == 1
+    assert saved["actor"].startswith("unsigned:cli:")
     assert "holds" in command(audited, "audit", "verify")
     # With another key than the service's, no chain is begun beside its own.
     command(audited, "config", "export", str(tmp_path / "again.toml"), key="z" * 32)

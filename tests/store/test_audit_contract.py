@@ -1,6 +1,7 @@
 """The audit log as it is kept: pages, personal values, and in Redis a chain over all replicas."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 
@@ -11,15 +12,18 @@ from redis.asyncio import Redis
 from app.admin.audit_chain import (
     CHAIN_BEGUN,
     ROLLED_BACK,
+    TRIM_REFUSED,
     ChainKeys,
-    ChainReport,
-    Problem,
-    Verifier,
+    Link,
+    write_link,
 )
-from app.admin.audit_entries import ERASED, AuditEntry
+from app.admin.audit_entries import ERASED, AuditEntry, write_entry
 from app.admin.audit_redis import RedisAuditStore
 from app.admin.audit_scripts import LogKeys
 from app.admin.audit_store import REFUSALS_A_DAY, AuditStore, MemoryAuditStore
+from app.admin.audit_verify import ChainReport, Problem, Verifier
+from app.cli.verifying import verified_logs
+from app.errors import StoreUnavailable
 from tests.redis_groups import Cluster
 from tests.store.conftest import PATIENT, emptied
 
@@ -226,7 +230,7 @@ async def test_entries_of_0_1_are_read_and_told_from_tampering(
         ("k", 0),
     ]
     report = await verified(replicas[0])
-    assert (report.before_chain, report.of_upgrade, report.holds) == (1, 1, True)
+    assert (len(report.before_chain), len(report.of_upgrade), report.holds) == (1, 1, True)
 
 
 async def test_version_0_1_reads_what_is_written(
@@ -308,6 +312,130 @@ async def test_another_services_log_is_not_taken_for_its_own(
     assert [one.problem for one in report.findings] == [Problem.FORGED_HEAD]
 
 
+async def problems_of_all(
+    store: RedisAuditStore, business_ids: tuple[str, ...] = ("shop",)
+) -> dict[str, set[Problem]]:
+    """Verify as `audit verify` does, an hour later; return what was found, by log."""
+    now_ms = int(time.time() * 1000) + 3_600_000
+    reports = await verified_logs(store, KEYS, None, business_ids, lambda: now_ms)
+    return {
+        one.log: {finding.problem for finding in one.findings} for one in reports if not one.holds
+    }
+
+
+async def test_logs_that_nobody_touched_hold_together(
+    replicas: tuple[RedisAuditStore, ...],
+) -> None:
+    await asyncio.gather(
+        *(
+            replica.append(entry(number, "shop" if number % 2 else "bank"))
+            for number in range(10)
+            for replica in replicas
+        )
+    )
+    assert await problems_of_all(replicas[0], ("shop", "bank", "nobody")) == {}
+
+
+WHOLE_LOG = ("audit", "held:{audit}:head", "held:{audit}:personal")
+WHOLE_VIEW = ("audit:{shop}", "audit:{shop}:head", "audit:{shop}:personal")
+
+
+@pytest.mark.parametrize("goes_on", ["nothing", "the same process", "another process"])
+async def test_a_view_that_was_removed_is_found(
+    replicas: tuple[RedisAuditStore, ...], redis: Redis, goes_on: str
+) -> None:
+    for number in range(3):
+        await replicas[0].append(entry(number, "shop"))
+    await redis.delete(*WHOLE_VIEW)
+    if goes_on != "nothing":
+        await replicas[goes_on == "another process"].append(entry(9, "shop"))
+    found = (await problems_of_all(replicas[0]))["audit:{shop}"]
+    assert Problem.NOT_IN_VIEW in found
+
+
+@pytest.mark.parametrize("goes_on", ["the same process", "another process"])
+async def test_a_log_that_was_removed_is_found_by_what_views_have(
+    replicas: tuple[RedisAuditStore, ...], redis: Redis, goes_on: str
+) -> None:
+    await replicas[0].append(ENTRY)
+    await replicas[0].append(entry(3, "shop"))
+    await redis.delete(*WHOLE_LOG)
+    assert Problem.NO_CHAIN in (await problems_of_all(replicas[0]))["audit"]
+    await replicas[goes_on == "another process"].keep_up()
+    found = await problems_of_all(replicas[0])
+    assert found["audit:{shop}"] == {Problem.NOT_IN_SERVICE_LOG}
+    assert found.get("audit") == ({Problem.SET_BACK} if goes_on == "the same process" else None)
+
+
+async def test_an_entry_that_did_not_reach_its_view_is_written_there_later(
+    replicas: tuple[RedisAuditStore, ...], redis: Redis
+) -> None:
+    await replicas[0].append(entry(1, "shop"))
+    await redis.set("audit:{shop}:head", b"x")
+    await redis.rename("audit:{shop}", "aside")
+    await redis.set("audit:{shop}", "no stream")
+    with pytest.raises(StoreUnavailable):
+        await replicas[0].append(entry(2, "shop"))
+    await redis.delete("audit:{shop}", "audit:{shop}:head")
+    await replicas[0].keep_up()
+    assert [one.data["n"] for one in done(await replicas[0].page("shop"))] == [2]
+
+
+# --------------------------------------------------------------- what is not signed for
+
+
+def junk(seq: int) -> dict[str, bytes]:
+    """Return an entry that was not written by the service, with a place in its chain."""
+    raw = msgspec.json.encode(write_entry(entry(seq), lambda count: bytes(count))[0])
+    return {"entry": raw, "link": write_link(Link(seq, "", "k", "m"))}
+
+
+@pytest.mark.parametrize("seq", [1, 27, 10**12])
+async def test_forged_entries_do_not_move_where_the_log_begins(
+    replicas: tuple[RedisAuditStore, ...], redis: Redis, monkeypatch: pytest.MonkeyPatch, seq: int
+) -> None:
+    """A cut that is hidden by forged entries is not signed for when those are trimmed."""
+    monkeypatch.setattr("app.admin.audit_redis.TRIMMED_AT_ONCE", 10)
+    replicas[0].most_entries = 20
+    for number in range(29):
+        await replicas[0].append(entry(number))
+    kept = (await redis.xrange("audit"))[-2:]
+    await redis.delete("audit")
+    for number in range(32):
+        await redis.xadd("audit", junk(seq), id=f"1-{number + 1}")
+    for entry_id, fields in kept:
+        await redis.xadd("audit", fields, id=entry_id)
+    for number in range(50, 55):
+        await replicas[0].append(entry(number))
+    assert TRIM_REFUSED in {one.action for one in await replicas[0].page(None, limit=200)}
+    for number in range(60, 100):
+        await replicas[0].append(entry(number))
+    assert await redis.xlen("audit") <= 2 * 20 + 10
+    for entry_id, _ in await redis.xrange("audit", max="2"):
+        await redis.xdel("audit", entry_id)
+    report = await verified(replicas[0])
+    assert report.head is not None
+    assert report.head.first == 1
+    assert Problem.CUT_AT_BEGINNING in {one.problem for one in report.findings}
+
+
+async def test_an_unreadable_entry_stops_neither_trimming_nor_reading(
+    replicas: tuple[RedisAuditStore, ...], redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.admin.audit_redis.TRIMMED_AT_ONCE", 10)
+    replicas[0].most_entries = 20
+    await redis.xadd("audit", {"entry": b"garbage"})
+    await replicas[0].append(ENTRY)
+    await redis.hset("held:{audit}:personal", "ref:name", b"garbage")
+    found = await replicas[0].page(None)
+    assert (found[-1].action, found[0].target) == ("audit.unreadable", "premium")
+    for number in range(60):
+        await replicas[0].append(entry(number, "shop"))
+    assert (await verified(replicas[0])).holds
+    assert await redis.xlen("audit") <= 31
+    assert [one.data["n"] for one in await replicas[0].page("shop", limit=2)] == [59, 58]
+
+
 # ------------------------------------------------------------- writers without SECRET_KEY
 
 
@@ -322,6 +450,8 @@ async def test_an_entry_without_a_key_waits_and_is_linked_by_a_writer_with_one(
     await asyncio.gather(*(replica.keep_up() for replica in replicas[:3]))
     found = await replicas[0].page(None, limit=1)
     assert found[0].data == {"n": 7, "written_without_key": 1, "forward_to_after": NUMBER}
+    assert found[0].actor == "unsigned:operator"
+    assert (await verified(replicas[0])).unsigned == (found[0].id,)
     assert [one.data["n"] for one in done(await replicas[0].page("shop"))] == [7]
     assert len(await replicas[0].page(None)) == 3
     assert await redis.xlen("held:{audit}:inbox") == 0
@@ -344,6 +474,39 @@ async def test_the_chain_begins_with_the_service_and_not_with_the_first_action(
 ) -> None:
     heads = await asyncio.gather(*(replica.keep_up() for replica in replicas))
     assert {head.seq for head in heads if head} == {1}
+    assert (await verified(replicas[0])).holds
+
+
+@pytest.mark.parametrize("actor", ["operator:alice", "key:0f3a", "service", "cli:me@here"])
+async def test_nothing_that_waits_is_linked_in_the_name_of_anybody_known(
+    replicas: tuple[RedisAuditStore, ...], redis: Redis, actor: str
+) -> None:
+    await replicas[0].append(ENTRY)
+    forged = replace(entry(10**15, "shop"), actor=actor, action=ROLLED_BACK)
+    raw = msgspec.json.encode(write_entry(forged, lambda count: bytes(count))[0])
+    await redis.xadd("held:{audit}:inbox", {"entry": raw})
+    await replicas[1].append(ENTRY)
+    for business_id in (None, "shop"):
+        (found,) = [one for one in await replicas[0].page(business_id) if one.action == ROLLED_BACK]
+        assert found.actor == f"unsigned:{actor}"
+        assert found.at < 10**15
+        assert (await verified(replicas[0], business_id)).unsigned == (found.id,)
+        assert (await verified(replicas[0], business_id)).holds
+
+
+async def test_what_waits_and_is_no_entry_is_removed_and_recorded(
+    replicas: tuple[RedisAuditStore, ...], redis: Redis
+) -> None:
+    await replicas[0].append(ENTRY)
+    elsewhere = msgspec.json.encode(write_entry(entry(1, "}{"), lambda count: bytes(count))[0])
+    for raw in (b"garbage", elsewhere):
+        await redis.xadd("held:{audit}:inbox", {"entry": raw})
+    await replicas[3].sign_with(None).append(entry(5, "shop"))
+    await replicas[0].append(entry(6, "shop"))
+    assert await redis.xlen("held:{audit}:inbox") == 0
+    (recorded,) = [one for one in await replicas[0].page(None) if one.actor == "service"][:1]
+    assert (recorded.action, recorded.data) == ("audit.inbox_unreadable", {"entries": 2})
+    assert [one.data["n"] for one in done(await replicas[0].page("shop"))] == [5, 6]
     assert (await verified(replicas[0])).holds
 
 
