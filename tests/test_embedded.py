@@ -139,7 +139,7 @@ def another_user() -> Iterator[None]:
 def test_a_client_without_the_password_is_refused(tmp_path: Path) -> None:
     with EmbeddedRedis(tmp_path, persistent=False) as server:
         assert "requirepass" not in Path(f"/proc/{server.pid}/cmdline").read_text()
-        password = server.url.removeprefix("redis://:").partition("@")[0]
+        password = server.url.removeprefix("redis://default:").partition("@")[0]
         assert password not in Path(f"/proc/{server.pid}/cmdline").read_text()
         for given in (None, "", "wrong", password[:-1]):
             with (

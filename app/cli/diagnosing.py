@@ -89,7 +89,9 @@ def _deployment(
         public_url=address.origin if address else "",
         auth_token=environment.get("TWILIO_AUTH_TOKEN", "").partition(",")[0].strip(),
     )
-    if not any(environment.get(name) for name in _OF_SERVICE):
+    # REDIS_URL can be that of `make run`, which commands find by themselves.
+    given = secrets_read(environment_of(parsed.env_file))
+    if not any(given.get(name) for name in _OF_SERVICE):
         said = "Neither PUBLIC_URL nor REDIS_URL is set: this is not the service's environment."
         return alone, [skipped("settings", said)]
     filled = dict(environment)

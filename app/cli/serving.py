@@ -200,8 +200,8 @@ def _greet(settings: Settings, port: int, redis_url: str) -> None:
         )
     if settings.waives_signatures:
         url = f"ws://{local}/twilio-media?businessId=business-1&callSid=test123"
-        paste = "(sleep 1; cat tests/captures/speech.jsonl; sleep 2)"
-        lines.append(f'  by hand      {paste} | npx wscat -c "{url}"')
+        paste = "(sleep 5; cat tests/captures/speech.jsonl; sleep 2)"
+        lines.append(f'  by hand      {paste} | npx --yes wscat -c "{url}"')
     kind = settings.redis_url.reveal() if settings.redis_url else ""
     if kind.startswith(("redis://", "rediss://")):
         lines.append(f"  the audio    redis-cli -u {redis_url} XRANGE calls - +")

@@ -119,9 +119,12 @@ class Bridge:
         self.outbox.open_stream(queue, record, kept_seconds, on_opened, replaces=replaces)
         self.herald.tell("stream.started", admitted.call, described(record))
         log.info(
-            "[WebSocket] Stream %s started - CallSid: %s, business: %s, plan: %s, peer's id: %s",
-            *(admitted.call.stream_sid, start.call_sid, admitted.call.business_id),
-            *(plan.name, start.stream_sid),
+            "[WebSocket] Stream %s started - CallSid: %s, business: %s, plan: %s%s",
+            *(admitted.call.stream_sid, start.call_sid, admitted.call.business_id, plan.name),
+            # Twilio's ids are kept; those of other peers are replaced by ids of their business.
+            f", peer's id: {start.stream_sid}"
+            if start.stream_sid != admitted.call.stream_sid
+            else "",
         )
         return stream
 

@@ -69,8 +69,11 @@ class EmbeddedRedis:
 
     @property
     def url(self) -> str:
-        """Return the server's URL, with its password."""
-        return f"redis://:{self._password}@{HOST}:{self._port}/0"
+        """Return the server's URL, with its password.
+
+        It names the default user: redis-cli refuses a URL that has a password alone.
+        """
+        return f"redis://default:{self._password}@{HOST}:{self._port}/0"
 
     @property
     def pid(self) -> int:

@@ -56,7 +56,10 @@ def read_recording(path: Path) -> Recording:
     try:
         return _recording(content)
     except (EOFError, wave.Error) as error:
-        raise CommandFailed(f"{path} is no WAV file: {error or 'it is cut short'}") from error
+        problem = error or "it is cut short"
+        raise CommandFailed(
+            f"{path} cannot be read as a WAV file of PCM audio: {problem}"
+        ) from error
     except ValueError as error:
         raise CommandFailed(f"{path} {error}") from error
 

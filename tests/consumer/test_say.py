@@ -153,9 +153,9 @@ def test_a_recording_is_read_as_it_is(tmp_path: Path, rate: int) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "is no WAV file"),
-        (b"RIFF", "is no WAV file"),
-        (b"no WAV at all" * 10, "is no WAV file"),
+        (b"", "cannot be read as WAV with PCM audio"),
+        (b"RIFF", "cannot be read as WAV with PCM audio"),
+        (b"no WAV at all" * 10, "cannot be read as WAV with PCM audio"),
         ("empty", "has no audio"),
         ("stereo", "must be mono and 16 bit"),
         (None, "cannot be read: No such file"),

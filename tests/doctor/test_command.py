@@ -7,11 +7,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
 from app.cli import main
+from app.tools.embedded import EmbeddedRedis
 from tests.doctor.deployed import EXOTEL, Deployed, deployed
 from tests.proxy import proxied
 from tests.service import TOKEN, Service
@@ -69,6 +71,16 @@ def test_a_service_of_make_run_is_found_by_its_port(ran: Runs, open_service: Ser
     ended = ran("--no-call", ALLOW_UNSIGNED="true", PORT=port)
     assert ended.returncode == 1, ended.stdout
     assert "media-bridge 0.1.0 answers." in ended.stdout
+
+
+def test_the_server_that_commands_find_by_themselves_does_not_make_an_environment(
+    ran: Runs, open_service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with EmbeddedRedis(tmp_path / "data", persistent=False):
+        ended = ran(open_service.url, "--no-call", "--json")
+    found = {one["check"]: one["level"] for one in ended.told()["findings"]}
+    assert (ended.returncode, found["settings"]) == (1, "skipped"), ended.stdout
 
 
 def test_what_failed_is_said_with_its_reason_and_its_fix() -> None:
