@@ -2,7 +2,7 @@
 
 docs/redis-contract.md lists every key; each of them has an entry in KEYS, which says what each
 user may do with it. `media-bridge redis-acl` prints the rules, and docs/redis-acl.txt holds
-them. Selectors need Redis 7 or Valkey.
+them. Selectors need Redis 7.0 or Valkey.
 """
 
 import re
@@ -118,7 +118,6 @@ CHANNELS: Final = ("calls", "audio:{STREAM}", "stream:{STREAM}")
 CONNECTION: Final = (
     "PING",
     "SELECT 0",
-    "CLIENT|SETINFO LIB-NAME media-bridge",
     "CLIENT|SETNAME media-bridge",
 )
 CLUSTER: Final = ("CLUSTER|SLOTS", "ASKING")
@@ -213,7 +212,10 @@ METRICS_COMMANDS: Final = (
     "TIME",
 )
 # What a service's or a worker's client asks of Sentinels, which have users of their own.
-SENTINEL_COMMANDS: Final = ("PING", "CLIENT|SETINFO", "CLIENT|SETNAME", "SENTINEL|MASTERS")
+SENTINEL_COMMANDS: Final = ("PING", "CLIENT|SETNAME", "SENTINEL|MASTERS")
+# Redis before 7.2 lacks it, and refuses a whole rule that names it: each user gets it by a
+# command of its own, whose refusal changes nothing.
+CLIENT_INFO: Final = "+client|setinfo"
 
 # Idempotent, and silent about passwords: a new user can sign in only after
 # `ACL SETUSER NAME on >PASSWORD`, and one that is there keeps its own.
@@ -284,14 +286,18 @@ def acl_commands(group: str = "") -> list[str]:
     With `group` they are those of one user: a worker of that group.
     """
     if group:
-        return [f"ACL SETUSER {RedisUser.WORKER}-{group} {user_rules(RedisUser.WORKER, group)}"]
-    return [f"ACL SETUSER {user} {user_rules(user)}" for user in RedisUser]
+        return _set_user(f"{RedisUser.WORKER}-{group}", user_rules(RedisUser.WORKER, group))
+    return [command for user in RedisUser for command in _set_user(user, user_rules(user))]
 
 
 def sentinel_commands() -> list[str]:
-    """Return the command that creates the user of services and workers on a Sentinel."""
+    """Return the commands that create the user of services and workers on a Sentinel."""
     rules = " ".join(_granted(*SENTINEL_COMMANDS))
-    return [f"ACL SETUSER bridge-sentinel {_RESET} {rules}"]
+    return _set_user("bridge-sentinel", f"{_RESET} {rules}")
+
+
+def _set_user(name: str, rules: str) -> list[str]:
+    return [f"ACL SETUSER {name} {rules}", f"ACL SETUSER {name} {CLIENT_INFO}"]
 
 
 class Probe(NamedTuple):

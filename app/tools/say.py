@@ -56,7 +56,7 @@ def read_recording(path: Path) -> Recording:
     try:
         return _recording(content)
     except (EOFError, wave.Error) as error:
-        problem = error or "it is cut short"
+        problem = str(error) or "it is cut short"
         raise CommandFailed(
             f"{path} cannot be read as a WAV file of PCM audio: {problem}"
         ) from error

@@ -10,6 +10,7 @@ from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from app.admin.redis_users import (
     CHANNELS,
+    CLIENT_INFO,
     GROUP_COMMANDS,
     KEYS,
     READ_COMMANDS,
@@ -17,6 +18,7 @@ from app.admin.redis_users import (
     Right,
     acl_commands,
     pattern_of,
+    sentinel_commands,
 )
 from app.cli import main
 from app.pubsub.control import writing
@@ -255,9 +257,15 @@ def test_the_shipped_file_is_what_the_command_prints(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == read("docs/redis-acl.txt")
 
 
+def test_grants_what_redis_7_0_lacks_by_a_command_of_its_own() -> None:
+    commands = [*acl_commands(), *acl_commands(GROUP), *sentinel_commands()]
+    named = [one for one in commands if "client|setinfo" in one]
+    assert [one.split(" ")[3:] for one in named] == [[CLIENT_INFO]] * (len(commands) // 2)
+
+
 def test_the_rules_grant_no_sign_in_and_keep_passwords(administrator: Redis) -> None:
     administrator.execute_command("ACL DELUSER", METRICS)
-    [rules] = [one for one in acl_commands() if METRICS in one]
+    rules = next(one for one in acl_commands() if METRICS in one)
     assert "nopass" not in rules
     assert ">" not in rules
     administrator.execute_command(*rules.split(" "))

@@ -153,9 +153,9 @@ def test_a_recording_is_read_as_it_is(tmp_path: Path, rate: int) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "cannot be read as WAV with PCM audio"),
-        (b"RIFF", "cannot be read as WAV with PCM audio"),
-        (b"no WAV at all" * 10, "cannot be read as WAV with PCM audio"),
+        (b"", "cannot be read as a WAV file of PCM audio: [a-z]"),
+        (b"RIFF", "cannot be read as a WAV file of PCM audio: [a-z]"),
+        (b"no WAV at all" * 10, "cannot be read as a WAV file of PCM audio: [a-z]"),
         ("empty", "has no audio"),
         ("stereo", "must be mono and 16 bit"),
         (None, "cannot be read: No such file"),

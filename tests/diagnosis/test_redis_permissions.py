@@ -63,7 +63,7 @@ async def test_the_doctor_advises_a_user_with_fewer_permissions(server: RedisPro
 async def test_the_doctor_names_the_permissions_that_are_missing(
     server: RedisProcess, rule: str, missing: str
 ) -> None:
-    [rules] = [one for one in acl_commands() if SERVICE in one]
+    rules = next(one for one in acl_commands() if SERVICE in one)
     server.command("ACL", "SETUSER", SERVICE, *rule.split(" "))
     before = server.command("DBSIZE")
     try:
