@@ -84,7 +84,7 @@ async def reseal_stored(settings: Settings, *, dry_run: bool) -> int:
         return 1
     print(
         "Everything opens with the first key. Remove the other keys of SECRET_KEY when every "
-        "replica has had this one in the first place for two minutes"
+        "replica has had it as the first one for two minutes"
     )
     return 0
 

@@ -30,7 +30,8 @@ class Person:
 
     def __init__(self, text: str) -> None:
         shown = text.strip()
-        self._parsed = _e164(shown)
+        # 00 means + nearly everywhere; 011 begins numbers within some countries, too.
+        self._parsed = _e164(re.sub(r"^00", "+", shown))
         self._address = ""
         if self._parsed is None:
             address = _SCHEME.sub("", shown)

@@ -104,6 +104,8 @@ def test_recognises_addresses(asked: str, text: str, *, expected: bool) -> None:
         ("+12763659195", NUMBER),
         (" +1 (276) 365-9195 ", NUMBER),
         ("tel:+12763659195", NUMBER),
+        ("0012763659195", NUMBER),
+        ("00 1 276-365-9195", NUMBER),
         ("client:Alice", "alice"),
     ],
 )
