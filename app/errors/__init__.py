@@ -62,6 +62,7 @@
             ├── Forbidden
             ├── FormExpired
             ├── TooManyAttempts
+            ├── TooManyRequests
             ├── TooMuchSpeech
             ├── NotThere
             ├── AlreadyThere
@@ -99,6 +100,7 @@ from app.errors.admin import (
     PlanInUse,
     SignInRequired,
     TooManyAttempts,
+    TooManyRequests,
     TooMuchSpeech,
     VersionMissing,
 )
@@ -231,6 +233,7 @@ __all__ = [
     "TooManyAttempts",
     "TooManyBadMessages",
     "TooManyFromAddress",
+    "TooManyRequests",
     "TooManySockets",
     "TooManyWatchers",
     "TooMuchSpeech",

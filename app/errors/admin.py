@@ -66,6 +66,15 @@ class TooManyAttempts(AdminError):
         super().__init__(message)
 
 
+class TooManyRequests(AdminError):
+    """Raised when a business has as many requests under way in a process as it may."""
+
+    http_status = 429
+    retryable = True
+    retry_seconds = 1
+    reason = "too_many_requests"
+
+
 class TooMuchSpeech(AdminError):
     """Raised when a business's pieces of speech come faster than a process takes them."""
 

@@ -15,6 +15,7 @@ from app.administration.gate import (
     SignedIn,
     check_csrf,
 )
+from app.businesses.shares import PoolLimits, Shares
 from app.credentials.addresses import (
     FORWARDED_FOR,
     ClientSource,
@@ -23,12 +24,22 @@ from app.credentials.addresses import (
     client_source,
     is_in,
 )
-from app.errors import Forbidden, FormExpired, InsecureSignIn, NotThere, SignInRequired
+from app.errors import (
+    Forbidden,
+    FormExpired,
+    InsecureSignIn,
+    NotThere,
+    SignInRequired,
+    TooManyRequests,
+)
 from app.hosts import is_loopback
 
 CSRF_HEADER = "x-csrf-token"
 # RFC 9110, 9.2.1: what does not ask for a change.
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+# Of the API and the pages, from the moment that it is known who asks until the answer begins.
+REQUESTS = PoolLimits(total=256, of_business=32, of_businesses=224)
 
 
 class Visitors:
@@ -48,6 +59,8 @@ class Visitors:
         client_header: str = FORWARDED_FOR,
     ) -> None:
         self.gate = gate
+        # What each asks takes its turn with all the others' in one process.
+        self.requests = Shares("requests at once", REQUESTS, TooManyRequests)
         self._trusted = trusted_proxies
         self._client_header = client_header
         self._origin = http_base

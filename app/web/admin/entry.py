@@ -11,7 +11,14 @@ from fastapi.responses import RedirectResponse, Response
 
 from app.admin.principal import Principal, operator_name
 from app.administration.gate import SignedIn, csrf_token
-from app.errors import BridgeError, FormExpired, NotThere, SignInRequired, StoreUnavailable
+from app.errors import (
+    BridgeError,
+    FormExpired,
+    NotThere,
+    SignInRequired,
+    StoreUnavailable,
+    TooManyRequests,
+)
 from app.web.admin.pages import HEADERS, page
 from app.web.admin.submitted import Submitted, read_form
 from app.web.admin.views import Viewer
@@ -94,12 +101,13 @@ class Entry:
                     if method == "POST":
                         sent = await read_form(request)
                         self._visitors.check_form(request, signed_in, sent.text("csrf"))
-                    viewer = await self._viewer(signed_in)
-                    return await endpoint(Visit(request, signed_in, viewer, sent))
+                    with self._visitors.requests.use(signed_in.principal.business_id):
+                        viewer = await self._viewer(signed_in)
+                        return await endpoint(Visit(request, signed_in, viewer, sent))
                 except SignInRequired:
                     return _to_sign_in(request)
                 except BridgeError as error:
-                    if signed_in is not None:
+                    if signed_in is not None and not isinstance(error, TooManyRequests):
                         what = f"{method} {path}"
                         await self._visitors.note_refusal(signed_in.principal, what, error)
                     return problem(viewer, error)

@@ -29,6 +29,7 @@ from app.errors import (
     SignInRequired,
     StoreUnavailable,
     TooManyAttempts,
+    TooManyRequests,
     VersionMissing,
 )
 from app.web.body import bounded_body
@@ -49,6 +50,7 @@ _OF_EVERY_ROUTE = (
     FormExpired,
     FieldsInvalid,
     TooManyAttempts,
+    TooManyRequests,
     StoreUnavailable,
 )
 OF_EDITS = (EditedMeanwhile, VersionMissing)
@@ -63,7 +65,7 @@ class GuardedRoute(APIRoute):
 
         async def guarded(request: Request) -> Response:
             visitors: Visitors = request.app.state.visitors
-            request.state.principal = await visitors.principal(request)
+            request.state.principal = who = await visitors.principal(request)
             body = await bounded_body(request, MAX_BODY_BYTES)
             given = False
 
@@ -75,10 +77,12 @@ class GuardedRoute(APIRoute):
                 return {"type": "http.request", "body": body, "more_body": False}
 
             try:
-                answer = await serve(Request(request.scope, receive))
+                with visitors.requests.use(who.business_id):
+                    answer = await serve(Request(request.scope, receive))
+            except TooManyRequests:
+                raise  # not worth an entry in the audit log each
             except AdminError as error:
-                what = f"{request.method} {self.path}"
-                await visitors.note_refusal(request.state.principal, what, error)
+                await visitors.note_refusal(who, f"{request.method} {self.path}", error)
                 raise
             answer.headers.setdefault("Cache-Control", "no-store")
             return answer
