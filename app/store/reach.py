@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Self
 
-from redis.exceptions import ReadOnlyError
+from redis.exceptions import NoPermissionError, ReadOnlyError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.errors import StoreUnavailable
@@ -124,6 +124,9 @@ class RedisReach:
             # After a failover the name may lead elsewhere: connect anew.
             await forget_connections(self._client)
             raise StoreUnavailable("Redis is a read-only replica") from error
+        except NoPermissionError as error:
+            problem = 'its user may not do this: see docs/operations.md, "Redis users"'
+            raise StoreUnavailable(f"Redis failed: NoPermissionError: {problem}") from error
         except CONNECTION_ERRORS as error:
             # An error's text may hold what was sent; its class may not.
             raise StoreUnavailable(f"Redis failed: {type(error).__name__}") from error

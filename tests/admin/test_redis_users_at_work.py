@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.admin.redis_users import acl_commands, sentinel_commands
+from app.cli import main
 from app.consumer import Call, Calls, Choice, StoreUnavailable
 from app.events import CallIdentity, HeldStream, StreamPolicy
 from app.pubsub.base import Announce, NoteCall, OpenStream
@@ -231,3 +232,11 @@ async def calls_from_service_to_worker(url: str) -> None:
             assert numbers(await all_of(call)) == list(range(1, 21))
             await mine.done(call)
     await bridge.close()
+
+
+def test_a_command_that_its_user_may_not_run_names_where_users_are_described(
+    server: RedisProcess, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REDIS_URL", url_as(WORKER, server.url))
+    assert main(["calls"]) == 2
+    assert 'see docs/operations.md, "Redis users"' in capsys.readouterr().err
