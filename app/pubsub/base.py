@@ -126,6 +126,7 @@ class Outcome(Enum):
     WRITTEN = "written"
     CONFLICT = "conflict"  # the id is not above the stream's last one
     FAILED = "failed"  # this write can never succeed
+    NOT_OPEN = "not_open"  # of an entry: its stream is gone, and must be opened first
     RETRY = "retry"  # its part of the broker did not answer; others did
     # Of an opening: what it may not replace. The values are reasons that streams end for.
     OTHER_BUSINESS = "business_mismatch"

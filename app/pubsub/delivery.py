@@ -175,7 +175,8 @@ class Delivery:
                 self._refuse(write, outcome)
                 continue
             if isinstance(write, Append):
-                if outcome is Outcome.CONFLICT and write.n > last_written.get(write.stream, 0):
+                is_unwritten = outcome in (Outcome.CONFLICT, Outcome.NOT_OPEN)
+                if is_unwritten and write.n > last_written.get(write.stream, 0):
                     conflicts.append(write)
                     unsettled.append(write)
                     continue
@@ -248,7 +249,8 @@ class Delivery:
         Entries are written in order, so all before one that stands were written,
         also those that retention has trimmed since. An id that another writer
         took is never ours: the stream is opened again, since that one has ended
-        it, and the rest continues above.
+        it, and the rest continues above. A stream that is gone, as after FLUSHALL or
+        an erasure, is opened again too: none is written that would never expire.
         """
         rest: list[Write] = [write for write in batch if not isinstance(write, Append)]
         for stream, appends in appends_by_stream(batch).items():
@@ -261,8 +263,10 @@ class Delivery:
             self._note_written(appends[:written], now)
             if appends[written:]:
                 first = appends[written]
-                if standing.last >= (first.id_ms, first.n):
+                is_taken = standing.last >= (first.id_ms, first.n)
+                if is_taken:
                     queue.renumber_above(*standing.last)
+                if is_taken or not any(standing.last):
                     rest.append(opening.again())
                 rest.extend(queue.in_flight())
         return rest

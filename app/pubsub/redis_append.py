@@ -17,14 +17,18 @@ _AUDIO = (
     b"$3\r\nseq\r\n$%d\r\n%b\r\n$2\r\nts\r\n$%d\r\n%b\r\n$5\r\ntrack\r\n%b\r\n%b"
     b"$5\r\naudio\r\n$%d\r\n%b\r\n"
 )
-_ARGUMENTS = 14
+_ARGUMENTS = 15
 
 
 def pack_append(append: Append) -> bytes:
-    """Pack `XADD audio:{STREAM} MAXLEN ~ MAX ID FIELD VALUE ...`."""
+    """Pack `XADD audio:{STREAM} NOMKSTREAM MAXLEN ~ MAX ID FIELD VALUE ...`.
+
+    The opening makes the stream and says for how long it is kept. What was erased or expired
+    must not come back without that.
+    """
     entry = append.entry
     if type(entry) is not AudioEntry:
-        place = ("MAXLEN", "~", append.max_entries, f"{append.id_ms}-{append.n}")
+        place = ("NOMKSTREAM", "MAXLEN", "~", append.max_entries, f"{append.id_ms}-{append.n}")
         fields = (part for field in entry_fields(entry).items() for part in field)
         return packed("XADD", audio_key(append.stream), *place, *fields)
     entry_id = b"%d-%d" % (append.id_ms, append.n)
@@ -56,5 +60,5 @@ def _frames(count: int) -> bytes:
 @lru_cache(_REMEMBERED)
 def _beginning(stream: str, max_entries: int) -> bytes:
     """Pack what all of a stream's entries begin with, but for the count of arguments."""
-    whole = packed("XADD", audio_key(stream), "MAXLEN", "~", max_entries)
+    whole = packed("XADD", audio_key(stream), "NOMKSTREAM", "MAXLEN", "~", max_entries)
     return whole.partition(b"\r\n")[2]

@@ -139,7 +139,10 @@ class RedisStreams:
         replies = await self._ways.link_of(parts[0].key).transact(parts)
         if set(map(type, replies)) == {bytes}:  # ids, and nothing else
             return [Outcome.WRITTEN] * len(replies)
-        return [outcome_of(reply) for reply in replies]
+        return [
+            Outcome.NOT_OPEN if reply is None and isinstance(write, Append) else outcome_of(reply)
+            for write, reply in zip(batch, replies, strict=True)
+        ]
 
     async def standing(self, stream: str, appends: Sequence[Append]) -> Standing:
         """Tell which entries stand; see `PubSub.standing`."""

@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from app.errors import (
@@ -228,7 +228,8 @@ class Registry:
                     self._end_superseded(held, claim)
                 await self.let_go_of_ended()
                 streams = self._claimed.values()
-                await self._slots.renew(stream.held.call for stream in streams if stream)
+                deleted = await self._slots.renew(stream.held.call for stream in streams if stream)
+                self._end_of_deleted(deleted)
                 await self._metering.note()
                 await asyncio.sleep(RENEW_SECONDS)
             except StoreUnavailable:
@@ -253,6 +254,12 @@ class Registry:
             StoreUnavailable: it is told another time.
         """
         await self._metering.note()
+
+    def _end_of_deleted(self, businesses: Collection[str]) -> None:
+        """End the streams of businesses that were deleted while this process was cut off."""
+        for stream in list(self._claimed.values()):
+            if stream is not None and stream.held.call.business_id in businesses:
+                stream.end(EndReason.ENDED_BY_ADMIN)
 
     def _end_superseded(self, held: HeldStream, claim: StreamClaim) -> None:
         """End a stream whose id another holder has claimed while this process was cut off."""

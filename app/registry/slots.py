@@ -186,8 +186,8 @@ class CallSlots:
         if self._live[call.business_id, call.call_sid] <= 0:
             del self._live[call.business_id, call.call_sid]
 
-    async def renew(self, live: Iterable[CallIdentity]) -> None:
-        """Renew the leases of live calls' slots.
+    async def renew(self, live: Iterable[CallIdentity]) -> set[str]:
+        """Renew the leases of live calls' slots; return the businesses that were deleted.
 
         Raises:
             StoreUnavailable: it is to be tried again.
@@ -195,12 +195,18 @@ class CallSlots:
         by_business: dict[str, list[CallIdentity]] = {}
         for call in live:
             by_business.setdefault(call.business_id, []).append(call)
+        deleted: set[str] = set()
         for business_id, calls in by_business.items():
             sids = [call.call_sid for call in calls]
-            lost = await self._store.renew_slots(business_id, sids, LIVE_SECONDS)
+            try:
+                lost = await self._store.renew_slots(business_id, sids, LIVE_SECONDS)
+            except UnknownBusiness:
+                deleted.add(business_id)
+                continue
             if lost:
                 log.warning("%d slots of %s had run out; held again", len(lost), business_id)
             for call in calls:
                 await self._store.mark_live(
                     business_id, call.call_sid, call.stream_sid, LIVE_SECONDS
                 )
+        return deleted

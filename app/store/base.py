@@ -136,12 +136,18 @@ class Store(Usage, Watching, Protocol):
         """Lengthen the leases of calls that live; give those whose slot was lost.
 
         A lost slot is held again, over the limit if need be: its call goes on.
+
+        Raises:
+            UnknownBusiness: the business was deleted; its streams are to be ended.
         """
 
     async def free_slot(
         self, business_id: str, call_sid: str, ended: CallEnd | None = None
     ) -> None:
-        """Free a call's slot, if it holds one, and remember how the call `ended`."""
+        """Free a call's slot, if it holds one, and remember how the call `ended`.
+
+        The slot of a call that has a live stream, at any replica, stays until that ends.
+        """
 
     async def slots_taken(self, business_id: str) -> int:
         """Count the slots whose lease runs."""

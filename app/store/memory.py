@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Collection
 
+from app.errors import UnknownBusiness
 from app.events import HeldStream
 from app.store.base import ENDED_SECONDS, CallEnd, SlotAnswer, StreamClaim
 from app.store.memory_configuration import MemoryConfiguration
@@ -95,6 +96,8 @@ class MemoryStore(MemoryConfiguration, MemoryUsage, MemoryWatching):
         self, business_id: str, call_sids: Collection[str], lease_seconds: float
     ) -> set[str]:
         """Lengthen the leases of calls that live; give those whose slot was lost."""
+        if business_id in self._deleted:
+            raise UnknownBusiness("the business was deleted")
         lost = set(call_sids) - self._running_slots(business_id).keys()
         for call_sid in call_sids:
             self._lengthen(business_id, call_sid, lease_seconds)
@@ -103,9 +106,11 @@ class MemoryStore(MemoryConfiguration, MemoryUsage, MemoryWatching):
     async def free_slot(
         self, business_id: str, call_sid: str, ended: CallEnd | None = None
     ) -> None:
-        """Free a call's slot, if it holds one, and remember how the call `ended`."""
-        if ended is not None:
+        """Free a call's slot, unless a stream of it is live, and remember how it `ended`."""
+        if ended is not None and business_id not in self._deleted:
             self._ended[ended].first(f"{business_id}:{call_sid}", ENDED_SECONDS)
+        if await self.live_stream(business_id, call_sid) is not None:
+            return
         slots = self._running_slots(business_id)
         slots.pop(call_sid, None)
         if not slots:

@@ -33,8 +33,10 @@ from itertools import islice
 
 import msgspec
 
+from app.errors import BusinessHasCalls, UnknownBusiness
 from app.events import HeldStream
 from app.store.base import ENDED_SECONDS, CallEnd, SlotAnswer, StreamClaim
+from app.store.configuration import HAS_CALLS
 from app.store.pace import Pace
 from app.store.reach import in_ms, text
 from app.store.redis_configuration import RedisConfiguration
@@ -49,6 +51,7 @@ from app.store.scripts import (
     LET_GO,
     RELEASE_CLAIM,
     RENEW_SLOTS,
+    RUNNING_STREAMS,
     TAKE_SLOT,
     UNMARK_LIVE,
 )
@@ -117,18 +120,21 @@ class RedisStore(RedisConfiguration, RedisDurability, RedisUsage, RedisWatching)
             return set()
         key = slots_key(business_id)
         lost = await self._ask("EVAL", RENEW_SLOTS, 1, key, in_ms(lease_seconds), *call_sids)
+        if lost is None:
+            raise UnknownBusiness("the business was deleted")
         return {text(call_sid) for call_sid in lost}
 
     async def free_slot(
         self, business_id: str, call_sid: str, ended: CallEnd | None = None
     ) -> None:
-        """Free a call's slot, if it holds one, and remember how the call `ended`."""
-        key = slots_key(business_id)
-        if ended is None:
-            await self._ask("ZREM", key, call_sid)
-            return
-        keys = key, _ended_key(business_id, call_sid)
-        await self._ask("EVAL", FREE_SLOT, 2, *keys, call_sid, ended, in_ms(ENDED_SECONDS))
+        """Free a call's slot, unless a stream of it is live, and remember how it `ended`."""
+        ended_key, stream_key = (
+            _ended_key(business_id, call_sid),
+            _stream_key(business_id, call_sid),
+        )
+        keys = slots_key(business_id), ended_key, stream_key
+        asked = call_sid, ended or "", in_ms(ENDED_SECONDS)
+        await self._ask("EVAL", FREE_SLOT, len(keys), *keys, *asked)
 
     async def slots_taken(self, business_id: str) -> int:
         """Count the slots whose lease runs."""
@@ -191,6 +197,25 @@ class RedisStore(RedisConfiguration, RedisDurability, RedisUsage, RedisWatching)
     async def held_streams(self) -> list[HeldStream]:
         """Give every stream that a replica holds, or held until it died a moment ago."""
         return [held for facts in await self._ask("HVALS", _FACTS) for held in _known(facts)]
+
+    async def delete_business(self, business_id: str, version: int | None) -> None:
+        """Delete a business; a live stream keeps it from being deleted, also without a slot."""
+        is_deleted = await self.deletion_of(business_id) is not None
+        if not is_deleted and await self._has_live_stream(business_id):
+            raise BusinessHasCalls(HAS_CALLS)
+        await super().delete_business(business_id, version)
+
+    async def _has_live_stream(self, business_id: str) -> bool:
+        """Return whether a replica holds a stream of a business, and has not ended it."""
+        for facts in await self._ask("EVAL", RUNNING_STREAMS, 2, _LEASES, _FACTS):
+            for held in _known(facts):
+                if held.call.business_id != business_id:
+                    continue
+                record = _record_key(held.call.stream_sid)
+                began, ended = await self._ask("HMGET", record, "startedAt", "endedAt")
+                if ended is None or text(began or b"") != str(held.started_at):
+                    return True
+        return False
 
     async def let_go(self, streams: Collection[HeldStream]) -> None:
         """Give leases up; no effect on a stream that has none."""

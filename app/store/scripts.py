@@ -68,10 +68,13 @@ if KEYS[4] then redis.call('SET', KEYS[5], 1, 'PX', ARGV[11]) end
 return 1
 """
 
-# KEYS: live:{BUSINESS} with :ended:CALLSID; ARGV: CallSid, a CallEnd, and for how long it is
-# remembered, in ms. What the carrier reported is not replaced by the end of a stream.
+# KEYS: live:{BUSINESS} with :ended:CALLSID and :stream:CALLSID; ARGV: CallSid, a CallEnd or empty,
+# and for how long it is remembered, in ms. What the carrier reported is not replaced by the end
+# of a stream. While a stream of the call is live, on whichever replica, the slot stays: the
+# stream's end frees it.
 FREE_SLOT = """
-redis.call('ZREM', KEYS[1], ARGV[1])
+if redis.call('EXISTS', KEYS[3]) == 0 then redis.call('ZREM', KEYS[1], ARGV[1]) end
+if ARGV[2] == '' or redis.call('EXISTS', KEYS[1] .. ':deleted') == 1 then return end
 if ARGV[2] == 'final' or redis.call('EXISTS', KEYS[2]) == 0 then
   redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
 end
@@ -124,8 +127,11 @@ for i = 1, #KEYS do months[i] = redis.call('HGETALL', KEYS[i]) end
 return months
 """
 
-# KEYS: live:{BUSINESS}; ARGV: lease in ms, CallSids. Returns those without a slot.
-RENEW_SLOTS = f"""{_RUNNING}{_HOLD}
+# KEYS: live:{BUSINESS}; ARGV: lease in ms, CallSids. Returns those without a slot; nothing where
+# the business was deleted.
+RENEW_SLOTS = f"""
+if redis.call('EXISTS', KEYS[1] .. ':deleted') == 1 then return false end
+{_RUNNING}{_HOLD}
 local lost = {{}}
 for i = 2, #ARGV do
   local held = redis.call('ZSCORE', KEYS[1], ARGV[i])
@@ -196,6 +202,16 @@ for _, name in ipairs(
   claimed[#claimed + 1] = redis.call('HGET', KEYS[2], name) or ''
 end
 return claimed
+"""
+
+# KEYS: held:{streams}, its :facts. Returns the facts of streams whose lease runs.
+RUNNING_STREAMS = f"""{_NOW}
+local running = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf')
+local found = {{}}
+for _, name in ipairs(running) do
+  found[#found + 1] = redis.call('HGET', KEYS[2], name) or ''
+end
+return found
 """
 
 # KEYS: held:{streams}:claims; ARGV: STREAM, and the claim that is given up.

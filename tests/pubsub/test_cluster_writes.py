@@ -9,11 +9,12 @@ import pytest
 
 from app.errors import BrokerError, BrokerRefused, BrokerReplaced
 from app.events import EndEntry
-from app.pubsub.base import Append, Outcome, audio_key
+from app.pubsub.base import Append, OpenStream, Outcome, audio_key
 from app.pubsub.redis_streams import RedisStreams
 from app.topology import slot_of
 from tests.redis_groups import Cluster, cluster
 from tests.redis_process import HOST, RedisProcess, eventually
+from tests.samples import a_record
 
 START = 1_700_000_000_000
 
@@ -39,6 +40,10 @@ def end_of(stream: str, n: int = 1) -> Append:
     return Append(stream, START, n, EndEntry(n, "stop"), 100)
 
 
+def opening_of(stream: str) -> OpenStream:
+    return OpenStream(stream, a_record(START), 600)
+
+
 def on(nodes: Cluster, streams: RedisStreams, master: RedisProcess, lane: int) -> str:
     """Find a stream that a lane writes to this node."""
     first, last = next(
@@ -59,6 +64,7 @@ async def test_of_a_batch_for_two_nodes_the_part_of_a_dead_one_is_to_be_tried_ag
 ) -> None:
     lane = streams.lane_of(audio_key(named(lambda name: slot_of(audio_key(name)) == 5461)))
     one, other = (on(nodes, streams, master, lane) for master in nodes.masters[:2])
+    await streams.write([opening_of(one), opening_of(other)])
     assert list(await streams.write([end_of(one), end_of(other)])) == [Outcome.WRITTEN] * 2
     nodes.masters[1].kill()
     outcomes = await streams.write([end_of(one, 2), end_of(other, 2), end_of(one, 3)])
@@ -68,6 +74,7 @@ async def test_of_a_batch_for_two_nodes_the_part_of_a_dead_one_is_to_be_tried_ag
 async def test_a_write_follows_a_key_that_has_left_ahead_of_its_slot(
     nodes: Cluster, streams: RedisStreams
 ) -> None:
+    await streams.write([opening_of("MZ1")])
     assert list(await streams.write([end_of("MZ1")])) == [Outcome.WRITTEN]
     key = audio_key("MZ1")
     slot = slot_of(key)
@@ -85,7 +92,7 @@ async def test_a_write_follows_a_key_that_has_left_ahead_of_its_slot(
 async def test_a_node_that_takes_anothers_place_is_noticed_before_anything_is_written(
     nodes: Cluster, streams: RedisStreams
 ) -> None:
-    await streams.write([end_of("MZ1")])
+    await streams.write([opening_of("MZ1"), end_of("MZ1")])
     dead = nodes.owner(slot_of(audio_key("MZ1")))
     dead.kill()
     nodes.wait_for_failover(dead)

@@ -55,6 +55,11 @@ def appends(stream: str, entries: Sequence[Entry], id_ms: int = START) -> list[W
     return [Append(stream, id_ms, entry.n, entry, 1000) for entry in entries]
 
 
+def begun(stream: str, entries: Sequence[Entry]) -> list[Write]:
+    """Return the writes that open a stream and append entries."""
+    return [OpenStream(stream, a_record(START), 600), *appends(stream, entries)]
+
+
 ENTRIES: list[Entry] = [
     audio(1),
     GapEntry(2, None, 3, 3, 5, 20, "carrier"),
@@ -77,7 +82,7 @@ async def test_entries_are_read_back_in_order_and_bit_exact(
 
 async def test_an_end_ends_the_reading(pubsub: PubSub, stream: str, listen: Listen) -> None:
     listening = await listen(pubsub, stream)
-    await pubsub.write(appends(stream, [audio(1), EndEntry(2, "stop"), audio(3)]))
+    await pubsub.write(begun(stream, [audio(1), EndEntry(2, "stop"), audio(3)]))
     await listening.ended()
     assert len(listening.heard) == 2
 
@@ -113,7 +118,7 @@ async def test_lifecycle_events_are_read_back_whole(
 async def test_a_late_reader_sees_all_where_the_adapter_says_replayable(
     pubsub: PubSub, stream: str, listen: Listen
 ) -> None:
-    await pubsub.write(appends(stream, [audio(1), EndEntry(2, "stop")]))
+    await pubsub.write(begun(stream, [audio(1), EndEntry(2, "stop")]))
     listening = await listen(pubsub, stream)
     if pubsub.replayable:
         await listening.ended()
@@ -128,14 +133,14 @@ async def test_a_reader_hears_an_entry_once_though_it_was_written_twice(
 ) -> None:
     listening = await listen(pubsub, stream)
     for _ in range(2):
-        await pubsub.write(appends(stream, [audio(1), audio(2)]))
+        await pubsub.write(begun(stream, [audio(1), audio(2)]))
     await pubsub.write(appends(stream, [EndEntry(3, "stop")]))
     await listening.ended()
     assert len(listening.heard) == 3
 
 
 async def test_what_stands_is_known_by_content_not_by_id(pubsub: PubSub, stream: str) -> None:
-    await pubsub.write(appends(stream, [audio(1), audio(2, b"other")]))
+    await pubsub.write(begun(stream, [audio(1), audio(2, b"other")]))
     asked = [Append(stream, START, n, audio(n), 1000) for n in (1, 2, 3)]
     standing = await pubsub.standing(stream, asked)
     if pubsub.replayable:
@@ -159,7 +164,7 @@ async def test_an_id_that_is_taken_is_a_conflict_and_changes_nothing(
     name: str, redis_url: str, stream: str
 ) -> None:
     pubsub = ADAPTERS[name](redis_url)
-    await pubsub.write(appends(stream, [audio(1), audio(2)]))
+    await pubsub.write(begun(stream, [audio(1), audio(2)]))
     outcomes = await pubsub.write(appends(stream, [audio(2, b"other"), EndEntry(3, "stop")]))
     assert outcomes == [Outcome.CONFLICT, Outcome.WRITTEN]
     heard = [entry async for _, entry in pubsub.entries(stream)]

@@ -12,9 +12,10 @@ from app.errors import BrokerRefused
 from app.events import AudioEntry, EndEntry, GapEntry, HeldStream
 from app.media import Track
 from app.metrics import Metrics
-from app.pubsub.base import Announce, Append, CloseStream, OpenStream
+from app.pubsub.base import Announce, Append, CloseStream, OpenStream, Outcome
 from app.pubsub.outbox import Outbox
 from app.pubsub.redis_streams import RedisStreams
+from tests.pubsub.test_outbox import entries, flushed, opened, put, running, seqs_of
 from tests.samples import CALL, a_receipt, a_record, an_event
 
 START = 1_700_000_000_000
@@ -144,6 +145,7 @@ async def test_a_lifecycle_event_has_the_contracts_fields(
 async def test_audio_is_trimmed_at_about_the_plans_retention(
     redis: Redis, streams: RedisStreams
 ) -> None:
+    await streams.write([OpenStream("MZ1", a_record(START), 600)])
     for first in range(1, 3001, 500):
         await streams.write(
             [
@@ -222,3 +224,38 @@ async def test_a_wrong_password_is_told_apart(redis_url: str) -> None:
     with pytest.raises(BrokerRefused, match="auth"):
         await streams.write([Announce(an_event("x"))])
     await streams.close()
+
+
+async def test_an_entry_of_a_stream_that_is_gone_is_not_written(
+    redis: Redis, streams: RedisStreams
+) -> None:
+    end = Append("MZ1", START, 1, EndEntry(1, "stop"), 100)
+    audio = Append("MZ2", START, 1, AudioEntry(1, 1, 0, Track.INBOUND, b"ab"), 100)
+    assert list(await streams.write([end, audio])) == [Outcome.NOT_OPEN] * 2
+    assert await redis.keys() == []
+    await streams.write([OpenStream("MZ1", a_record(START), 600)])
+    assert list(await streams.write([end, audio])) == [Outcome.WRITTEN, Outcome.NOT_OPEN]
+    assert 0 < await redis.ttl("audio:{MZ1}") <= 600
+
+
+async def test_a_live_stream_whose_keys_were_removed_is_opened_again_and_expires(
+    redis: Redis, streams: RedisStreams
+) -> None:
+    async with running(streams) as outbox:
+        queue, other = opened(outbox, "MZ1"), opened(outbox, "MZ2")
+        put(queue, range(10))
+        put(other, range(10))
+        await flushed(queue)
+        await redis.delete("audio:{MZ1}", "control:{MZ1}", "stream:{MZ1}")
+        put(queue, range(10, 20))
+        put(other, range(10, 20))
+        queue.put_end("stop")
+        other.put_end("stop")
+        await flushed(queue)
+        await flushed(other)
+    assert seqs_of(await entries(streams, "MZ1")) == list(range(10, 20))
+    assert seqs_of(await entries(streams, "MZ2")) == list(range(20))
+    for key in ("audio:{MZ1}", "control:{MZ1}", "stream:{MZ1}", "audio:{MZ2}"):
+        assert await redis.ttl(key) > 0, key
+    assert not queue.dropped
+    assert not other.dropped

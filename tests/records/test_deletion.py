@@ -29,6 +29,7 @@ from app.records.kept_data import RedisKeptData
 from app.store.access import AccessKey
 from app.store.redis import RedisStore
 from app.store.redis_access import RedisAccess
+from app.store.redis_configuration import RedisConfiguration
 from app.tools.embedded import EmbeddedRedis
 from tests.businesses import NUMBER
 from tests.samples import a_record
@@ -48,6 +49,7 @@ from tests.web.test_voice import parameters
 
 HISTORY_SECONDS = 3600
 CALLER = "+12025550143"
+KEPT = ("audio", "control", "stream")
 # A wrong credential; of many from one address, further wrong ones are answered with 429.
 REFUSED = (401, 429)
 # An entry waits in the inbox until a replica signs it.
@@ -218,6 +220,40 @@ async def test_a_business_with_a_live_call_is_not_deleted(
         await peer.closed()
     await receipt_of(one, peer.stream_sid)
     assert Caller(two)("DELETE", f"/businesses/{shop}", if_match="*").status_code == 200
+
+
+async def test_a_status_callback_at_another_replica_opens_no_way_to_delete_a_live_business(
+    replicas: tuple[Service, Service],
+) -> None:
+    one, two = replicas
+    shop, number = a_business(one, "+15005550048"), "+15005550048"
+    form = a_call(number)
+    answer = await post(two, "/twilio-voice", form)
+    async with (
+        a_peer(two, call_sid=form["CallSid"]) as peer,
+        Redis.from_url(one.redis_url) as redis,
+    ):
+        await peer.start(parameters(answer.text))
+        await started(two, peer.stream_sid)
+        await post(one, "/twilio-status", {**form, "CallStatus": "completed"})
+        assert await redis.zcard(f"live:{{{shop}}}") == 1
+        await redis.zrem(f"live:{{{shop}}}", form["CallSid"])  # as a replica of 0.1 does
+        refused = Caller(one)("DELETE", f"/businesses/{shop}", if_match="*")
+        assert (refused.status_code, refused.json()["error"]) == (409, "business_has_calls")
+        # And if it were deleted all the same, its holder ends the stream.
+        store = RedisStore.from_url(one.redis_url, WAIT_SECONDS)
+        await redis.zrem(f"live:{{{shop}}}", form["CallSid"])
+        await RedisConfiguration.delete_business(store, shop, None)
+        await store.close()
+        await redis.delete(*[f"{kind}:{{{peer.stream_sid}}}" for kind in KEPT])
+        await peer.media(20)
+        await peer.closed()
+        await receipt_of(two, peer.stream_sid)
+        for key in KEPT:
+            assert await redis.ttl(f"{key}:{{{peer.stream_sid}}}") > 0, key
+        again = Caller(one)("DELETE", f"/businesses/{shop}", if_match="*")
+        assert again.status_code == 200, again.text
+        assert await redis.keys(f"*{peer.stream_sid}*") == []
 
 
 # --------------------------------------------------- interrupted, and late replicas

@@ -18,9 +18,10 @@ from app.errors import (
     NotThere,
     NumberTaken,
     PlanInUse,
+    UnknownBusiness,
 )
 from app.plans import Business, Directory, Plan
-from app.store.base import SlotAnswer, Store
+from app.store.base import CallEnd, SlotAnswer, Store
 from app.store.configuration import Configuration, Stored
 
 LONG = 60.0
@@ -340,6 +341,17 @@ async def test_a_deleted_business_takes_no_slot(configured: ConfiguredStore) -> 
     assert answer is SlotAnswer.BUSINESS_DELETED
     assert not answer
     assert await configured.slots_taken("shop") == 0
+
+
+async def test_a_deleted_business_renews_no_slot_and_remembers_no_end(
+    configured: ConfiguredStore,
+) -> None:
+    await configured.delete_business("shop", None)
+    with pytest.raises(UnknownBusiness):
+        await configured.renew_slots("shop", ["CA1"], LONG)
+    await configured.free_slot("shop", "CA1", CallEnd.FINAL)
+    assert await configured.slots_taken("shop") == 0
+    assert await configured.renew_slots("bank", ["CA1"], LONG) == {"CA1"}
 
 
 async def test_a_deletion_that_was_refused_leaves_no_trace(configured: ConfiguredStore) -> None:

@@ -10,7 +10,14 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from app.errors import AlreadyThere, EditedMeanwhile, NumberTaken, StoreUnavailable
+from app.errors import (
+    AlreadyThere,
+    BusinessHasCalls,
+    EditedMeanwhile,
+    NumberTaken,
+    StoreUnavailable,
+)
+from app.events import CallIdentity, HeldStream
 from app.plans import Business, Plan
 from app.store import redis_configuration
 from app.store.redis import RedisStore
@@ -229,3 +236,25 @@ async def test_a_save_keeps_the_fields_of_a_later_version(url: str) -> None:
         await redis.hset("plan:{gold}", "colour", "yellow")
         await store.save_plan(replace(GOLD, frame_ms=60), 1)
         assert await redis.hget("plan:{gold}", "colour") == "yellow"
+
+
+async def test_a_live_stream_keeps_its_business_from_being_deleted_without_a_slot(
+    url: str,
+) -> None:
+    call = CallIdentity("CA1", "MZ1", "shop", "gold", "twilio")
+    held = HeldStream(call, 1_700_000_000_000, 600)
+    async with opened(url) as store, Redis.from_url(url) as redis:
+        await store.add_plan(GOLD)
+        await store.add_business(SHOP)
+        await store.add_business(BANK)
+        await store.hold_streams([held], 60.0)
+        with pytest.raises(BusinessHasCalls):
+            await store.delete_business("shop", None)
+        await store.delete_business("bank", None)
+        await redis.hset("stream:{MZ1}", mapping={"startedAt": held.started_at, "endedAt": 1})
+        await store.delete_business("shop", None)
+        # What a holder that was cut off holds since does not keep it from being finished.
+        await redis.delete("stream:{MZ1}")
+        await store.hold_streams([held], 60.0)
+        await store.delete_business("shop", None)
+        await store.finish_deletion("shop")

@@ -160,6 +160,21 @@ async def test_a_freed_slot_serves_another_call(store: Store) -> None:
     assert await store.take_slot("shop", "CA2", 1, LONG)
 
 
+@pytest.mark.parametrize("ended", [None, CallEnd.STREAM, CallEnd.FINAL])
+async def test_the_slot_of_a_live_stream_is_freed_by_its_end_alone(
+    store: Store, ended: CallEnd | None
+) -> None:
+    assert await store.take_slot("shop", "CA1", 1, LONG)
+    await store.mark_live("shop", "CA1", "MZ1", LONG)
+    await store.free_slot("shop", "CA1", ended)
+    assert await store.slots_taken("shop") == 1
+    await store.unmark_live("shop", "CA1", "MZ1")
+    await store.free_slot("shop", "CA1", CallEnd.STREAM)
+    assert await store.slots_taken("shop") == 0
+    refused = await store.take_slot("shop", "CA1", 1, LONG, refused_after=CallEnd.FINAL)
+    assert (refused is SlotAnswer.ENDED) is (ended is CallEnd.FINAL)
+
+
 @pytest.mark.parametrize(
     ("ended", "refused_after", "answer"),
     [
