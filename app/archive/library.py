@@ -127,10 +127,20 @@ class Library:
         )
 
     async def recording(
-        self, business_id: str, call_sid: str, *, stream_sid: str = "", asker: str | None = None
+        self,
+        business_id: str,
+        call_sid: str,
+        *,
+        stream_sid: str = "",
+        asker: str | None = None,
+        is_counted: bool = False,
     ) -> Recording:
-        """Give a call's audio as a file, or raise NotThere or ArchiveBusy."""
-        self._downloads.check(asker)
+        """Give a call's audio as a file, or raise NotThere or ArchiveBusy.
+
+        `is_counted` says that the caller is within `downloading` already.
+        """
+        if not is_counted:
+            self._downloads.check(asker)
         sid, record, extent = await self._audio_of(business_id, call_sid, stream_sid)
         if record.ended_at is None:
             placing, survey = Placing(record), None

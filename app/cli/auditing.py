@@ -17,11 +17,13 @@ from app.cli.arguments import EXIT_UNUSABLE, Commands, chain_keys_beside, enviro
 from app.cli.verifying import show_report, verified_logs
 from app.errors import CommandFailed, SettingsError, StoreUnavailable
 from app.main.beside import CommandRecords, audit_beside, records_beside
+from app.records.business_export import ExportTally
 from app.records.persons import MOST_LISTED, PersonReport
 from app.tools.new_file import NewFile
 
 EXIT_TAMPERED = 1
 EXIT_LIVE = 1
+EXIT_MISSING = 1
 
 Run = Callable[[CommandRecords], Awaitable[int]]
 
@@ -229,8 +231,15 @@ def _export_business(parsed: argparse.Namespace) -> int:
         export, who = beside.records.export, beside.audit.who
         has_audio = parsed.output.suffix == ".zip"
         await export.begin(who, parsed.id, "records and audio" if has_audio else "records")
-        make = export.zipped if has_audio else export.lines
-        return await _written(parsed, make(who, parsed.id))
+        if not has_audio:
+            return await _written(parsed, export.lines(who, parsed.id))
+        tally = ExportTally()
+        await _written(parsed, export.zipped(who, parsed.id, tally))
+        print(f"{len(tally.written)} recordings exported, {len(tally.missing)} missing")
+        if tally.missing:
+            print("records.jsonl in the file has a line of the kind `missing` for each, and why")
+        # Of a stream without any audio nothing is lost.
+        return EXIT_MISSING if set(tally.missing.values()) - {"no_audio"} else 0
 
     return _with_records(parsed, run)
 

@@ -1,6 +1,7 @@
 """Downloads: a business's data, and the audit log."""
 
 from collections.abc import AsyncGenerator
+from contextlib import AbstractContextManager
 
 import msgspec
 from fastapi import APIRouter, Request
@@ -9,7 +10,7 @@ from fastapi.responses import Response
 from app.admin.audit_log import MOST_ON_A_PAGE, AuditLog
 from app.admin.principal import Principal
 from app.admin.roles import Permission
-from app.errors import NotThere
+from app.errors import ArchiveBusy, NotThere
 from app.records.business_export import BusinessExport
 from app.web.api.access import Entry
 from app.web.api.calls import OfBusiness
@@ -35,7 +36,7 @@ def exports_router(export: BusinessExport, audit: AuditLog) -> APIRouter:
         operation_id="export-business",
         response_class=Response,
         responses={
-            **answers(NotThere),
+            **answers(NotThere, ArchiveBusy),
             **_described(NDJSON, "One JSON object a line; the last has the kind `end`."),
         },
         openapi_extra=secured(),
@@ -44,23 +45,29 @@ def exports_router(export: BusinessExport, audit: AuditLog) -> APIRouter:
         """Export a business's settings, usage, keys, calls with events, and audit log."""
         await export.begin(who, business_id, "records")
         check = still_permitted(request, Permission.EXPORT, business_id)
-        return _download(export.lines(who, business_id), check, f"{business_id}.jsonl", NDJSON)
+        name = f"{business_id}.jsonl"
+        return _download(export.lines(who, business_id), check, name, NDJSON, export.counted(who))
 
     @router.get(
         "/businesses/{business_id}/export.zip",
         operation_id="export-business-with-audio",
         response_class=Response,
         responses={
-            **answers(NotThere),
+            **answers(NotThere, ArchiveBusy),
             **_described(ZIP, "`records.jsonl`, and `audio/CALLSID/STREAM.wav` of each recording."),
         },
         openapi_extra=secured(),
     )
     async def zipped(who: Asking, request: Request, business_id: str) -> Response:
-        """Export a business's data with its recordings."""
+        """Export a business's data with its recordings.
+
+        A recording that is not in the file has a line of the kind `missing` in `records.jsonl`,
+        with its `reason`; the last line, `end`, counts both.
+        """
         await export.begin(who, business_id, "records and audio")
         check = still_permitted(request, Permission.EXPORT, business_id)
-        return _download(export.zipped(who, business_id), check, f"{business_id}.zip", ZIP)
+        name = f"{business_id}.zip"
+        return _download(export.zipped(who, business_id), check, name, ZIP, export.counted(who))
 
     @router.get(
         "/audit/export.jsonl",
@@ -90,10 +97,16 @@ def exports_router(export: BusinessExport, audit: AuditLog) -> APIRouter:
     return router
 
 
-def _download(content: AsyncGenerator[bytes, None], check: Check, name: str, kind: str) -> Response:
+def _download(
+    content: AsyncGenerator[bytes, None],
+    check: Check,
+    name: str,
+    kind: str,
+    counted: AbstractContextManager[None] | None = None,
+) -> Response:
     """Answer with a file, and stop creating it as soon as the peer is gone or refused."""
     headers = {
         "Cache-Control": "private, no-store",
         "Content-Disposition": f'attachment; filename="{name}"',
     }
-    return LastingResponse(content, check, headers=headers, media_type=kind, has_end=True)
+    return LastingResponse(content, check, counted, headers=headers, media_type=kind, has_end=True)
