@@ -9,6 +9,7 @@ from app.auth import TICKET_PARAMETER, Ticket, TicketOffice, TicketUse
 from app.businesses.destinations import NOWHERE, DialRules, check_forwarding, dial_rules
 from app.carriers.authorization import Authorization, Proof, Purpose
 from app.carriers.stream_ids import stream_id
+from app.carriers.texts import MAX_NUMBER_CHARACTERS, cut
 from app.errors import (
     BridgeError,
     CallEnded,
@@ -42,7 +43,7 @@ class IncomingCall:
 
     `business_id` is the business that the request names, or empty: its `Authorization`
     decides whether it may. A call that `returns` was answered before: its TwiML leads back
-    here, so that the end of its stream was not its own.
+    here, so that the end of its stream was not its own. Its numbers are cut to their bound.
     """
 
     call_sid: str
@@ -51,6 +52,13 @@ class IncomingCall:
     business_id: str = ""
     carrier: str = "twilio"
     returns: bool = False
+
+    def __post_init__(self) -> None:
+        """Cut the numbers, whoever named them: they go into events and records."""
+        for name in ("from_number", "to_number"):
+            number: str = getattr(self, name)
+            if len(number) > MAX_NUMBER_CHARACTERS:
+                object.__setattr__(self, name, cut(number, MAX_NUMBER_CHARACTERS))
 
 
 @dataclass(frozen=True, slots=True)

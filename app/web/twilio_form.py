@@ -10,6 +10,7 @@ from starlette.types import Scope
 from app.admin.attempts import WayIn
 from app.auth import TwilioSignatures
 from app.carriers.authorization import Authorization, Proof, Purpose
+from app.carriers.texts import form_field
 from app.errors import MalformedRequest, SignatureInvalid, SignatureMissing
 from app.metrics import Metrics
 from app.session.accounts import OwnAccounts
@@ -36,8 +37,8 @@ class TwilioRequest:
     authorization: Authorization
 
     def field(self, name: str) -> str:
-        """Give a field's value, empty when it is missing or blank."""
-        return self.form.get(name, "")
+        """Return a field's value, cut to its bound; empty when it is missing or blank."""
+        return form_field(self.form, name)
 
 
 class TwilioRequests:

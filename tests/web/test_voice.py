@@ -240,6 +240,31 @@ async def test_callbacks_become_lifecycle_events(service: Service) -> None:
     ]
 
 
+async def test_what_a_request_names_is_cut_before_it_is_announced(service: Service) -> None:
+    call = {**a_call(), "From": "+1" + "5" * 50_000}
+    assert (await post(service, "/twilio-voice", call)).status_code == 200
+    failed = {**a_call(), "StreamEvent": "stream-error", "StreamError": "x" * 60_000}
+    assert (await post(service, "/twilio-stream-status", failed)).status_code == 204
+    status = {**a_call(), "CallStatus": "r" * 50_000, "CallDuration": "1" * 5000}
+    assert (await post(service, "/twilio-status", status)).status_code == 204
+    (incoming,) = await events_of(service, call["CallSid"])
+    assert incoming[1]["from"] == "+1" + "5" * 125 + "…"
+    assert incoming[1]["to"] == NUMBER
+    (error,) = await events_of(service, failed["CallSid"])
+    assert error[1] == {"error": "x" * 999 + "…"}
+    (progress,) = await events_of(service, status["CallSid"])
+    assert progress[1] == {"status": "r" * 63 + "…", "duration": "1" * 19 + "…"}
+
+
+async def test_a_number_that_is_too_long_is_nobodys(service: Service) -> None:
+    call = a_call(NUMBER + "0" * 200)
+    answer = await post(service, "/twilio-voice", call)
+    assert verbs(answer.text)[-1] in ("Reject", "Hangup")
+    (rejected,) = await events_of(service, call["CallSid"])
+    assert rejected[1]["reason"] == "unknown_business"
+    assert len(rejected[1]["to"]) == 128
+
+
 async def test_a_call_is_not_forwarded_where_the_plan_does_not_allow(service: Service) -> None:
     call = a_call("+15005550010")
     answer = await post(service, "/twilio-voice", call)
