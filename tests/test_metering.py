@@ -42,10 +42,18 @@ class AwayStore(MemoryStore):
         per_second: float = math.inf,
         counting: Counting | None = None,
         refused_after: CallEnd | None = None,
+        stream_sid: str = "",
     ) -> SlotAnswer:
         self._check_there()
         return await super().take_slot(
-            business_id, call_sid, limit, lease_seconds, per_second, counting, refused_after
+            business_id,
+            call_sid,
+            limit,
+            lease_seconds,
+            per_second,
+            counting,
+            refused_after,
+            stream_sid,
         )
 
     async def note_usage(

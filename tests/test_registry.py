@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Collection
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -15,6 +16,7 @@ from app.errors import (
     ProcessFull,
     StoreUnavailable,
     StreamAlreadyLive,
+    TooManyStreams,
 )
 from app.events import CallIdentity, EndReason, HeldStream
 from app.metrics import Metrics
@@ -52,11 +54,19 @@ class AwayStore(MemoryStore):
         per_second: float = math.inf,
         counting: Counting | None = None,
         refused_after: CallEnd | None = None,
+        stream_sid: str = "",
     ) -> SlotAnswer:
         if self.away:
             raise StoreUnavailable("away")
         return await super().take_slot(
-            business_id, call_sid, limit, lease_seconds, per_second, counting, refused_after
+            business_id,
+            call_sid,
+            limit,
+            lease_seconds,
+            per_second,
+            counting,
+            refused_after,
+            stream_sid,
         )
 
     async def free_slot(
@@ -250,6 +260,64 @@ async def test_with_the_store_away_a_reservation_runs_out_too(
     await registry.reserve("b", "CA1", 1)
     clock.now += RESERVED_SECONDS + 1
     await registry.reserve("b", "CA2", 1)
+
+
+def stream(number: int, call_sid: str = "CA1", business: str = "b") -> HeldStream:
+    return held(CallIdentity(call_sid, f"MZ{number}", business, "plan", "twilio"))
+
+
+@pytest.mark.parametrize("away", [False, True])
+async def test_one_call_opens_two_streams_and_no_more(
+    store: AwayStore, clock: Clock, away: bool
+) -> None:
+    registry = Registry(store, Metrics(), max_calls=100, clock=clock)
+    store.away = away
+    for number in range(2):
+        await registry.claim(stream(number))
+        await registry.begin(stream(number), nothing)
+    for number in range(2, 50):
+        with pytest.raises(TooManyStreams):
+            await registry.claim(stream(number))
+    assert registry.live_count == 2
+    await registry.claim(stream(50, "CA2"))
+    await registry.claim(stream(51, business="other"))
+    # It has ended, and the last of its audio waits for the broker.
+    await registry.finish(stream(0).call)
+    await registry.claim(stream(52))
+    with pytest.raises(TooManyStreams):
+        await registry.claim(stream(53))
+    await registry.disclaim("MZ52")
+    await registry.claim(stream(54))
+
+
+async def test_one_call_opens_two_streams_over_all_replicas(store: AwayStore, clock: Clock) -> None:
+    replicas = [Registry(store, Metrics(), max_calls=100, clock=clock) for _ in range(3)]
+    opened = 0
+    for number, replica in enumerate(replicas):
+        with suppress(TooManyStreams):
+            await replica.claim(stream(number))
+            await replica.reserve("b", "CA1", 1, stream_sid=f"MZ{number}")
+            await replica.begin(stream(number), nothing)
+            opened += 1
+    assert opened == 2
+
+
+async def test_one_business_cannot_fill_a_process(store: AwayStore, clock: Clock) -> None:
+    registry = Registry(store, Metrics(), max_calls=20, clock=clock)
+    for number in range(17):
+        await registry.claim(stream(number, f"CA{number}"))
+    registry.check_room("b")
+    await registry.reserve("b", "CA17", 99)
+    with pytest.raises(ProcessFull, match="kept for other businesses"):
+        registry.check_room("b")
+    registry.check_room("other")
+    await registry.claim(stream(17, "CA17"))
+    with pytest.raises(ProcessFull, match="kept for other businesses"):
+        await registry.claim(stream(18, "CA18"))
+    for number in (18, 19):
+        await registry.claim(stream(number, f"CA{number}", "other"))
+    with pytest.raises(ProcessFull, match="holds 20 calls"):
+        await registry.claim(stream(20, "CA20", "third"))
 
 
 async def test_calls_on_their_way_count_against_the_process(registry: Registry) -> None:

@@ -4,7 +4,7 @@ import base64
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -222,3 +222,31 @@ async def test_a_short_twilio_id_is_kept_and_another_name_is_derived(replicas: R
         assert await entries_of(replicas.one, peer.stream_sid) == []
         record = (await keys_of(replicas.one, derived))["record"]
         assert record[b"peerStreamSid"].decode() == peer.stream_sid
+
+
+async def test_one_call_opens_two_streams_over_all_replicas(replicas: Replicas) -> None:
+    headers = {"Authorization": f"Basic {OWN_PAIR}"}
+
+    async def open_stream(tasks: AsyncExitStack, number: int, call_sid: str) -> ClientConnection:
+        url = replicas.both[number % 2].ws_url + "/v1/ingest"
+        socket = await tasks.enter_async_context(
+            connect(url, additional_headers=headers, compression=None)
+        )
+        name = f"{call_sid}-{number}"
+        await socket.send(exotel.start_message(name, call_sid, sample_rate=8000))
+        await socket.send(exotel.media_message(name, b"\xee" * 1600, seq=2, chunk=1, timestamp=0))
+        return socket
+
+    async with AsyncExitStack() as tasks:
+        sockets = [await open_stream(tasks, number, "many") for number in range(12)]
+        await until(lambda: [one.close_code for one in sockets].count(None) == 2)
+        refused = [one for one in sockets if one.close_code is not None]
+        assert {await closed(one) for one in refused} == {(1013, "too_many_streams")}
+        admitted = [number for number, one in enumerate(sockets) if one not in refused]
+        await open_stream(tasks, 0, "another")
+        for sid, number in [("another", 0), *(("many", number) for number in admitted)]:
+            await written(replicas.one, stream_id("exotel", ATTACKER, f"{sid}-{number}"), 1)
+    # Both have ended: the call may have others.
+    for number in admitted:
+        await receipt_of(replicas.one, stream_id("exotel", ATTACKER, f"many-{number}"))
+    await exotel_call(replicas.one, "after-many")

@@ -60,6 +60,7 @@ KEYS: Final[Mapping[str, Rights]] = {
     "configuration:{lock}": PRIVATE,
     "live:{BUSINESS}": PRIVATE,
     "live:{BUSINESS}:stream:CALLSID": PRIVATE,
+    "live:{BUSINESS}:streams:CALLSID": PRIVATE,
     "live:{BUSINESS}:recent": PRIVATE,
     "live:{BUSINESS}:usage:MONTH": PRIVATE,
     "live:{BUSINESS}:counted:CALLSID": PRIVATE,

@@ -44,6 +44,7 @@
         ├── BusinessMismatch
         ├── PurposeMismatch           a credential for something else
         ├── PlanLimitReached
+        ├── TooManyStreams            of one call
         ├── CallRateExceeded
         ├── MonthlyLimitReached
         ├── CallEnded                 a webhook of a call that is over
@@ -161,6 +162,7 @@ from app.errors.remote import (
     TokenExpired,
     TokenInvalid,
     TooManyBadMessages,
+    TooManyStreams,
     UnknownBusiness,
     UnsupportedFormat,
 )
@@ -235,6 +237,7 @@ __all__ = [
     "TooManyFromAddress",
     "TooManyRequests",
     "TooManySockets",
+    "TooManyStreams",
     "TooManyWatchers",
     "TooMuchSpeech",
     "TwilioApiError",

@@ -130,6 +130,15 @@ class PlanLimitReached(RemoteError):
     reason = "plan_limit_reached"
 
 
+class TooManyStreams(RemoteError):
+    """Raised when a call has as many live streams as a call may have."""
+
+    http_status = 503
+    close_code = 1013
+    retryable = True
+    reason = "too_many_streams"
+
+
 class CallRateExceeded(RemoteError):
     """Raised when a business's calls come faster than its plan allows."""
 

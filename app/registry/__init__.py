@@ -17,14 +17,16 @@ from app.errors import (
 from app.events import CallIdentity, EndReason, HeldStream
 from app.metrics import Metrics
 from app.registry.metering import Metering, OnCrossed
-from app.registry.slots import CallSlots
-from app.store.base import LIVE_SECONDS, CallEnd, Store, StreamClaim
+from app.registry.slots import CallSlots, too_many_streams
+from app.store.base import LIVE_SECONDS, STREAMS_OF_CALL, CallEnd, Store, StreamClaim
 from app.store.usage import Counting, Crossing, MonthOfUse
 from app.store.watching import StreamFigures
 
 # A lease of LIVE_SECONDS outlasts two renewals that fail.
 RENEW_SECONDS = 6.0
 RETRY_SECONDS = 1.0
+# The share of MAX_CALLS that one business cannot have, so that it cannot fill a process.
+KEPT_FOR_OTHERS = 0.1
 # Leases of ended streams that wait to be given up; older ones run out by themselves.
 MAX_ENDED = 10_000
 
@@ -68,10 +70,13 @@ class Registry:
         self._store = store
         self._metrics = metrics
         self._max_calls = max_calls
+        self._max_of_business = max_calls - int(max_calls * KEPT_FOR_OTHERS)
         self._claimed: dict[str, LiveStream | None] = {}
         # A stream is held until it is disclaimed: nobody else may end it while
         # the last of its audio waits here for the broker.
         self._held: dict[str, HeldStream] = {}
+        # The streams that have not ended, and whose call each is of.
+        self._open: dict[str, tuple[str, str]] = {}
         self._ended: deque[HeldStream] = deque(maxlen=MAX_ENDED)
         self._metering = Metering(
             store, metrics, clock=clock, wall_clock=wall_clock, on_crossed=on_crossed
@@ -83,12 +88,28 @@ class Registry:
 
     # ------------------------------------------------------------------- limits
 
-    def check_room(self) -> None:
-        """Raise Draining or ProcessFull when this process takes no new call."""
+    def check_room(self, business_id: str = "") -> None:
+        """Raise Draining or ProcessFull when this process takes no new call, or none of a business.
+
+        A business can have all but a share of MAX_CALLS, KEPT_FOR_OTHERS.
+        """
         if self.draining:
             raise Draining("this process finishes its last calls")
-        if len(self._claimed) + self._slots.count_reserved() >= self._max_calls:
+        self._check_places(business_id, self._slots.count_reserved())
+
+    def _check_places(self, business_id: str, reserved: int = 0) -> None:
+        taken, most = len(self._claimed) + reserved, self._max_of_business
+        if taken >= self._max_calls:
             raise ProcessFull(f"this process holds {self._max_calls} calls")
+        if business_id and taken >= most:  # else the business cannot have as many
+            own = sum(held.call.business_id == business_id for held in self._held.values())
+            if reserved:
+                own += self._slots.count_reserved_of(business_id)
+            if own >= most:
+                raise ProcessFull(
+                    f"the business holds {own} of the {self._max_calls} calls of this process; "
+                    "the others are kept for other businesses"
+                )
 
     async def reserve(
         self,
@@ -98,20 +119,25 @@ class Registry:
         per_second: float = math.inf,
         counting: Counting | None = None,
         refused_after: CallEnd | None = None,
+        stream_sid: str = "",
     ) -> None:
         """Hold one of the plan's slots for a call; the same call may ask again.
 
         With `counting` the call counts in its month, once, and may take over a slot from a
-        made-up id. It is refused after the end that `refused_after` names.
+        made-up id. It is refused after the end that `refused_after` names, and with
+        `stream_sid`, when it is for a stream, beside too many live streams of the call.
 
         Raises:
             CallEnded: it has ended.
+            TooManyStreams: it has as many live streams as a call may have.
             TicketInvalid: it takes over a slot, and holds one already.
             PlanLimitReached: all `limit` slots are taken by other calls.
             CallRateExceeded: `per_second` others were taken a moment ago.
             MonthlyLimitReached: the month has no calls or minutes left.
         """
-        await self._slots.reserve(business_id, call_sid, limit, per_second, counting, refused_after)
+        await self._slots.reserve(
+            business_id, call_sid, limit, per_second, counting, refused_after, stream_sid
+        )
 
     async def release(self, business_id: str, call_sid: str, ended: CallEnd | None = None) -> None:
         """Free a call's slot, unless a stream of it is live here, and note how it `ended`."""
@@ -132,7 +158,8 @@ class Registry:
         Raises:
             StreamAlreadyLive: another socket holds it; that one is not touched.
             BusinessMismatch: the id is another business's.
-            ProcessFull: MAX_CALLS streams are live.
+            TooManyStreams: its call has as many live streams as it may have.
+            ProcessFull: MAX_CALLS streams are live, or the business's share of them.
         """
         stream_sid = held.call.stream_sid
         holder = self._held.get(stream_sid)
@@ -140,11 +167,14 @@ class Registry:
             raise _claim_refused(StreamClaim.OTHER_BUSINESS)
         if stream_sid in self._claimed:
             raise _claim_refused(StreamClaim.LIVE_ELSEWHERE)
-        if len(self._claimed) >= self._max_calls:
-            raise ProcessFull(f"this process holds {self._max_calls} calls")
+        key = held.call.business_id, held.call.call_sid
+        if sum(one == key for one in self._open.values()) >= STREAMS_OF_CALL:
+            raise too_many_streams()
+        self._check_places(held.call.business_id)
         # Before anyone waits: two sockets may come at once.
         self._claimed[stream_sid] = None
         self._held[stream_sid] = held
+        self._open[stream_sid] = key
         self._note_count()
         try:
             answer = await self._store.claim_stream(held, LIVE_SECONDS)
@@ -174,6 +204,7 @@ class Registry:
 
     def _forget(self, stream_sid: str) -> HeldStream | None:
         self._claimed.pop(stream_sid, None)
+        self._open.pop(stream_sid, None)
         held = self._held.pop(stream_sid, None)
         self._note_count()
         return held
@@ -209,6 +240,7 @@ class Registry:
         call's slot and its live stream are that one's.
         """
         self._claimed[call.stream_sid] = None
+        self._open.pop(call.stream_sid, None)
         self._metering.finish(call.business_id, call.stream_sid)
         self._slots.finish(call)
         if lives_elsewhere:

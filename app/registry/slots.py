@@ -12,12 +12,13 @@ from app.errors import (
     PlanLimitReached,
     StoreUnavailable,
     TicketInvalid,
+    TooManyStreams,
     UnknownBusiness,
 )
 from app.events import CallIdentity
 from app.metrics import Metrics
 from app.registry.metering import Metering
-from app.store.base import LIVE_SECONDS, CallEnd, SlotAnswer, Store
+from app.store.base import LIVE_SECONDS, STREAMS_OF_CALL, CallEnd, SlotAnswer, Store
 from app.store.pace import Pace, RecentCalls
 from app.store.usage import Counting
 
@@ -25,6 +26,11 @@ log = logging.getLogger(__name__)
 
 # DESIGN: the slot's lease is 60 s before `start`.
 RESERVED_SECONDS = 60.0
+
+
+def too_many_streams() -> TooManyStreams:
+    """Create the error for one more stream of a call."""
+    return TooManyStreams(f"{STREAMS_OF_CALL} streams of this call are live, which is the limit")
 
 
 class CallSlots:
@@ -52,6 +58,10 @@ class CallSlots:
         self._forget_stale()
         return len(self._reserved)
 
+    def count_reserved_of(self, business_id: str) -> int:
+        """Count a business's calls that are on their way."""
+        return sum(owner == business_id for owner, _ in self._reserved)
+
     async def reserve(
         self,
         business_id: str,
@@ -60,14 +70,17 @@ class CallSlots:
         per_second: float = math.inf,
         counting: Counting | None = None,
         refused_after: CallEnd | None = None,
+        stream_sid: str = "",
     ) -> None:
         """Hold one of the plan's slots for a call; the same call may ask again.
 
         With `counting` the call counts in its month, once, and may take over a slot from a
-        made-up id. It is refused after the end that `refused_after` names.
+        made-up id. It is refused after the end that `refused_after` names, and with
+        `stream_sid`, when it is for a stream, beside too many live streams of the call.
 
         Raises:
             CallEnded: it has ended.
+            TooManyStreams: it has as many live streams as a call may have.
             TicketInvalid: it takes over a slot, and holds one already.
             PlanLimitReached: all `limit` slots are taken by other calls.
             CallRateExceeded: `per_second` others were taken a moment ago.
@@ -84,6 +97,7 @@ class CallSlots:
                 per_second,
                 counting,
                 refused_after,
+                stream_sid,
             )
             if answer and counting is not None:
                 self._metering.counted(business_id, counting)
@@ -98,6 +112,8 @@ class CallSlots:
                 "the ticket was issued for a call without an id, and this call has a slot of its "
                 "own: ask for its stream URL with its CallSid"
             )
+        if answer is SlotAnswer.STREAMS_TAKEN:
+            raise too_many_streams()
         if answer is SlotAnswer.BUSINESS_DELETED:
             raise UnknownBusiness("the business was deleted")
         if answer is SlotAnswer.MONTH_USED_UP:

@@ -180,7 +180,7 @@ class Reception:
         plan: Plan | None = None
         try:
             business, plan = await self._owner(call)
-            self._check_open()
+            self._check_open(business.id)
             if call.carrier != EXOTEL:  # whose flow dials by itself
                 check_forwarding(plan, business)
             refused_after = None
@@ -254,8 +254,8 @@ class Reception:
             raise UnknownBusiness("no business has this number or id")
         return found
 
-    def _check_open(self) -> None:
-        self._slots.check_room()
+    def _check_open(self, business_id: str = "") -> None:
+        self._slots.check_room(business_id)
         if not self._takes_events():
             raise EventsBacklogged("lifecycle events wait for the broker")
 
@@ -326,7 +326,9 @@ class Reception:
             # A ticket's call was counted when the ticket was given.
             pace = math.inf if ticket else plan.max_calls_per_second
             try:
-                await self._reserve(business, plan, start.call_sid, pace, refused_after, takes_over)
+                await self._reserve(
+                    business, plan, start.call_sid, pace, refused_after, takes_over, stream_sid
+                )
             except (PlanLimitReached, CallRateExceeded, MonthlyLimitReached) as error:
                 self._turn_away(call, error, business, plan)
                 raise
@@ -357,10 +359,12 @@ class Reception:
         pace: float,
         refused_after: CallEnd | None,
         takes_over: str = "",
+        stream_sid: str = "",
     ) -> None:
         counting = Counting(int(self._wall_clock() * 1000), limits_of(plan), takes_over)
         await self._slots.reserve(
-            business.id, call_sid, plan.max_concurrent_calls, pace, counting, refused_after
+            *(business.id, call_sid, plan.max_concurrent_calls, pace, counting, refused_after),
+            stream_sid,
         )
 
     async def ticket_in(self, query: Mapping[str, str]) -> Authorization | None:

@@ -11,8 +11,8 @@ from app.store.usage import Counting
 class Slots(Protocol):
     """Hold calls to their limits; `Registry` does."""
 
-    def check_room(self) -> None:
-        """Raise Draining or ProcessFull when this process takes no new call."""
+    def check_room(self, business_id: str = "") -> None:
+        """Raise Draining or ProcessFull when this process takes no new call of a business."""
 
     async def reserve(
         self,
@@ -22,11 +22,12 @@ class Slots(Protocol):
         per_second: float = math.inf,
         counting: Counting | None = None,
         refused_after: CallEnd | None = None,
+        stream_sid: str = "",
     ) -> None:
-        """Hold a slot of a plan for a call, which counts in its month.
+        """Hold a slot of a plan for a call, or for a stream of it; it counts in its month.
 
         Raises:
-            CallEnded, TicketInvalid, PlanLimitReached, CallRateExceeded,
+            CallEnded, TicketInvalid, TooManyStreams, PlanLimitReached, CallRateExceeded,
             MonthlyLimitReached: it may not.
         """
 
@@ -34,7 +35,7 @@ class Slots(Protocol):
         """Make a stream's id this process's own; return whether the store has confirmed it.
 
         Raises:
-            StreamAlreadyLive, BusinessMismatch, ProcessFull: it may not.
+            StreamAlreadyLive, BusinessMismatch, TooManyStreams, ProcessFull: it may not.
         """
 
     async def disclaim(self, stream_sid: str) -> None:

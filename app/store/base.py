@@ -17,6 +17,8 @@ from app.store.watching import Watching
 
 # A dead replica's slots are free, and its streams lost, after this time.
 LIVE_SECONDS = 20.0
+# A call has one live stream, and a second one while the first is handed over or ends.
+STREAMS_OF_CALL = 2
 # A signed webhook can be replayed at any time. Longer than a call lasts: Twilio, a day.
 ENDED_SECONDS = 2 * 86_400.0
 
@@ -31,6 +33,7 @@ class SlotAnswer(Enum):
     ENDED = 4
     HELD_BEFORE = 5
     BUSINESS_DELETED = 6
+    STREAMS_TAKEN = 7
 
     def __bool__(self) -> bool:
         return self is SlotAnswer.TAKEN
@@ -116,6 +119,7 @@ class Store(Usage, Watching, Protocol):
         per_second: float = math.inf,
         counting: Counting | None = None,
         refused_after: CallEnd | None = None,
+        stream_sid: str = "",
     ) -> SlotAnswer:
         """Hold one of `limit` slots for a call, unless `per_second` were taken just now.
 
@@ -128,6 +132,9 @@ class Store(Usage, Watching, Protocol):
 
         With `counting` the call counts in its month, the first time it takes a slot,
         and is refused when the month's hard limits are reached.
+
+        With `stream_sid` it is for this stream of the call, which is live for LIVE_SECONDS
+        or until `mark_live`, and is refused beside STREAMS_OF_CALL others that are live.
         """
 
     async def renew_slots(

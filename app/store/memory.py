@@ -5,7 +5,14 @@ from collections.abc import Callable, Collection
 
 from app.errors import UnknownBusiness
 from app.events import HeldStream
-from app.store.base import ENDED_SECONDS, CallEnd, SlotAnswer, StreamClaim
+from app.store.base import (
+    ENDED_SECONDS,
+    LIVE_SECONDS,
+    STREAMS_OF_CALL,
+    CallEnd,
+    SlotAnswer,
+    StreamClaim,
+)
 from app.store.memory_configuration import MemoryConfiguration
 from app.store.memory_usage import MemoryUsage
 from app.store.memory_watching import MemoryWatching
@@ -28,6 +35,7 @@ class MemoryStore(MemoryConfiguration, MemoryUsage, MemoryWatching):
         self._slots: dict[str, dict[str, float]] = {}
         self._recent = RecentCalls(clock)
         self._live: dict[tuple[str, str], tuple[str, float]] = {}
+        self._streams: dict[tuple[str, str], dict[str, float]] = {}
         self._leases: dict[tuple[str, int], tuple[HeldStream, float]] = {}
         self._claims: dict[str, HeldStream] = {}
         self._reached_since = self._reached_last = clock()
@@ -66,6 +74,7 @@ class MemoryStore(MemoryConfiguration, MemoryUsage, MemoryWatching):
         per_second: float = math.inf,
         counting: Counting | None = None,
         refused_after: CallEnd | None = None,
+        stream_sid: str = "",
     ) -> SlotAnswer:
         """Hold one of `limit` slots for a call, unless `per_second` were taken just now."""
         if business_id in self._deleted:
@@ -73,6 +82,9 @@ class MemoryStore(MemoryConfiguration, MemoryUsage, MemoryWatching):
         slots, pace = self._running_slots(business_id), Pace.of(per_second)
         if refused_after and self._has_ended(business_id, call_sid, refused_after):
             return SlotAnswer.ENDED
+        streams = self._running_streams(business_id, call_sid)
+        if stream_sid and len(streams.keys() - {stream_sid}) >= STREAMS_OF_CALL:
+            return SlotAnswer.STREAMS_TAKEN
         inherits = False
         if counting is not None and counting.takes_over:
             if call_sid in slots:
@@ -87,6 +99,11 @@ class MemoryStore(MemoryConfiguration, MemoryUsage, MemoryWatching):
                 return SlotAnswer.TOO_FAST
             self._recent.add(business_id, pace)
         self._lengthen(business_id, call_sid, lease_seconds)
+        if stream_sid:
+            self._streams[business_id, call_sid] = {
+                **streams,
+                stream_sid: self._clock() + LIVE_SECONDS,
+            }
         if counting is not None:
             month = month_of(counting.at)
             self.count_call(business_id, call_sid, month, counting.at, counting.takes_over)
@@ -124,10 +141,17 @@ class MemoryStore(MemoryConfiguration, MemoryUsage, MemoryWatching):
         self, business_id: str, call_sid: str, stream_sid: str, lease_seconds: float
     ) -> None:
         """Say that this stream of the call is live; the last one said counts."""
-        self._live[business_id, call_sid] = stream_sid, self._clock() + lease_seconds
+        expires_at = self._clock() + lease_seconds
+        self._live[business_id, call_sid] = stream_sid, expires_at
+        streams = self._running_streams(business_id, call_sid)
+        self._streams[business_id, call_sid] = {**streams, stream_sid: expires_at}
 
     async def unmark_live(self, business_id: str, call_sid: str, stream_sid: str) -> None:
         """Say that this stream has ended; another live one of the call stays."""
+        streams = self._running_streams(business_id, call_sid)
+        streams.pop(stream_sid, None)
+        if not streams:
+            self._streams.pop((business_id, call_sid), None)
         if self._live.get((business_id, call_sid), ("", 0.0))[0] == stream_sid:
             del self._live[business_id, call_sid]
 
@@ -223,6 +247,12 @@ class MemoryStore(MemoryConfiguration, MemoryUsage, MemoryWatching):
         for call_sid in [sid for sid, expires_at in slots.items() if expires_at <= now]:
             del slots[call_sid]
         return slots
+
+    def _running_streams(self, business_id: str, call_sid: str) -> dict[str, float]:
+        streams, now = self._streams.get((business_id, call_sid), {}), self._clock()
+        for stream_sid in [sid for sid, expires_at in streams.items() if expires_at <= now]:
+            del streams[stream_sid]
+        return streams
 
     def _lengthen(self, business_id: str, call_sid: str, lease_seconds: float) -> None:
         slots = self._slots.setdefault(business_id, {})

@@ -15,6 +15,7 @@ Keys; all braces are literal, and are Redis Cluster's hash tags:
     live:{BUSINESS}:counted:CALLSID                 string  there once the call is counted
     live:{BUSINESS}:metered:STREAM@START_MS:MONTH   string  the ms of it that are counted
     live:{BUSINESS}:stream:CALLSID  string  the call's live stream, for as long as its lease
+    live:{BUSINESS}:streams:CALLSID zset    STREAM of the call → when its lease ends, Unix ms
     live:{BUSINESS}:ended:CALLSID   string  how the call's end is known: `stream` or `final`
     ticket:{NONCE}                  string  there for as long as spent
     seen:{BUSINESS:CALLSID}         string  there for as long as seen
@@ -35,7 +36,14 @@ import msgspec
 
 from app.errors import BusinessHasCalls, UnknownBusiness
 from app.events import HeldStream
-from app.store.base import ENDED_SECONDS, CallEnd, SlotAnswer, StreamClaim
+from app.store.base import (
+    ENDED_SECONDS,
+    LIVE_SECONDS,
+    STREAMS_OF_CALL,
+    CallEnd,
+    SlotAnswer,
+    StreamClaim,
+)
 from app.store.configuration import HAS_CALLS
 from app.store.pace import Pace
 from app.store.reach import in_ms, text
@@ -49,6 +57,7 @@ from app.store.scripts import (
     FREE_SLOT,
     HOLD_STREAMS,
     LET_GO,
+    MARK_LIVE,
     RELEASE_CLAIM,
     RENEW_SLOTS,
     RUNNING_STREAMS,
@@ -99,14 +108,17 @@ class RedisStore(RedisConfiguration, RedisDurability, RedisUsage, RedisWatching)
         per_second: float = math.inf,
         counting: Counting | None = None,
         refused_after: CallEnd | None = None,
+        stream_sid: str = "",
     ) -> SlotAnswer:
         """Hold one of `limit` slots for a call, unless `per_second` were taken just now."""
         key = slots_key(business_id)
         keys = [key, f"{key}:recent", _ended_key(business_id, call_sid)]
+        keys.append(_streams_key(business_id, call_sid))
         asked: list[str | int] = [call_sid, limit, in_ms(lease_seconds)]
         pace = Pace.of(per_second)
         asked += [pace.calls, in_ms(pace.seconds)] if pace else ["", ""]
         asked += [refused_after or "", counting.takes_over if counting else ""]
+        asked += [stream_sid, STREAMS_OF_CALL, in_ms(LIVE_SECONDS)]
         if counting is not None:
             keys += counting_keys(business_id, call_sid, counting)
             asked += counting_arguments(counting)
@@ -146,12 +158,13 @@ class RedisStore(RedisConfiguration, RedisDurability, RedisUsage, RedisWatching)
         self, business_id: str, call_sid: str, stream_sid: str, lease_seconds: float
     ) -> None:
         """Say that this stream of the call is live; the last one said counts."""
-        key = _stream_key(business_id, call_sid)
-        await self._ask("SET", key, stream_sid, "PX", in_ms(lease_seconds))
+        keys = _stream_key(business_id, call_sid), _streams_key(business_id, call_sid)
+        await self._ask("EVAL", MARK_LIVE, 2, *keys, stream_sid, in_ms(lease_seconds))
 
     async def unmark_live(self, business_id: str, call_sid: str, stream_sid: str) -> None:
         """Say that this stream has ended; another live one of the call stays."""
-        await self._ask("EVAL", UNMARK_LIVE, 1, _stream_key(business_id, call_sid), stream_sid)
+        keys = _stream_key(business_id, call_sid), _streams_key(business_id, call_sid)
+        await self._ask("EVAL", UNMARK_LIVE, 2, *keys, stream_sid)
 
     async def live_stream(self, business_id: str, call_sid: str) -> str | None:
         """Name the call's live stream; None when there is none or its lease ran out."""
@@ -279,3 +292,7 @@ def _record_key(stream_sid: str) -> str:
 
 def _stream_key(business_id: str, call_sid: str) -> str:
     return f"live:{{{business_id}}}:stream:{call_sid}"
+
+
+def _streams_key(business_id: str, call_sid: str) -> str:
+    return f"live:{{{business_id}}}:streams:{call_sid}"

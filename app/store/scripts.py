@@ -21,11 +21,12 @@ local function forget_in_time()
 end
 """
 
-# KEYS: live:{BUSINESS} with :recent and :ended:CALLSID, and where the call counts
+# KEYS: live:{BUSINESS} with :recent, :ended:CALLSID and :streams:CALLSID, and where it counts
 # :usage:MONTH, and :counted:CALLSID of the call and of the one it takes over from. ARGV:
 # CallSid, limit, lease in ms; so many calls in so many ms, or two empty ones without a pace;
 # the CallEnd after which the call is refused, or empty; the call that it takes over from, or
-# empty; where it counts, now, the hard limits in calls and ms, or empty, and for how long
+# empty; the stream that it is for, or empty, beside how many others that one is refused, and its
+# lease in ms; where it counts, now, the hard limits in calls and ms, or empty, and for how long
 # the call and the month are remembered, in ms. Returns the value of a SlotAnswer.
 TAKE_SLOT = f"""
 if redis.call('EXISTS', KEYS[1] .. ':deleted') == 1 then return 6 end
@@ -34,19 +35,24 @@ if ARGV[6] ~= '' then
   local ended = redis.call('GET', KEYS[3])
   if ended == 'final' or ended == ARGV[6] then return 4 end
 end
+if ARGV[8] ~= '' then
+  redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
+  if not redis.call('ZSCORE', KEYS[4], ARGV[8]) and
+    redis.call('ZCARD', KEYS[4]) >= tonumber(ARGV[9]) then return 7 end
+end
 local held = redis.call('ZSCORE', KEYS[1], ARGV[1])
 local inherits = false
 if ARGV[7] ~= '' then
   if held then return 5 end
   inherits = redis.call('ZREM', KEYS[1], ARGV[7]) == 1
 end
-local counts = KEYS[4] and redis.call('EXISTS', KEYS[5], KEYS[6]) == 0
+local counts = KEYS[5] and redis.call('EXISTS', KEYS[6], KEYS[7]) == 0
 local function is_used_up(field, limit)
   return limit ~= '' and
-    tonumber(redis.call('HGET', KEYS[4], field) or 0) >= tonumber(limit)
+    tonumber(redis.call('HGET', KEYS[5], field) or 0) >= tonumber(limit)
 end
 if not held and not inherits then
-  if counts and (is_used_up('calls', ARGV[9]) or is_used_up('ms', ARGV[10])) then return 3 end
+  if counts and (is_used_up('calls', ARGV[12]) or is_used_up('ms', ARGV[13])) then return 3 end
   if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
   if ARGV[4] ~= '' then
     local earlier = redis.call('LINDEX', KEYS[2], ARGV[4] - 1)
@@ -59,12 +65,16 @@ end
 hold(ARGV[1], held, ARGV[3])
 forget_in_time()
 if counts then
-  redis.call('HINCRBY', KEYS[4], 'calls', 1)
-  redis.call('HSETNX', KEYS[4], 'first', ARGV[8])
-  redis.call('HSET', KEYS[4], 'last', ARGV[8])
-  redis.call('PEXPIRE', KEYS[4], ARGV[12])
+  redis.call('HINCRBY', KEYS[5], 'calls', 1)
+  redis.call('HSETNX', KEYS[5], 'first', ARGV[11])
+  redis.call('HSET', KEYS[5], 'last', ARGV[11])
+  redis.call('PEXPIRE', KEYS[5], ARGV[15])
 end
-if KEYS[4] then redis.call('SET', KEYS[5], 1, 'PX', ARGV[11]) end
+if KEYS[5] then redis.call('SET', KEYS[6], 1, 'PX', ARGV[14]) end
+if ARGV[8] ~= '' then
+  redis.call('ZADD', KEYS[4], now + ARGV[10], ARGV[8])
+  redis.call('PEXPIREAT', KEYS[4], redis.call('ZRANGE', KEYS[4], -1, -1, 'WITHSCORES')[2])
+end
 return 1
 """
 
@@ -233,8 +243,16 @@ for i = 1, #ARGV, 3 do
 end
 """
 
-# KEYS: live:{BUSINESS}:stream:CALLSID; ARGV: the stream that has ended.
+# KEYS: live:{BUSINESS}:stream:CALLSID and :streams:CALLSID; ARGV: the stream, its lease in ms.
+MARK_LIVE = f"""{_NOW}
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+redis.call('ZADD', KEYS[2], now + ARGV[2], ARGV[1])
+redis.call('PEXPIREAT', KEYS[2], redis.call('ZRANGE', KEYS[2], -1, -1, 'WITHSCORES')[2])
+"""
+
+# KEYS: as above; ARGV: the stream that has ended.
 UNMARK_LIVE = """
+redis.call('ZREM', KEYS[2], ARGV[1])
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 """
 

@@ -383,7 +383,7 @@ async def test_a_peer_that_names_the_id_of_another_business_does_not_get_it(
     open_desk: Desk,
 ) -> None:
     theirs = await open_desk.reception.admit(start({}), opened(Proof.WAIVED, "two", "client"))
-    named = start({}, "CA2", theirs.call.stream_sid)
     for carrier in ("client", "exotel", "twilio"):
+        named = start({}, f"CA-{carrier}", theirs.call.stream_sid)
         mine = await open_desk.reception.admit(named, opened(Proof.WAIVED, "one", carrier))
         assert mine.call.stream_sid not in ("MZ1", theirs.call.stream_sid)

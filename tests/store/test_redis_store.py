@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -103,6 +104,7 @@ async def test_the_keys_have_literal_braces(url: str, redis: "Redis") -> None:
         "live:{shop}",
         "live:{shop}:recent",
         "live:{shop}:stream:CA1",
+        "live:{shop}:streams:CA1",
         "ticket:{n}",
         "seen:{CA1}",
         "held:{streams}",
@@ -464,12 +466,12 @@ async def test_a_wrong_password_is_an_unavailable_store_and_is_not_repeated(
 ) -> None:
     async with Redis.from_url(own_server) as admin:
         await admin.config_set("requirepass", "the-right-one")
-    wrong = own_server.replace("redis://", "redis://:not-this-one@")
+    wrong = re.sub("//.*@", "//:not-this-one@", own_server)
     async with opened(wrong) as store:
         with pytest.raises(StoreUnavailable) as caught:
             await store.take_slot("shop", "CA1", 1, LONG)
     assert "not-this-one" not in str(caught.value)
-    right = own_server.replace("redis://", "redis://:the-right-one@")
+    right = re.sub("//.*@", "//:the-right-one@", own_server)
     async with opened(right) as store:
         await store.check()
 

@@ -348,6 +348,41 @@ async def test_a_marked_stream_is_live_until_it_is_unmarked(store: Store) -> Non
     assert await store.live_stream("shop", "CA1") is None
 
 
+async def test_a_call_has_two_live_streams_at_the_most(store: Store) -> None:
+    streams = [f"MZ{number}" for number in range(50)]
+    answers = await asyncio.gather(
+        *(store.take_slot("shop", "CA1", 1, LONG, stream_sid=one) for one in streams)
+    )
+    assert answers.count(SlotAnswer.TAKEN) == 2
+    assert answers.count(SlotAnswer.STREAMS_TAKEN) == 48
+    taken = [one for one, answer in zip(streams, answers, strict=True) if answer]
+    assert await store.take_slot("shop", "CA1", 1, LONG, stream_sid=taken[0])  # asked again
+    assert await store.take_slot("shop", "CA1", 1, LONG)  # the webhook of the call
+    assert await store.take_slot("bank", "CA1", 1, LONG, stream_sid="MZ51")
+    await store.unmark_live("shop", "CA1", taken[0])
+    assert await store.take_slot("shop", "CA1", 1, LONG, stream_sid="MZ52")
+    answer = await store.take_slot("shop", "CA1", 1, LONG, stream_sid="MZ53")
+    assert answer is SlotAnswer.STREAMS_TAKEN
+
+
+async def test_a_stream_whose_lease_ran_out_is_not_counted(store: Store) -> None:
+    assert await store.take_slot("shop", "CA1", 1, LONG, stream_sid="MZ0")
+    await store.mark_live("shop", "CA1", "MZ0", LONG)
+    await store.mark_live("shop", "CA1", "MZ1", SHORT)  # of a replica that died
+    await until(lambda: store.take_slot("shop", "CA1", 1, LONG, stream_sid="MZ2"))
+    answer = await store.take_slot("shop", "CA1", 1, LONG, stream_sid="MZ3")
+    assert answer is SlotAnswer.STREAMS_TAKEN
+
+
+async def test_a_call_that_takes_over_a_slot_brings_its_stream(store: Store) -> None:
+    counting = Counting(0, takes_over="url-1")
+    assert await store.take_slot("shop", "url-1", 1, LONG)
+    assert await store.take_slot("shop", "CA1", 1, LONG, counting=counting, stream_sid="MZ1")
+    for number, answer in ((2, SlotAnswer.TAKEN), (3, SlotAnswer.STREAMS_TAKEN)):
+        asked = await store.take_slot("shop", "CA1", 1, LONG, stream_sid=f"MZ{number}")
+        assert asked is answer
+
+
 async def test_the_end_of_an_earlier_stream_leaves_the_later_one_live(store: Store) -> None:
     await store.mark_live("shop", "CA1", "MZ1", LONG)
     await store.mark_live("shop", "CA1", "MZ2", LONG)

@@ -11,7 +11,7 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -577,6 +577,27 @@ OWN: dict[str, tuple[Attempt, Outcome]] = {
         "1000 stop",
     ),
 }
+
+
+async def test_a_webhook_that_is_replayed_admits_two_streams(accounts: Service) -> None:
+    form = a_call(B_NUMBER)
+    tickets = [
+        parameters((await post(accounts, "/twilio-voice", form)).text)["ticket"] for _ in range(12)
+    ]
+    assert len(set(tickets)) == 12
+    async with AsyncExitStack() as opened:
+        peers = []
+        for one in tickets:
+            peer = await opened.enter_async_context(a_peer(accounts, call_sid=form["CallSid"]))
+            await peer.start({"ticket": one})
+            await peer.media()
+            peers.append(peer)
+        await until(lambda: [peer.socket.close_code for peer in peers].count(None) == 2)
+        refused = {peer.socket.close_reason for peer in peers if peer.socket.close_code}
+        assert refused == {"too_many_streams: 2 streams of this call are live, which is the limit"}
+        for peer in peers:
+            if peer.socket.close_code is None:
+                await written(accounts, peer.stream_sid, 1)
 
 
 @pytest.mark.parametrize(("attempt", "outcome"), OWN.values(), ids=OWN)
