@@ -17,10 +17,17 @@ READS_AN_HOUR: Final = 100
 HOUR_SECONDS: Final = 3600.0
 MANY_READ: Final = "calls.read_often"
 WINDOW_SECONDS: Final = 300.0
-# Kinds that are told apart at once. Beyond that they are counted together.
+# Kinds that are told apart at once: of all strangers and of each operator, of each access key,
+# and of all that are known. Beyond that they are counted together, those of an actor as theirs.
 MOST_KINDS: Final = 30
+KINDS_OF_KEY: Final = 5
+KINDS_IN_ALL: Final = 1_000
+NOBODY: Final = "unknown"
+# Audited edits of one business, and sign-ins with one key, at once and then a minute.
+EDITS_A_MINUTE: Final = 60
+SIGN_INS_A_MINUTE: Final = 10
 REFUSED: Final = "access.refused"
-OTHERS: Final = AuditEntry(0, "several", REFUSED, "requests of many kinds")
+OTHERS: Final = "requests of many kinds"
 
 
 @dataclass(slots=True)
@@ -49,8 +56,8 @@ class Refusals:
     async def note(self, entry: AuditEntry) -> None:
         """Record a refusal, or count it."""
         kind = _kind(entry)
-        if kind not in self._kinds and len(self._kinds) >= MOST_KINDS:
-            entry = replace(OTHERS, at=entry.at)
+        if kind not in self._kinds and self._is_full(entry):
+            entry = replace(entry, target=OTHERS, address="", data={})
             kind = _kind(entry)
         known = self._kinds.get(kind)
         if known is not None:
@@ -59,6 +66,12 @@ class Refusals:
             return
         self._kinds[kind] = _Counted(entry, self._clock())
         await self._append(entry)
+
+    def _is_full(self, entry: AuditEntry) -> bool:
+        """Return whether no more kinds of an actor are told apart."""
+        held = sum(known.entry.actor == entry.actor for known in self._kinds.values())
+        most = KINDS_OF_KEY if entry.actor.startswith("key:") else MOST_KINDS
+        return held >= most or len(self._kinds) >= KINDS_IN_ALL
 
     async def flush(self, *, all_kinds: bool = False) -> None:
         """Record what was counted, of windows that are over or of all, and forget those kinds."""
@@ -138,3 +151,23 @@ class Reads:
             if hour.more and hour.last is not None:
                 last, data = hour.last, {"more": hour.more}
                 await self._append(replace(last, action=MANY_READ, target=last.actor, data=data))
+
+
+class Pace:
+    """Bound how often each of several may do something: `most` at once, and as many a minute."""
+
+    def __init__(self, most: int, clock: Callable[[], float]) -> None:
+        self._most = most
+        self._clock = clock
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, name: str) -> float:
+        """Return 0 where this one may do it now, else after how many seconds they may."""
+        now, per_second = self._clock(), self._most / 60
+        left, at = self._left.pop(name, (float(self._most), now))
+        left = min(float(self._most), left + (now - at) * per_second)
+        is_within = left >= 1
+        self._left[name] = (left - is_within, now)
+        if len(self._left) > MOST_REMEMBERED:
+            self._left.popitem(last=False)
+        return 0.0 if is_within else (1 - left) / per_second

@@ -2,24 +2,34 @@
 
 import asyncio
 import logging
+import math
 import re
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from getpass import getuser
 from typing import Final
 
-from app.admin.audit_entries import AuditEntry
-from app.admin.audit_limits import REFUSED, Reads, Refusals
-from app.admin.audit_store import AuditStore
+from app.admin.audit_entries import SERVICE, AuditEntry
+from app.admin.audit_limits import (
+    EDITS_A_MINUTE,
+    NOBODY,
+    REFUSED,
+    SIGN_INS_A_MINUTE,
+    Pace,
+    Reads,
+    Refusals,
+)
+from app.admin.audit_store import REFUSALS_A_DAY, AuditStore
 from app.admin.principal import Principal
 from app.admin.roles import Permission, Role
-from app.errors import FieldsInvalid, StoreUnavailable
+from app.errors import FieldsInvalid, StoreUnavailable, TooOften
 
 log = logging.getLogger(__name__)
 
 ENTRY_ID: Final = re.compile(r"[0-9]{1,15}-[0-9]{1,19}")
 MOST_ON_A_PAGE: Final = 200
-NOBODY: Final = "unknown"
+REFUSALS_STOPPED: Final = "refusals.not_recorded"
 KEEP_UP_SECONDS: Final = 60.0
 HEAD_LOGGED_EVERY: Final = 60
 LAST_WORDS_SECONDS: Final = 1.0
@@ -40,6 +50,20 @@ class AuditLog:
         self._wall_clock = wall_clock
         self._reads = Reads(self._append, clock)
         self._refusals = Refusals(self._append_refusal, clock)
+        self._edits = Pace(EDITS_A_MINUTE, clock)
+        self._sign_ins = Pace(SIGN_INS_A_MINUTE, clock)
+
+    def check_pace_of_edits(self, who: Principal) -> None:
+        """Raise TooOften where a business has edited too often; operators may edit at any pace."""
+        if not who.is_operator and (seconds := self._edits.take(who.business_id)):
+            problem = f"a business may edit {EDITS_A_MINUTE} times a minute; try again later"
+            raise TooOften(problem, math.ceil(seconds))
+
+    def check_pace_of_sign_ins(self, who: Principal) -> None:
+        """Raise TooOften where an access key has signed in too often."""
+        if not who.is_operator and (seconds := self._sign_ins.take(who.actor)):
+            problem = f"a key may sign in {SIGN_INS_A_MINUTE} times a minute; try again later"
+            raise TooOften(problem, math.ceil(seconds))
 
     async def note(
         self,
@@ -112,7 +136,8 @@ class AuditLog:
         if not 1 <= limit <= MOST_ON_A_PAGE:
             raise FieldsInvalid({"limit": f"must be 1 to {MOST_ON_A_PAGE}"})
         scope = who.scope(Permission.READ_AUDIT, business_id)
-        return await self.store.page(scope, before, limit)
+        found = await self.store.page(scope, before, limit)
+        return found if who.is_operator else [_for_business(entry) for entry in found]
 
     async def run(self) -> None:
         """Record counted refusals, adopt entries of commands, log the head; until cancelled."""
@@ -142,13 +167,26 @@ class AuditLog:
 
     async def _append_refusal(self, entry: AuditEntry) -> None:
         try:
-            if await self.store.may_record_refusal():
+            whose = entry.business_id or (NOBODY if entry.actor == NOBODY else "operators")
+            count, most = await self.store.count_refusal(whose), REFUSALS_A_DAY
+            if count <= most:
                 await self.store.append(entry)
+            elif count == most + 1:
+                told = AuditEntry(
+                    *(entry.at, SERVICE, REFUSALS_STOPPED, whose, entry.business_id),
+                    data={"most_a_day": most},
+                )
+                await self.store.append(told)
         except StoreUnavailable as error:
             log.warning("[admin] The audit log lacks a refusal: %s", error)
 
     def _now_ms(self) -> int:
         return int(self._wall_clock() * 1000)
+
+
+def _for_business(entry: AuditEntry) -> AuditEntry:
+    """Return an entry as a business may see it: not from where an operator works."""
+    return entry if entry.actor.startswith("key:") else replace(entry, address="")
 
 
 def command_principal() -> Principal:

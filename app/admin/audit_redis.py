@@ -26,6 +26,7 @@ from app.admin.audit_chain import (
     write_link,
 )
 from app.admin.audit_entries import (
+    BEYOND_SHARE,
     SERVICE,
     UNSIGNED,
     AuditEntry,
@@ -37,12 +38,12 @@ from app.admin.audit_reading import PAGE, RedisAuditReader, fields_of, personal_
 from app.admin.audit_scripts import (
     APPEND,
     APPEND_UNSIGNED,
-    COUNT_REFUSAL,
-    REFUSALS_KEY,
+    COUNT,
+    COUNTS_KEY,
     TRIM,
     LogKeys,
 )
-from app.admin.audit_store import MOST_ENTRIES, REFUSALS_A_DAY
+from app.admin.audit_store import MOST_ENTRIES, SHARE_A_DAY
 from app.admin.audit_trimming import Stored, trimmable
 from app.errors import StoreUnavailable
 from app.store.reach import text
@@ -55,6 +56,7 @@ TRIES: Final = 100
 MOST_WAITING: Final = 1_000
 ADOPTED_AT_ONCE: Final = 50
 DAY_SECONDS: Final = 86_400
+SHARE_REACHED: Final = "audit.share_reached"
 INBOX_UNREADABLE: Final = "audit.inbox_unreadable"
 # Entries of views that could not be written, and wait for the view.
 MOST_OWED: Final = 1_000
@@ -93,12 +95,29 @@ class RedisAuditStore(RedisAuditReader):
         written, values = write_entry(entry, secrets.token_bytes)
         if self.keys is None or not await self._may_extend():
             return replace(entry, id=await self._append_unsigned(written, values))
+        made = await self._count(f"made {entry.business_id}") if _is_of_key(entry) else 0
         async with self._turn:
+            if made > SHARE_A_DAY:
+                return replace(entry, id=await self._append_beyond_share(written, made))
             entry_id, waiting = await self._append(LogKeys.of(None), written, values)
             await self._append_to_view(written, values)
             if waiting:
                 await self._adopt()
         return replace(entry, id=entry_id)
+
+    async def _append_beyond_share(self, written: WrittenEntry, made: int) -> str:
+        """Append to a business's view alone, and once a day to the service's log that it is so.
+
+        Its personal values are not kept: they are erased by way of the service's log.
+        """
+        of_business = LogKeys.of(written.business_id)
+        if made == SHARE_A_DAY + 1:
+            data: dict[str, str | int] = {"most_a_day": SHARE_A_DAY}
+            told = WrittenEntry(written.at, SERVICE, SHARE_REACHED, of_business.name, data=data)
+            await self._append(LogKeys.of(None), told, {})
+        marked = msgspec.structs.replace(written, data={**written.data, BEYOND_SHARE: 1})
+        entry_id, _ = await self._append(of_business, marked, {})
+        return entry_id
 
     async def _append_to_view(self, written: WrittenEntry, values: Values) -> None:
         """Append to the view of an entry's business; what fails is tried again later.
@@ -311,10 +330,12 @@ class RedisAuditStore(RedisAuditReader):
         head = self._trusted(keys := LogKeys.of(business_id), await self.read_head(keys))
         return head is not None and self._signer().is_signed_by_older(head)
 
-    async def may_record_refusal(self) -> bool:
-        """Count a refusal; return whether it is to be recorded."""
-        counted = await self._ask("EVAL", COUNT_REFUSAL, 1, REFUSALS_KEY, DAY_SECONDS)
-        return int(counted) <= REFUSALS_A_DAY
+    async def count_refusal(self, whose: str) -> int:
+        """Count a refusal; return how many of `whose` there were in the day."""
+        return await self._count(f"refused {whose}")
+
+    async def _count(self, what: str) -> int:
+        return int(await self._ask("EVAL", COUNT, 1, COUNTS_KEY, what, DAY_SECONDS))
 
     async def keep_up(self) -> Head | None:
         """Begin the chain where there is none, adopt entries that wait, and return the head."""
@@ -375,6 +396,10 @@ class RedisAuditStore(RedisAuditReader):
             place = text(place) if not isinstance(place, int) else str(place)
             if place == "0":
                 return found
+
+
+def _is_of_key(entry: AuditEntry) -> bool:
+    return bool(entry.business_id) and entry.actor.startswith("key:")
 
 
 def _pairs(values: Values) -> list[str | bytes]:

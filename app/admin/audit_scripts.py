@@ -4,7 +4,7 @@
     held:{audit}:head         audit:{BUSINESS}:head      string  the chain's signed head
     held:{audit}:personal     audit:{BUSINESS}:personal  hash    REF:NAME → a value, until erased
     held:{audit}:inbox                                   stream  entries of writers without a key
-    held:{audit}:refusals                                string  how many refusals a day has had
+    held:{audit}:counts                                  hash    what came in a day, and of whom
 
 All keys of one log lie in one slot of a Cluster.
 """
@@ -14,7 +14,7 @@ from typing import Final
 
 from app.admin.audit_chain import SERVICE_LOG
 
-REFUSALS_KEY: Final = "held:{audit}:refusals"
+COUNTS_KEY: Final = "held:{audit}:counts"
 
 # A business's view ends with the business: its tombstone lies in the view's slot.
 _IF_DELETED: Final = """
@@ -60,9 +60,10 @@ end
 return redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], '*', 'entry', ARGV[1])
 """
 
-COUNT_REFUSAL: Final = """
-local n = redis.call('INCR', KEYS[1])
-if n == 1 then redis.call('EXPIRE', KEYS[1], ARGV[1]) end
+# KEYS: counts. ARGV: what is counted, and for how many seconds from the first on.
+COUNT: Final = """
+local n = redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
+if redis.call('TTL', KEYS[1]) < 0 then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
 return n
 """
 

@@ -1,6 +1,6 @@
 """The audit log's port, and the log of a process that has no Redis."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count, islice
@@ -11,8 +11,11 @@ from app.admin.audit_entries import ERASED, AuditEntry
 
 # Below what 0.1 trims to (about 100,000), so that no replica of it trims a chain.
 MOST_ENTRIES: Final = 96_000
-# A flood of refusals must not push out what was done: so many are recorded a day, by all replicas.
-REFUSALS_A_DAY: Final = 500
+# A flood of refusals must not push out what was done: so many are recorded a day, by all replicas,
+# of each business, of all strangers, and of all operators.
+REFUSALS_A_DAY: Final = 200
+# And of what the keys of one business do. What they do beyond that is in the business's view alone.
+SHARE_A_DAY: Final = 1_000
 
 
 class AuditStore(Protocol):
@@ -38,8 +41,8 @@ class AuditStore(Protocol):
         `before` is the id of the last entry of the page before, of the same log.
         """
 
-    async def may_record_refusal(self) -> bool:
-        """Count a refusal; return whether it is among the REFUSALS_A_DAY that are recorded."""
+    async def count_refusal(self, whose: str) -> int:
+        """Count a refusal; return how many of `whose` there were in the day."""
 
     async def keep_up(self) -> Head | None:
         """Begin the chain where there is none, adopt entries that wait, and return the head."""
@@ -64,7 +67,7 @@ class MemoryAuditStore:
         self._log: deque[AuditEntry] = deque(maxlen=MOST_ENTRIES)
         self._numbers = count(1)
         self._dropped: dict[str, str] = {}
-        self._refusals = 0
+        self._refusals: Counter[str] = Counter()
 
     async def open(self) -> None:
         """Do nothing: memory is there."""
@@ -92,10 +95,10 @@ class MemoryAuditStore:
         )
         return list(islice(found, limit))
 
-    async def may_record_refusal(self) -> bool:
-        """Count a refusal; return whether it is to be recorded."""
-        self._refusals += 1
-        return self._refusals <= REFUSALS_A_DAY
+    async def count_refusal(self, whose: str) -> int:
+        """Count a refusal; return how many of `whose` there were."""
+        self._refusals[whose] += 1
+        return self._refusals[whose]
 
     async def keep_up(self) -> Head | None:
         """Do nothing: there is no chain."""

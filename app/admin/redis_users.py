@@ -100,7 +100,7 @@ KEYS: Final[Mapping[str, Rights]] = {
     "held:{audit}:personal": PRIVATE,
     "audit:{BUSINESS}:personal": PRIVATE,
     "held:{audit}:inbox": PRIVATE,
-    "held:{audit}:refusals": PRIVATE,
+    "held:{audit}:counts": PRIVATE,
     "consumer:{GROUP}": SHARED,
     "consumer:{GROUP}:by": SHARED,
     "consumer:{GROUP}:at": SHARED,

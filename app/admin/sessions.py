@@ -52,6 +52,7 @@ class Sessions:
 
         `key_id` names the access key or operator's token that was shown.
         """
+        self._audit.check_pace_of_sign_ins(who)
         secret, now_ms = new_session_secret(), self._now_ms()
         session = Session(
             digest_of(secret),

@@ -154,6 +154,7 @@ class Businesses:
             return before
         if not who.may(Permission.EDIT_EVERY_FIELD):
             _refuse_others(set(names) - OF_ITS_ADMIN - SECRET)
+        self._audit.check_pace_of_edits(who)
         if _FORWARDING & set(names):
             await self._check_forwarding(after)
         of = before.version if version is None else version

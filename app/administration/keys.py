@@ -110,6 +110,7 @@ class Keys:
     async def revoke(self, who: Principal, business_id: str, key_id: str) -> None:
         """Revoke a key: it admits nobody from now on, and its sessions are over."""
         await self._businesses.get(who, business_id, Permission.REVOKE_KEYS)
+        self._audit.check_pace_of_edits(who)
         if not KEY_ID.fullmatch(key_id) or not await self._access.revoke_key(business_id, key_id):
             raise NotThere("this business has no key of this id")
         await self._audit.note(who, "key.revoked", key_id, business_id)

@@ -147,6 +147,7 @@ class Secrets:
                 "only an operator may type Exotel pairs; generate one: POST "
                 f"/api/v1/businesses/{business_id}/exotel-pairs"
             )
+        self._audit.check_pace_of_edits(who)
         values, pairs = _checked(given, self._shared_digests)
         now = str(int(self._wall_clock() * 1000))
         stored: dict[str, str] = {}

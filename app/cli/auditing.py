@@ -20,6 +20,7 @@ from app.main.beside import CommandRecords, audit_beside, records_beside
 from app.records.business_export import ExportTally
 from app.records.persons import MOST_LISTED, PersonReport
 from app.tools.new_file import NewFile
+from app.tools.terminal import escaped
 
 EXIT_TAMPERED = 1
 EXIT_LIVE = 1
@@ -188,7 +189,7 @@ def _export_audit(parsed: argparse.Namespace) -> int:
 
 async def _audit_lines(store: RedisAuditStore, business_id: str | None) -> AsyncIterator[bytes]:
     async for entry in store.entries(business_id):
-        yield msgspec.json.encode(_as_data(entry)) + b"\n"
+        yield escaped(msgspec.json.encode(_as_data(entry)).decode()).encode() + b"\n"
 
 
 def _as_data(entry: AuditEntry) -> dict[str, object]:

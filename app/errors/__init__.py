@@ -65,6 +65,7 @@
             ├── TooManyAttempts
             ├── TooManyRequests
             ├── TooMuchSpeech
+            ├── TooOften
             ├── NotThere
             ├── AlreadyThere
             ├── AmbiguousCall         calls of several businesses have this CallSid
@@ -103,6 +104,7 @@ from app.errors.admin import (
     TooManyAttempts,
     TooManyRequests,
     TooMuchSpeech,
+    TooOften,
     VersionMissing,
 )
 from app.errors.base import (
@@ -240,6 +242,7 @@ __all__ = [
     "TooManyStreams",
     "TooManyWatchers",
     "TooMuchSpeech",
+    "TooOften",
     "TwilioApiError",
     "UnknownBusiness",
     "UnsupportedFormat",

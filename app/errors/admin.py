@@ -75,6 +75,18 @@ class TooManyRequests(AdminError):
     reason = "too_many_requests"
 
 
+class TooOften(AdminError):
+    """Raised when a business edits, or a key signs in, faster than the audit log may grow."""
+
+    http_status = 429
+    retryable = True
+    reason = "too_often"
+
+    def __init__(self, message: str, retry_seconds: int) -> None:
+        self.retry_seconds = retry_seconds
+        super().__init__(message)
+
+
 class TooMuchSpeech(AdminError):
     """Raised when a business's pieces of speech come faster than a process takes them."""
 

@@ -137,6 +137,18 @@ async def test_listening_by_a_command_is_recorded(audited: Service, tmp_path: Pa
     assert ("call.exported", sid) in actions(audited)
 
 
+def test_an_exported_log_moves_no_terminals_cursor(audited: Service) -> None:
+    key = Caller(audited).new_key("business-1")["key"]
+    asked = Caller(audited, bearer(key))("GET", "/live?business=%C2%9B31mRED")
+    assert asked.status_code in (404, 422)
+    printed = command(audited, "audit", "export")
+    assert "\x9b" not in printed
+    lines = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    assert asked.status_code == 422 or "\x9b31mRED" in {
+        one["data"].get("asked_for") for one in lines
+    }
+
+
 # --------------------------------------------------------------------------- business
 
 

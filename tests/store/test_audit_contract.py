@@ -20,7 +20,7 @@ from app.admin.audit_chain import (
 from app.admin.audit_entries import ERASED, AuditEntry, write_entry
 from app.admin.audit_redis import RedisAuditStore
 from app.admin.audit_scripts import LogKeys
-from app.admin.audit_store import REFUSALS_A_DAY, AuditStore, MemoryAuditStore
+from app.admin.audit_store import AuditStore, MemoryAuditStore
 from app.admin.audit_verify import ChainReport, Problem, Verifier
 from app.cli.verifying import verified_logs
 from app.errors import StoreUnavailable
@@ -157,8 +157,8 @@ async def test_a_deleted_businesss_view_is_gone_and_its_personal_values(store: A
 
 
 async def test_refusals_are_recorded_so_often_a_day_and_no_more(store: AuditStore) -> None:
-    answers = [await store.may_record_refusal() for _ in range(REFUSALS_A_DAY + 3)]
-    assert answers == [True] * REFUSALS_A_DAY + [False] * 3
+    assert [await store.count_refusal("shop") for _ in range(5)] == [1, 2, 3, 4, 5]
+    assert await store.count_refusal("bank") == 1
 
 
 # ------------------------------------------------------------------ the chain in Redis
@@ -379,6 +379,30 @@ async def test_an_entry_that_did_not_reach_its_view_is_written_there_later(
     await redis.delete("audit:{shop}", "audit:{shop}:head")
     await replicas[0].keep_up()
     assert [one.data["n"] for one in done(await replicas[0].page("shop"))] == [2]
+
+
+async def test_a_business_fills_its_own_view_and_not_the_services_log(
+    replicas: tuple[RedisAuditStore, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.admin.audit_redis.SHARE_A_DAY", 5)
+    await replicas[0].append(ENTRY)
+
+    async def flood(replica: RedisAuditStore, business_id: str) -> None:
+        for number in range(10):
+            made = replace(entry(number, business_id, forward_to_after=NUMBER), actor="key:k1")
+            assert (await replica.append(made)).id
+
+    await asyncio.gather(*(flood(replica, "shop") for replica in replicas))
+    await replicas[0].append(entry(99, "shop"))  # an operator's
+    await replicas[0].append(replace(entry(98, "bank"), actor="key:k2"))
+    found = await replicas[0].page(None, limit=200)
+    assert [one.business_id for one in found if one.actor == "key:k1"] == ["shop"] * 5
+    (told,) = [one for one in found if one.action == "audit.share_reached"]
+    assert told.target == "audit:{shop}"
+    assert {one.target for one in found[:2]} == {"p98", "p99"}
+    assert len(done(await replicas[0].page("shop", limit=200))) == 41
+    assert await replicas[0].count_personal(lambda value: value == NUMBER, None) == 5
+    assert await problems_of_all(replicas[0], ("shop", "bank")) == {}
 
 
 # --------------------------------------------------------------- what is not signed for

@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.admin.audit_limits import EDITS_A_MINUTE, SIGN_INS_A_MINUTE
 from tests.service import WAIT_SECONDS, Service, a_call, a_peer, post, receipt_of, started
 from tests.waiting import until
 from tests.web.admins import OPERATOR, TOKEN, Caller, administered, bearer
@@ -193,3 +194,32 @@ def test_no_parameter_of_a_query_makes_the_service_fail(audited: Service) -> Non
                 if answer.status_code >= 500:
                     failed.add((path, name, value, answer.status_code))
     assert failed == set()
+
+
+def test_a_business_edits_and_signs_in_at_a_bounded_pace_and_delays_nobody_else(
+    audited: Service,
+) -> None:
+    keys = {name: Caller(audited).new_key(name)["key"] for name in ("business-1", "business-2")}
+    own, other = (Caller(audited, bearer(key)) for key in keys.values())
+    answers = [
+        own("PATCH", "/businesses/business-1", {"name": f"Name {number}"}, "*")
+        for number in range(EDITS_A_MINUTE + 60)
+    ]
+    refused = [one for one in answers if one.status_code != 200]
+    assert refused
+    assert {one.status_code for one in refused} == {429}
+    assert {one.json()["error"] for one in refused} == {"too_often"}
+    assert int(refused[0].headers["Retry-After"]) >= 1
+    assert other("PATCH", "/businesses/business-2", {"name": "Other"}, "*").status_code == 200
+    operator = Caller(audited)
+    assert operator("PATCH", "/businesses/business-1", {"name": "A"}, "*").status_code == 200
+
+    with httpx.Client(base_url=audited.url, timeout=WAIT_SECONDS) as browser:
+        signed = [
+            browser.post("/admin/sign-in", data={"key": keys["business-1"]})
+            for _ in range(SIGN_INS_A_MINUTE + 15)
+        ]
+        assert {one.status_code for one in signed} == {303, 429}
+        assert "Retry-After" in signed[-1].headers
+        one_more = browser.post("/admin/sign-in", data={"key": keys["business-2"]})
+        assert one_more.status_code == 303

@@ -134,7 +134,10 @@ def problem(viewer: Viewer | None, error: BridgeError) -> Response:
     if isinstance(error, StoreUnavailable):
         words = "Nothing can be read or stored until it is back. Calls go on meanwhile. Try again."
     shown = {"title": title or "This cannot be done", "words": _sentence(words), "back": ""}
-    return page("problem.html", viewer, status=error.http_status, **shown)
+    answer = page("problem.html", viewer, status=error.http_status, **shown)
+    if error.http_status == 429:
+        answer.headers["Retry-After"] = str(error.retry_seconds)
+    return answer
 
 
 def see(path: str, said: str = "") -> Response:

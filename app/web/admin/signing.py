@@ -13,6 +13,7 @@ from app.errors import (
     SignInRequired,
     StoreUnavailable,
     TooManyAttempts,
+    TooOften,
 )
 from app.web.admin.entry import SIGN_IN, Entry, Visit, problem, see
 from app.web.admin.pages import HEADERS, SAID, STATIC, STATIC_TYPES, page
@@ -67,6 +68,10 @@ def add_signing(router: APIRouter, entry: Entry, visitors: Visitors) -> None:
             words = "Too many wrong keys came from here. Wait five minutes, then try again."
             answer = _form(sent.text("next"), words, error.http_status)
             answer.headers["Retry-After"] = "300"
+        except TooOften as error:
+            words = "This key has signed in too often. Wait a minute, then try again."
+            answer = _form(sent.text("next"), words, error.http_status)
+            answer.headers["Retry-After"] = str(error.retry_seconds)
         except StoreUnavailable as error:
             words = "Redis cannot be reached, so that nobody can sign in. Try again in a moment."
             return _form(sent.text("next"), words, error.http_status)

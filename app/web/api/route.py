@@ -30,6 +30,7 @@ from app.errors import (
     StoreUnavailable,
     TooManyAttempts,
     TooManyRequests,
+    TooOften,
     VersionMissing,
 )
 from app.web.body import bounded_body
@@ -51,6 +52,7 @@ _OF_EVERY_ROUTE = (
     FieldsInvalid,
     TooManyAttempts,
     TooManyRequests,
+    TooOften,
     StoreUnavailable,
 )
 OF_EDITS = (EditedMeanwhile, VersionMissing)
