@@ -309,6 +309,8 @@ class RedisArchive(RedisReach):
     async def _erase_announced(self, erased: Erased, business_id: str, call_sid: str) -> None:
         """Erase a call's events in `calls`, wherever they stand.
 
+        One that names no business may be of anybody's call of this id; it stays.
+
         Their ids are of Redis' clock and an outage may have held them up, so that no
         range of times is sure to hold them all.
         """
@@ -319,7 +321,7 @@ class RedisArchive(RedisReach):
             of_call = {}
             for entry_id, fields in found:
                 owner = fields[b"businessId"].decode(), fields[b"callSid"].decode()
-                if owner in ((business_id, call_sid), ("", call_sid)):
+                if owner == (business_id, call_sid):
                     of_call[entry_id] = sum(map(len, fields.values()))
             if of_call:
                 await self._ask("XDEL", CALLS_KEY, *of_call)

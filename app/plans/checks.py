@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 import phonenumbers
 
-IDENTIFIER = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+# Dots alone are a step in a path: no address and no name of a file could have such an id.
+IDENTIFIER = re.compile(r"(?!\.+\Z)[A-Za-z0-9_.-]{1,128}")
 # A business's id and a plan's name travel together in a stream's ticket, and
 # Twilio takes less than 500 characters for it.
 PLAN_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -172,7 +173,7 @@ def _matching(pattern: re.Pattern[str], wanted: str) -> Callable[[object], str]:
     return check
 
 
-identifier = _matching(IDENTIFIER, "1 to 128 of A-Z a-z 0-9 _ . -")
+identifier = _matching(IDENTIFIER, "1 to 128 of A-Z a-z 0-9 _ . -, and not of dots alone")
 plan_name = _matching(PLAN_NAME, "1 to 64 of A-Z a-z 0-9 _ . -")
 _number = _matching(E164, "a number in E.164 form, such as +15005550006")
 

@@ -211,8 +211,8 @@ class MemoryPubSub:
         calls = self._streams.get(CALLS_KEY)
         if calls is None:
             return 0, 0
-        owners = (business_id, call_sid), ("", call_sid)
-        gone = [one for one in calls.entries if (one[1]["businessId"], one[1]["callSid"]) in owners]
+        owner = business_id, call_sid
+        gone = [one for one in calls.entries if (one[1]["businessId"], one[1]["callSid"]) == owner]
         for one in gone:
             calls.entries.remove(one)
         return len(gone), sum(len(str(value)) for _, said in gone for value in said.values())

@@ -1,5 +1,6 @@
 """Finding and erasing a person in everything that is kept, with a report."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -10,7 +11,8 @@ from app.admin.roles import Permission
 from app.archive.base import MAX_PAGE, CallFilter, Erased
 from app.archive.calls import Call
 from app.archive.library import Library
-from app.errors import CallIsLive, FieldsInvalid, NotThere
+from app.businesses.shares import PoolLimits, Shares
+from app.errors import ArchiveBusy, CallIsLive, FieldsInvalid, NotThere
 from app.plans import Business
 from app.records.kept_data import KeptData, texts_in
 from app.records.phone_match import Person, region_of
@@ -22,6 +24,8 @@ from app.store.configuration import Configuration
 _SETTINGS: Final = ("forward_to", "numbers", "name", "greeting", "consent_notice", "busy_message",
                     "not_answered", "after_stream")  # fmt: skip
 MOST_LISTED: Final = 1000
+# A search looks through all that is kept: one of a business at a time, and one place for operators.
+MAX_SEARCHES: Final = PoolLimits(total=4, of_business=1, of_businesses=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,7 @@ class Persons:
         self._store = store
         self._audit = audit
         self._digest = digest
+        self._pool = Shares("too many searches for persons", MAX_SEARCHES, ArchiveBusy)
 
     async def find(self, who: Principal, number: str, business: str | None = None) -> PersonReport:
         """Report where a person is named: of one business, or for an operator of all.
@@ -95,9 +100,11 @@ class Persons:
             FieldsInvalid: `number` is no international number and no address.
             NotThere: another business is asked for.
             Forbidden: their role does not permit it.
+            ArchiveBusy: a search of this business is under way, or too many are.
         """
         person, scope = Person(number), who.scope(Permission.FIND_PERSONS, business)
-        report = await self._report(person, scope, await self._search(person, scope))
+        with self._pool.use(scope):
+            report = await self._report(person, scope, await self._search(person, scope))
         await self._note(who, "person.searched", person, scope, report.counts)
         return report
 
@@ -108,10 +115,33 @@ class Persons:
             FieldsInvalid: also where the number is one that a business receives calls on.
         """
         person, scope = Person(number), who.scope(Permission.ERASE_PERSONS, business)
-        await self._refuse_own_number(person)
-        found = await self._search(person, scope)
-        report = await self._report(person, scope, found)
-        erased = Erased()
+        await self._refuse_own_number(person, scope)
+        with self._pool.use(scope):
+            found = await self._search(person, scope)
+            report = await self._report(person, scope, found)
+            erased, done = Erased(), False
+            try:
+                report = await self._erase(who, person, scope, found, report, erased)
+                done = True
+            finally:
+                # Also where it breaks off: what is gone is gone, and the log has how much.
+                data = {f"{kind}_count": count for kind, count in erased.counts.items() if count}
+                data["live_calls_left"] = sum(call.is_live for call in report.calls)
+                if not done:
+                    data["broke_off"] = 1
+                await asyncio.shield(self._note(who, "person.erased", person, scope, data))
+        return report
+
+    async def _erase(
+        self,
+        who: Principal,
+        person: Person,
+        scope: str | None,
+        found: _Found,
+        report: PersonReport,
+        erased: Erased,
+    ) -> PersonReport:
+        """Erase what was found; `erased` counts it as it goes."""
         still_live: set[tuple[str, str]] = set()
         for call in report.calls:
             if not call.is_live and not await self._erase_call(who, call, erased):
@@ -125,15 +155,15 @@ class Persons:
             replace(call, is_live=call.is_live or (call.business_id, call.call_sid) in still_live)
             for call in report.calls
         )
-        done = {f"{kind}_count": count for kind, count in erased.counts.items() if count}
-        done["live_calls_left"] = sum(call.is_live for call in calls)
-        await self._note(who, "person.erased", person, scope, done)
         return replace(report, calls=calls, erased=erased)
 
-    async def _refuse_own_number(self, person: Person) -> None:
-        """Raise FieldsInvalid for a business's own number: every call of it names that."""
+    async def _refuse_own_number(self, person: Person, scope: str | None) -> None:
+        """Raise FieldsInvalid for a business's own number: every call of it names that.
+
+        Another business's number is a caller's like any other's, and is not told apart.
+        """
         for stored in await self._configuration.stored_businesses():
-            if any(map(person.is_in, stored.record.numbers)):
+            if scope in (None, stored.record.id) and any(map(person.is_in, stored.record.numbers)):
                 problem = "is a number that a business receives calls on: all its calls name it"
                 raise FieldsInvalid({"number": f"{problem}; erase its calls, or the business"})
 

@@ -16,7 +16,6 @@ as it came and answers with what the message means, one event for one message.
 # Rule 6: what was refused when it was read (MediaRejected, Unreadable, Ignored) passes
 #         in any state and keeps its own reason.
 
-import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Final, Protocol, TypeGuard
@@ -34,6 +33,7 @@ from app.events import (
     StreamStopped,
     WireEvent,
 )
+from app.plans import IDENTIFIER
 
 MAX_MESSAGE_BYTES: Final = 64 * 1024
 # What our server lends the application in a socket's ASGI scope: the socket's `line`,
@@ -43,8 +43,6 @@ SOCKET_EXTENSION: Final = "bridge.socket"
 
 # What `int_of` reads, as a type for a lax decoder (`strict=False`).
 Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-
-_IDENTIFIER = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
 class StreamState(StrEnum):
@@ -153,8 +151,8 @@ class StreamOrder:
 
 
 def is_identifier(text: object) -> TypeGuard[str]:
-    """Tell whether this is an id that may stand in a key: `[A-Za-z0-9_.-]{1,128}`."""
-    return isinstance(text, str) and _IDENTIFIER.fullmatch(text) is not None
+    """Return whether this is an id: `[A-Za-z0-9_.-]{1,128}`, and not of dots alone."""
+    return isinstance(text, str) and IDENTIFIER.fullmatch(text) is not None
 
 
 def int_of(value: object) -> int | None:

@@ -9,8 +9,9 @@ import pytest
 from app.archive.base import CallFilter, Erased
 from app.archive.calls import CallState
 from app.errors import AmbiguousCall, CallIsLive, FieldsInvalid, NotThere
-from app.events import CallIdentity, EndEntry
+from app.events import CallIdentity, EndEntry, LifecycleEvent
 from app.media import Track
+from app.pubsub.base import Announce
 from app.pubsub.records import KeptStream
 from tests.archive.kept import NOW_MS, Kept, audio
 from tests.samples import CALL
@@ -299,6 +300,19 @@ async def test_an_erased_call_is_gone_with_all_of_it_and_counted(kept: Kept) -> 
     assert announced == ["CA2"] * 3
     with pytest.raises(NotThere):
         await kept.archive.erase("business-1", "CA1", erased_silently)
+
+
+async def test_erasing_a_call_leaves_events_that_name_no_business(kept: Kept) -> None:
+    await kept.whole(CALL, [audio(1, 0, FRAME)])
+    nobodys = replace(CALL, business_id="")
+    event = LifecycleEvent("call.rejected", "event-x", NOW_MS, nobodys, {"reason": "unknown"})
+    await kept.pubsub.write([Announce(event)])
+    erased = await kept.archive.erase("business-1", "CA1", erased_silently)
+    assert erased.counts["events"] == 3
+    async with asyncio.timeout(30):
+        async for left in kept.pubsub.lifecycle():
+            assert (left.event_id, left.call.business_id) == ("event-x", "")
+            break
 
 
 async def test_an_erasure_that_cannot_be_proved_can_be_done_again(kept: Kept) -> None:

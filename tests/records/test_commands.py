@@ -300,3 +300,28 @@ def test_refuses_to_erase_a_businesss_own_number(audited: Service) -> None:
     assert answer.status_code == 422
     assert "receives calls on" in answer.json()["fields"]["number"]
     assert CALLER != NUMBER
+
+
+def test_erases_a_caller_who_is_another_businesss_number(audited: Service) -> None:
+    key = Caller(audited).new_key("business-2")
+    own = Caller(audited, bearer(key["key"]))
+    # It is business-1's; to business-2 it is like any other number.
+    for number in (NUMBER, "+12025550188"):
+        answer = own("POST", "/persons/erase", {"number": number})
+        assert (answer.status_code, answer.json()["calls"]) == (200, []), answer.text
+
+
+async def test_searches_of_one_business_leave_room_for_others(audited: Service) -> None:
+    ask = Caller(audited)
+    mine, theirs = (
+        Caller(audited, bearer(ask.new_key(name)["key"])) for name in ("business-1", "business-2")
+    )
+    body = {"number": "+12025550189"}
+    asked = [asyncio.to_thread(mine, "POST", "/persons/find", body) for _ in range(8)]
+    other = asyncio.to_thread(theirs, "POST", "/persons/find", body)
+    answers = await asyncio.gather(other, *asked)
+    assert answers[0].status_code == 200
+    statuses = [answer.status_code for answer in answers[1:]]
+    assert 200 in statuses
+    assert set(statuses) <= {200, 429, 503}
+    assert mine("POST", "/persons/find", body).status_code in (200, 429)

@@ -33,13 +33,31 @@ def test_anything_else_is_no_integer(value: object) -> None:
     assert int_of(value) is None
 
 
-@pytest.mark.parametrize("text", ["a", "MZ0123", "business-1.call_2", "..", "a" * 128])
+@pytest.mark.parametrize("text", ["a", "MZ0123", "business-1.call_2", "..a", "a" * 128])
 def test_an_identifier_is_letters_digits_dots_dashes_and_underscores(text: str) -> None:
     assert is_identifier(text)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a b", "a\n", "a/b", "a:b", "{a}", "é", "a\0", "a" * 129, None, 7, ["a"], b"a"]
+    "text",
+    [
+        "",
+        ".",
+        "..",
+        "." * 128,
+        "a b",
+        "a\n",
+        "a/b",
+        "a:b",
+        "{a}",
+        "é",
+        "a\0",
+        "a" * 129,
+        None,
+        7,
+        ["a"],
+        b"a",
+    ],
 )
 def test_anything_else_is_no_identifier(text: object) -> None:
     assert not is_identifier(text)
