@@ -89,6 +89,9 @@ class Metrics:
         self.broker_forgot = self._counter(
             "broker_forgot", "Confirmed frames that another server then lacked.", "done"
         )
+        self.events_dropped = self._counter(
+            "events_dropped", "Lifecycle events dropped, since too many waited.", "event"
+        )
         self.store_errors = self._counter("store_errors", "Failed look-ups and slots.")
         self.local_decisions = self._counter(
             "local_decisions", "Slots and tickets decided without the store.", "kind"

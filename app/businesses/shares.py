@@ -20,6 +20,15 @@ class PoolLimits:
     of_businesses: int
 
 
+def leaves_room(own: int, in_all: int, most: int) -> bool:
+    """Return whether a business may use one more of a pool that it could fill in moments.
+
+    It may use as many as are free: one business gets half of the pool, and each further one
+    half of what the others leave. So none finds the pool full because of another.
+    """
+    return own < most - in_all
+
+
 class Shares:
     """Count who uses a pool. `refuse` makes the error for one more, from a sentence."""
 

@@ -179,7 +179,7 @@ def make_bridge(
         TicketOffice(secret_keys_of(settings), time.time, lambda: secrets.token_urlsafe(16)),
         herald,
         metrics,
-        takes_events=lambda: outbox.takes_events,
+        takes_events=outbox.takes_events_of,
         waive_tickets=settings.waives_signatures,
         default_business=settings.exotel_default_business,
         wall_clock=time.time,

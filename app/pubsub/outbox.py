@@ -13,9 +13,11 @@ from dataclasses import replace
 
 from app.events import AudioReceipt, HeldStream, LifecycleEvent, StreamRecord
 from app.metrics import Metrics
+from app.pubsub.backlog import WRITES_OF_AN_EVENT, Backlog
 from app.pubsub.base import (
     CALLS_KEY,
     Announce,
+    CallWrite,
     CloseStream,
     ListCall,
     NoteCall,
@@ -34,8 +36,6 @@ from app.pubsub.queue import ByteBudget, StreamQueue
 
 DEFAULT_LIMITS = OutboxLimits()
 LOOK_SECONDS = 0.5
-# An event is announced, noted in its call's log, and may list its call.
-WRITES_OF_AN_EVENT = 3
 
 
 class Outbox:
@@ -58,6 +58,7 @@ class Outbox:
         self._limits = limits
         self._budget = ByteBudget(limits.buffer_bytes)
         self._queued_bytes = metrics.queued_bytes
+        self._backlog = Backlog(limits.max_events, metrics)
 
         def lane(number: int) -> Lane:
             delivery = Delivery(
@@ -76,7 +77,6 @@ class Outbox:
         # Writes to a stream's own keys that are not settled, and what waits for them.
         self._unsettled: Counter[str] = Counter()
         self._parked: dict[str, deque[LifecycleEvent]] = {}
-        self._parked_count = 0
         # What hears that a stream's keys are there.
         self._on_opened: dict[str, Callable[[], None]] = {}
 
@@ -134,21 +134,25 @@ class Outbox:
     def announce(self, event: LifecycleEvent) -> None:
         """Queue a lifecycle event, after what has been queued for its stream's keys.
 
-        It is announced to all, and kept in its call's log.
+        It is announced to all, and kept in its call's log. One that happens within a call is
+        dropped and counted when too many events of its business wait.
         """
+        if not self._backlog.enter(event):
+            return
         stream = event.call.stream_sid
         if self._unsettled[stream]:
             self._parked.setdefault(stream, deque()).append(event)
-            self._parked_count += 1
         else:
             self._put(event)
 
     @property
     def takes_events(self) -> bool:
-        """Tell whether there is budget for the lifecycle events of a new call."""
-        waiting = sum(lane.waiting for lane in self._lanes)
-        waiting += self._parked_count * WRITES_OF_AN_EVENT
-        return waiting < self._limits.max_events * WRITES_OF_AN_EVENT
+        """Return whether there is room for the lifecycle events of a new call of anybody's."""
+        return self._backlog.takes()
+
+    def takes_events_of(self, business_id: str) -> bool:
+        """Return whether there is room for the lifecycle events of a new call of a business."""
+        return self._backlog.takes(business_id)
 
     @property
     def queued_bytes(self) -> int:
@@ -192,14 +196,24 @@ class Outbox:
 
     def _put(self, event: LifecycleEvent) -> None:
         """Note an event before it is announced: who hears of it may look its call up."""
+        business_id, writes = event.call.business_id, 1
         if is_logged(event):
-            key = calls_of_key(event.call.business_id)
+            key = calls_of_key(business_id)
             self._lanes[self._pubsub.lane_of(key)].put(NoteCall(event))
+            writes += 1
             if event.name in BEGINNINGS:
                 self._lanes[self._pubsub.lane_of(CALL_INDEX_KEY)].put(ListCall(event))
+                writes += 1
         self._calls.put(Announce(event))
+        if writes < WRITES_OF_AN_EVENT:
+            self._backlog.leave(business_id, WRITES_OF_AN_EVENT - writes)
 
     def _note_settled(self, write: Write, outcome: Outcome) -> None:
+        if isinstance(write, CallWrite):
+            self._backlog.leave(write.event.call.business_id)
+            for report in self._backlog.take_reports():
+                self.announce(report)
+            return
         if not isinstance(write, OpenStream | CloseStream):
             return
         self._unsettled[write.stream] -= 1
@@ -210,8 +224,9 @@ class Outbox:
         if on_opened is not None and not outcome.is_refusal:
             on_opened()
         for event in self._parked.pop(write.stream, ()):
-            self._parked_count -= 1
             if not outcome.is_refusal:
                 self._put(event)
             elif event.name != "stream.started":
                 self._put(replace(event, call=replace(event.call, stream_sid="")))
+            else:
+                self._backlog.leave(event.call.business_id, WRITES_OF_AN_EVENT)

@@ -142,7 +142,7 @@ class Reception:
         herald: Herald,
         metrics: Metrics,
         *,
-        takes_events: Callable[[], bool],
+        takes_events: Callable[[str], bool],
         waive_tickets: bool,
         default_business: str,
         wall_clock: Callable[[], float],
@@ -256,7 +256,10 @@ class Reception:
 
     def _check_open(self, business_id: str = "") -> None:
         self._slots.check_room(business_id)
-        if not self._takes_events():
+        self._check_events(business_id)
+
+    def _check_events(self, business_id: str) -> None:
+        if not self._takes_events(business_id):
             raise EventsBacklogged("lifecycle events wait for the broker")
 
     async def _stream_is_live(self, business_id: str, call_sid: str) -> bool:
@@ -283,7 +286,7 @@ class Reception:
         plan: Plan | None,
     ) -> None:
         self._metrics.calls.labels(error.reason).inc()
-        if self._takes_events():
+        if self._takes_events(business.id if business else ""):
             numbers = {"from": call.from_number, "to": call.to_number}
             data = {"reason": error.reason, **numbers}
             self._herald.tell("call.rejected", _identity(call, business, plan), data)
@@ -312,6 +315,8 @@ class Reception:
         if ticket is None:
             self._check_open()
         business, plan = await self._owner_of_stream(call, ticket)
+        if ticket is None:
+            self._check_events(business.id)
         stream_sid = stream_id(handshake.carrier, business.id, start.stream_sid)
         identity = replace(_identity(call, business, plan), stream_sid=stream_sid)
         held = HeldStream(identity, started_ms, plan.retention_seconds)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from app.errors import BrokerLost, BrokerRefused
-from app.events import AudioEntry, EndEntry, Entry, GapEntry
+from app.events import AudioEntry, CallIdentity, EndEntry, Entry, GapEntry, LifecycleEvent
 from app.media import Track
 from app.metrics import Metrics
 from app.pubsub.base import Append, Field, Outcome, PubSub, Write, audio_key
@@ -204,6 +204,87 @@ async def test_events_have_a_budget_of_their_own() -> None:
         for number in range(4):
             outbox.announce(an_event(str(number)))
         assert not outbox.takes_events
+
+
+def event_of(business_id: str, number: int, name: str) -> LifecycleEvent:
+    call = CallIdentity(f"CA{number}", business_id=business_id)
+    return LifecycleEvent(name, f"{business_id}-{name}-{number}", START, call, {})
+
+
+async def announced_by(pubsub: PubSub, last: str) -> list[LifecycleEvent]:
+    """Return the events of `calls`, up to the one with this id."""
+    found = []
+    async with asyncio.timeout(WAIT_SECONDS):
+        async for event in pubsub.lifecycle():
+            found.append(event)
+            if event.event_id == last:
+                break
+    return found
+
+
+async def test_a_business_that_floods_leaves_room_for_the_events_of_others() -> None:
+    pubsub = Faulty(["refuse"] * 1_000_000)
+    limits = OutboxLimits(max_events=12, retry_first_seconds=0.01)
+    async with running(pubsub, limits) as outbox:
+        for number in range(500):
+            outbox.announce(event_of("a", number, "stream.dtmf"))
+        assert not outbox.takes_events_of("a")
+        assert outbox.takes_events_of("b")
+        assert outbox.takes_events
+        for number in range(500):
+            outbox.announce(event_of("b", number, "stream.mark"))
+        assert not outbox.takes_events_of("b")
+        assert outbox.takes_events_of("c")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["stream.dtmf", "stream.mark", "stream.played", "stream.cleared", "stream.error"],
+)
+async def test_events_beyond_a_businesss_part_are_dropped_and_reported(name: str) -> None:
+    pubsub = Faulty(["refuse"] * 3)
+    limits = OutboxLimits(max_events=12, retry_first_seconds=0.01)
+    async with running(pubsub, limits) as outbox:
+        for number in range(500):
+            outbox.announce(event_of("a", number, name))
+        outbox.announce(event_of("a", 1, "stream.stopped"))
+        outbox.announce(event_of("b", 1, name))
+        await outbox.wait_until_idle()
+        outbox.announce(event_of("a", 501, name))
+        found = await announced_by(pubsub, f"a-{name}-501")
+    waited = [event for event in found if event.call.business_id == "a" and event.name == name]
+    (report,) = [event for event in found if event.name == "events.dropped"]
+    assert report.call == CallIdentity(business_id="a")
+    assert report.data == {"count": 501 - len(waited), "events": {name: 501 - len(waited)}}
+    assert 1 < len(waited) <= 12
+    assert event_of("b", 1, name) in found
+
+
+async def test_what_begins_or_ends_a_call_is_never_dropped() -> None:
+    pubsub = Faulty(["refuse"] * 3)
+    limits = OutboxLimits(max_events=4, retry_first_seconds=0.01)
+    names = ["call.incoming", "stream.started", "stream.stopped"]
+    async with running(pubsub, limits) as outbox:
+        for number in range(20):
+            outbox.announce(event_of("a", number, "stream.dtmf"))
+            outbox.announce(event_of("a", number, names[number % 3]))
+        await outbox.wait_until_idle()
+        found = await announced_by(pubsub, f"a-{names[19 % 3]}-19")
+        assert outbox.takes_events_of("a")
+    kept = [event.event_id for event in found if event.name in names]
+    assert kept == [f"a-{names[number % 3]}-{number}" for number in range(20)]
+
+
+async def test_every_event_gives_its_room_back() -> None:
+    pubsub = Faulty([])
+    limits = OutboxLimits(max_events=4, retry_first_seconds=0.01)
+    async with running(pubsub, limits) as outbox:
+        for number in range(50):
+            outbox.announce(event_of("a", number, "call.rejected"))
+            outbox.announce(LifecycleEvent("call.rejected", f"{number}", START, CallIdentity(), {}))
+            await outbox.wait_until_idle()
+        assert outbox.takes_events_of("a")
+        assert outbox.takes_events
 
 
 async def test_batches_shrink_when_replies_are_lost_and_grow_again() -> None:

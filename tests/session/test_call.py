@@ -105,7 +105,7 @@ class Parts:
             tickets,
             herald,
             metrics,
-            takes_events=lambda: True,
+            takes_events=lambda business_id: True,
             waive_tickets=True,
             default_business="",
             wall_clock=time.time,

@@ -81,6 +81,7 @@ class Desk:
         self.now = 1_700_000_000.0
         self.told: list[LifecycleEvent] = []
         self.takes_events = True
+        self.backlogged: set[str] = set()
         self.store = AwayStore(self.clock)
         self.registry = Registry(self.store, Metrics(), max_calls=100, clock=self.clock)
         ids = itertools.count()
@@ -90,7 +91,7 @@ class Desk:
             TicketOffice(["s" * 32], self.clock, lambda: f"nonce-{next(ids)}"),
             Herald(self.told.append, self.clock, lambda: f"event-{next(ids)}"),
             Metrics(),
-            takes_events=lambda: self.takes_events,
+            takes_events=self.takes_events_of,
             waive_tickets=waive_tickets,
             default_business="",
             wall_clock=self.clock,
@@ -98,6 +99,9 @@ class Desk:
 
     def clock(self) -> float:
         return self.now
+
+    def takes_events_of(self, business_id: str) -> bool:
+        return self.takes_events and business_id not in self.backlogged
 
     async def welcome(self, call_sid: str = "CA1", to: str = "+15005550001") -> Welcome:
         decided = await self.reception.answer(IncomingCall(call_sid, "+1", to), ANSWER)
@@ -205,6 +209,16 @@ async def test_a_draining_process_and_a_full_event_queue_refuse_calls(desk: Desk
     decided = await desk.reception.answer(IncomingCall("CA1", "+1", "+15005550001"), ANSWER)
     assert isinstance(decided, Refusal)
     assert decided.error.reason == "draining"
+
+
+async def test_a_business_whose_events_wait_is_refused_and_no_other(desk: Desk) -> None:
+    desk.backlogged.add("one")
+    decided = await desk.reception.answer(IncomingCall("CA1", "+1", "+15005550001"), ANSWER)
+    assert isinstance(decided, Refusal)
+    assert isinstance(decided.error, EventsBacklogged)
+    assert desk.told == []
+    await desk.welcome("CA2", "+15005550002")
+    assert [event.name for event in desk.told] == ["call.incoming"]
 
 
 async def refused(desk: Desk, started: StreamStarted, handshake: Handshake = TWILIO) -> BridgeError:
