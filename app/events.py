@@ -178,7 +178,7 @@ class EndReason(StrEnum):
     HANGUP = "hangup"
     TRANSFER = "transfer"
     ERROR = "error"
-    BUSINESS_MISMATCH = "business_mismatch"  # the stream's id is another business's
+    BUSINESS_MISMATCH = "business_mismatch"  # its id, number or pair is another business's
     ALREADY_LIVE = "stream_already_live"  # another holder has the stream's id
     LOST = "lost"  # said by another replica, of a holder that died
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -24,7 +25,16 @@ from app.store.redis_captures import RedisCaptures
 from app.wire import exotel
 from tests.businesses import BUSINESSES, business, plan
 from tests.markdown import ROOT, rows
-from tests.service import Peer, Service, a_call, a_peer, post, receipt_of, started
+from tests.service import (
+    Peer,
+    Service,
+    a_call,
+    a_peer,
+    http_client,
+    post,
+    receipt_of,
+    started,
+)
 from tests.test_architecture import CONFINED
 from tests.waiting import WAIT_SECONDS, until
 from tests.web.admins import TOKEN, Caller, administered
@@ -162,6 +172,9 @@ async def administer(service: Service, heard: Peer, erased: Peer) -> None:
         "exotel_pairs": ["own-key-" * 2 + ":" + "own-token-" * 2],
     }
     ask("PATCH", "/businesses/talking/secrets", given)
+    wanted = f"{service.url}/exotel-stream-url?CallSid=ex-2&CallTo={quote(TALKING)}"
+    async with http_client(auth=("key", "token")) as client:
+        assert (await client.get(wanted)).status_code == 200
     assert Caller(service, {"Authorization": "Bearer mbk_wrong"})("GET", "/me").status_code == 401
     numbers = {"numbers": [TALKING, "+15005550023"]}
     ask("PATCH", "/businesses/talking", numbers, if_match="*")

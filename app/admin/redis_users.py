@@ -72,6 +72,7 @@ KEYS: Final[Mapping[str, Rights]] = {
     "live:{BUSINESS}:deleted": PRIVATE,
     "ticket:{NONCE}": PRIVATE,
     "seen:{BUSINESS:CALLSID}": PRIVATE,
+    "answered:{CALLSID}": PRIVATE,
     "survey:{STREAM}": PRIVATE,
     "held:{streams}": PRIVATE,
     # A worker that joins finds the streams that are live here; the same identity as in `calls`.

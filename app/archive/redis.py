@@ -45,7 +45,9 @@ from app.pubsub.call_log import (
 )
 from app.pubsub.records import KeptStream, StoredRecord, parse_record
 from app.redis_url import parse_redis_url
+from app.store.directory import answered_key
 from app.store.reach import RedisReach
+from app.store.scripts import RELEASE
 from app.topology import CONNECTION_ERRORS, close, connect
 
 # Whoever reads what is kept may wait a little; no call does.
@@ -258,7 +260,8 @@ class RedisArchive(RedisReach):
             await self._erase_stream(erased, business_id, call_sid, sid, even_live=even_live)
         await self._erase_announced(erased, business_id, call_sid)
         seen = f"seen:{{{business_id}:{call_sid}}}"
-        erased.add("marks", await self._ask("UNLINK", seen), 0)
+        answered = await self._ask("EVAL", RELEASE, 1, answered_key(call_sid), business_id)
+        erased.add("marks", await self._ask("UNLINK", seen) + answered, 0)
         events, size = await self._ask("EVAL", WEIGH_LOG, 1, call_key(business_id, call_sid))
         erased.add("log", events, size)
         await witness(erased)

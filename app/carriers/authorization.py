@@ -17,7 +17,7 @@ one that `start` names, else the URL, else the owner of the dialled number.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -66,13 +66,15 @@ class Authorization:
 
     `business_id` is empty only where the credential speaks for the whole service, and
     `call_sid` where it speaks for any call of its business. The call of an own client is
-    its interaction, so that a token's `interaction_id` is its `call_sid`.
+    its interaction, so that a token's `interaction_id` is its `call_sid`. `pair` is the digest
+    of a business's own pair that was shown.
     """
 
     proof: Proof
     purpose: Purpose
     business_id: str = ""
     call_sid: str = ""
+    pair: str = field(default="", repr=False, compare=False)
 
     @property
     def is_proven(self) -> bool:

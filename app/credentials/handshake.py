@@ -109,7 +109,7 @@ def detect(
                 "the Basic credentials fit neither EXOTEL_API_KEY and EXOTEL_API_TOKEN"
                 " nor a business's own pair"
             )
-        return Authorization(Proof.EXOTEL_OWN_PAIR, purpose, owner)
+        return Authorization(Proof.EXOTEL_OWN_PAIR, purpose, owner, pair=credentials.digest)
     if shown.ticket is not None and shown.ticket.purpose is purpose and not policy.waive:
         return shown.ticket
     address = client_address(shown.peer, shown.forwarded_for, policy.trusted_proxies)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fastapi import FastAPI
 
 from app import log as logs
+from app.calls.confirmation import Confirmation
 from app.diagnosis.deployment import Deployment
 from app.lifecycle import Lifecycle
 from app.main.administered import add_api, make_administered
@@ -37,6 +38,7 @@ from app.registry import Registry
 from app.registry.showing import Showing
 from app.session.accounts import OwnAccounts
 from app.session.control import ControlDesk
+from app.session.unconfirmed import UnconfirmedCalls
 from app.settings import Settings, Unsigned
 from app.store.base import Store
 from app.web import documented
@@ -120,7 +122,8 @@ def compose(
     control = ControlDesk(feed, metrics, time.monotonic)
     captures = make_captures(settings)
     taps = make_taps(settings, captures, metrics)
-    bridge = make_bridge(settings, store, registry, outbox, metrics, control, taps)
+    unconfirmed = UnconfirmedCalls()
+    bridge = make_bridge(settings, store, registry, outbox, metrics, control, taps, unconfirmed)
     accounts = OwnAccounts(store, sealing)
     hangups = make_hangups(settings, accounts, metrics)
     lifecycle = Lifecycle(
@@ -137,6 +140,7 @@ def compose(
         # A slow answer must not make the calls' own store rest.
         warnings=administered.store.durability_warnings,
         beside={
+            "configuration": Confirmation(store, unconfirmed, registry, hangups, metrics).run,
             "figures": Showing(registry, store, metrics, uuid.uuid4().hex).run,
             "watchers": administered.board.run,
             "notices": notices.run,

@@ -35,6 +35,7 @@ from app.session.hangups import Hangups
 from app.session.herald import Herald
 from app.session.reception import Reception
 from app.session.taps import Taps
+from app.session.unconfirmed import UnconfirmedCalls
 from app.settings import Settings
 from app.store.base import Store
 from app.store.captures import Captures
@@ -170,6 +171,7 @@ def make_bridge(
     metrics: Metrics,
     control: ControlDesk,
     taps: Taps,
+    unconfirmed: UnconfirmedCalls,
 ) -> Bridge:
     """Make what all sessions share."""
     herald = Herald(outbox.announce, time.time, lambda: uuid.uuid4().hex)
@@ -183,6 +185,7 @@ def make_bridge(
         waive_tickets=settings.waives_signatures,
         default_business=settings.exotel_default_business,
         wall_clock=time.time,
+        unconfirmed=unconfirmed,
     )
     return Bridge(
         reception,

@@ -307,14 +307,19 @@ class Registry:
             if stream and stream.draw_up:
                 yield stream.held.call.business_id, stream.draw_up
 
-    def end_call(self, business_id: str, call_sid: str) -> None:
-        """End this call's streams that are live here, for an admin."""
+    def end_call(
+        self,
+        business_id: str,
+        call_sid: str,
+        reason: EndReason = EndReason.ENDED_BY_ADMIN,
+    ) -> None:
+        """End this call's streams that are live here; without a `reason` for an admin."""
         for stream in list(self._claimed.values()):
             if stream is None:
                 continue
             call = stream.held.call
             if (call.business_id, call.call_sid) == (business_id, call_sid):
-                stream.end(EndReason.ENDED_BY_ADMIN)
+                stream.end(reason)
 
     # --------------------------------------------------------------------- drain
 

@@ -53,18 +53,20 @@ class Hangups:
 
     def hang_up(self, admitted: Admitted, reason: EndReason) -> asyncio.Task[None] | None:
         """See to it that a call ends whose stream is ended for this reason; give what does it."""
-        call_sid = admitted.call.call_sid
-        key = admitted.call.business_id, call_sid
+        at_once = admitted.forwarded or reason in _AT_ONCE
+        return self.end(_carrier_call(admitted), 0.0 if at_once else self._twiml_seconds)
+
+    def end(self, call: CarrierCall, seconds: float = 0.0) -> asyncio.Task[None] | None:
+        """Have a call ended after `seconds`; return what does it."""
+        key = call.business_id, call.call_sid
         if key in self._waiting or key in self._asking:
             return self._waiting.get(key) or self._asking[key]
         of_business = self._of_business[key[0]]
         in_all = len(self._waiting) + len(self._asking)
         if in_all >= MAX_CALLS or of_business >= MAX_CALLS_OF_BUSINESS:
-            log.error("[Twilio] Call %s is not ended: too many others wait", call_sid)
+            log.error("[Twilio] Call %s is not ended: too many others wait", call.call_sid)
             return None
-        at_once = admitted.forwarded or reason in _AT_ONCE
-        seconds = 0.0 if at_once else self._twiml_seconds
-        ending = asyncio.create_task(self._end(_carrier_call(admitted), seconds), name="hang-up")
+        ending = asyncio.create_task(self._end(call, seconds), name="hang-up")
         self._waiting[key] = ending
         self._of_business[key[0]] += 1
         ending.add_done_callback(lambda _: self._forget(key[0]))

@@ -24,11 +24,14 @@ from app.errors import (
 from app.events import CallIdentity, HeldStream, StreamStarted
 from app.metrics import Metrics
 from app.plans import Business, Plan
+from app.session.answered import AnsweredCalls
 from app.session.herald import Herald
 from app.session.slots import Slots
 from app.session.tickets import TicketCheck
+from app.session.unconfirmed import UnconfirmedCall, UnconfirmedCalls
 from app.store.base import CallEnd, Store
 from app.store.usage import Counting, limits_of
+from app.twilio_api import CarrierCall
 
 log = logging.getLogger(__name__)
 
@@ -146,9 +149,11 @@ class Reception:
         waive_tickets: bool,
         default_business: str,
         wall_clock: Callable[[], float],
+        unconfirmed: UnconfirmedCalls | None = None,
     ) -> None:
         self._store = store
         self._slots = slots
+        self._answered = AnsweredCalls(store)
         self._tickets = TicketCheck(tickets, store, metrics, wall_clock)
         self._herald = herald
         self._metrics = metrics
@@ -156,6 +161,7 @@ class Reception:
         self._waive_tickets = waive_tickets
         self._default_business = default_business
         self._wall_clock = wall_clock
+        self._unconfirmed = unconfirmed if unconfirmed is not None else UnconfirmedCalls()
 
     # --------------------------------------------------------------- the webhook
 
@@ -179,7 +185,10 @@ class Reception:
         business: Business | None = None
         plan: Plan | None = None
         try:
+            if call.returns:  # to the business that has it, whoever has its number now
+                call = await self._as_answered(call, authorization)
             business, plan = await self._owner(call)
+            is_confirmed = not self._store.answers_from_memory
             self._check_open(business.id)
             if call.carrier != EXOTEL:  # whose flow dials by itself
                 check_forwarding(plan, business)
@@ -196,7 +205,7 @@ class Reception:
                 business = plan = None  # it was deleted a moment ago: nothing more is kept of it
             self._turn_away(call, error, business, plan)
             return Refusal(error, business)
-        is_first = await self._is_first(business.id, call.call_sid)
+        is_first = await self._is_first(business.id, call, authorization)
         if is_first:
             self._metrics.calls.labels("incoming").inc()
             numbers = {"from": call.from_number, "to": call.to_number}
@@ -206,16 +215,35 @@ class Reception:
         if is_first or not await self._stream_is_live(business.id, call.call_sid):
             use = _use_of(call.carrier)
             ticket = self._tickets.issue(call.call_sid, business.id, plan.name, use)
+        if not is_confirmed:
+            unconfirmed = self._unconfirmed_call(call, business, authorization)
+            nonce = self._tickets.nonce_of(ticket, _use_of(call.carrier)) if ticket else ""
+            self._unconfirmed.note(replace(unconfirmed, ticket=nonce))
         return Welcome(business, plan, ticket)
 
     async def owner(self, call: IncomingCall, authorization: Authorization) -> Business | None:
-        """Return the business that owns a call; None when none does, or none can be asked."""
+        """Return the business that a callback's call is of; None where none can be found.
+
+        Of the service's own account it is the business that answered the call, also where
+        its number is another's by now.
+        """
         try:
             business_id = authorization.business_of(call.business_id)
-            business, _ = await self._owner(replace(call, business_id=business_id))
+            call = await self._as_answered(replace(call, business_id=business_id), authorization)
+            business, _ = await self._owner(call)
         except BridgeError:
             return None
         return business
+
+    async def _as_answered(self, call: IncomingCall, authorization: Authorization) -> IncomingCall:
+        """Return a call with the business that answered it, where nothing names one.
+
+        Raises:
+            StoreUnavailable: nobody knows which; its number's owner may be another.
+        """
+        if call.business_id or not _has_unique_id(call, authorization):
+            return call
+        return replace(call, business_id=await self._answered.business_of(call.call_sid))
 
     async def dial_rules(self, admitted: Admitted) -> DialRules:
         """Return where a live call may be transferred to, by what is stored now.
@@ -228,20 +256,27 @@ class Reception:
             raise UnknownBusiness("the call's business, or its plan, is gone")
         return dial_rules(found[1], found[0])
 
-    async def may_name_stream(self, stream_sid: str, authorization: Authorization) -> bool:
-        """Return whether a callback may speak of a stream: not of another business's.
+    async def may_name_stream(
+        self, stream_sid: str, call_sid: str, authorization: Authorization
+    ) -> bool:
+        """Return whether a call's callback may speak of a stream: not of another business's.
 
-        A business's own account can sign a callback that names any stream. Where the store
-        cannot tell whose it is, it may not.
+        A business's own account can sign a callback that names any stream and call. Where the
+        store cannot tell whose a stream is, it may not.
         """
         if not authorization.is_own_account:
             return True
         try:
-            owner = await self._store.business_of_stream(stream_sid)
+            stream = await self._store.call_of_stream(stream_sid)
         except StoreUnavailable:
             self._metrics.store_errors.inc()
             return False
-        return owner in (None, authorization.business_id)
+        if stream is None:
+            return True
+        return (
+            stream.business_id == authorization.business_id
+            and (stream.call_sid or call_sid) == call_sid
+        )
 
     async def _owner(self, call: IncomingCall) -> tuple[Business, Plan]:
         business_id = call.business_id
@@ -270,13 +305,30 @@ class Reception:
             self._metrics.store_errors.inc()
             return False
 
-    async def _is_first(self, business_id: str, call_sid: str) -> bool:
-        # A business with an account of its own may name any call, but none of another's.
+    async def _is_first(
+        self, business_id: str, call: IncomingCall, authorization: Authorization
+    ) -> bool:
         try:
-            return await self._store.first_seen(f"{business_id}:{call_sid}", CALL_MEMORY_SECONDS)
+            if _has_unique_id(call, authorization):
+                return await self._answered.note(call.call_sid, business_id)
+            # Such an account may name any call, but none of another business's.
+            name = f"{business_id}:{call.call_sid}"
+            return await self._store.first_seen(name, CALL_MEMORY_SECONDS)
         except StoreUnavailable:
             self._metrics.store_errors.inc()
             return True
+
+    def _unconfirmed_call(
+        self, call: IncomingCall, business: Business, authorization: Authorization
+    ) -> UnconfirmedCall:
+        is_default = call.carrier == EXOTEL and business.id == self._default_business
+        return UnconfirmedCall(
+            business.id,
+            call.call_sid,
+            number="" if call.business_id else call.to_number,
+            number_is_owned=not is_default,
+            pair=authorization.pair,
+        )
 
     def _turn_away(
         self,
@@ -315,6 +367,7 @@ class Reception:
         if ticket is None:
             self._check_open()
         business, plan = await self._owner_of_stream(call, ticket)
+        is_confirmed = not self._store.answers_from_memory
         if ticket is None:
             self._check_events(business.id)
         stream_sid = stream_id(handshake.carrier, business.id, start.stream_sid)
@@ -340,6 +393,12 @@ class Reception:
         except BaseException:
             await self._slots.disclaim(stream_sid)
             raise
+        if not (is_confirmed and is_claimed):
+            unconfirmed = self._unconfirmed_call(call, business, authorization)
+            is_own = authorization.is_own_account
+            of_carrier = CarrierCall(call.call_sid, start.account_sid, business.id, is_own)
+            forwarded = of_carrier if business.forward_to else None
+            self._unconfirmed.note(replace(unconfirmed, forwarded=forwarded))
         return Admitted(
             identity,
             plan,
@@ -427,6 +486,11 @@ def _authorized(
     authorization.check_call_in(start.params, handshake.query)
     business_id = authorization.business_in(start.params, handshake.query)
     return authorization, replace(call, business_id=business_id)
+
+
+def _has_unique_id(call: IncomingCall, authorization: Authorization) -> bool:
+    """Return whether a CallSid is one that Twilio gave to a call of the service's account."""
+    return call.carrier == "twilio" and not authorization.is_own_account
 
 
 def _use_of(carrier: str) -> TicketUse:

@@ -31,6 +31,10 @@ class TicketCheck:
         """Create a ticket for one stream of a call."""
         return self._office.issue(call_sid, business_id, plan, use)
 
+    def nonce_of(self, text: str, use: TicketUse) -> str:
+        """Return what is spent when a ticket of ours is, in time and for this endpoint."""
+        return self._office.read(text, use).nonce
+
     def read(self, text: str, call_sid: str, use: TicketUse) -> Ticket:
         """Read the ticket that a stream of this call brings.
 

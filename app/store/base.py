@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from enum import Enum, StrEnum
 from typing import Protocol
 
-from app.events import HeldStream
+from app.events import CallIdentity, HeldStream
 from app.plans import Business, Directory, Plan
 from app.store.usage import Counting, Usage
 from app.store.watching import Watching
@@ -19,6 +19,8 @@ from app.store.watching import Watching
 LIVE_SECONDS = 20.0
 # A call has one live stream, and a second one while the first is handed over or ends.
 STREAMS_OF_CALL = 2
+# A call lasts a day at most; its last status callback may be late.
+ANSWERED_SECONDS = 90_000.0
 # A signed webhook can be replayed at any time. Longer than a call lasts: Twilio, a day.
 ENDED_SECONDS = 2 * 86_400.0
 
@@ -77,10 +79,20 @@ class Store(Usage, Watching, Protocol):
     async def load_if_empty(self, directory: Directory) -> bool:
         """Take over `directory` when nothing was ever configured; tell whether it was."""
 
-    async def plan(self, name: str) -> Plan | None:
-        """Give the plan of this name.
+    async def confirm_configuration(self) -> str | None:
+        """Return the version of the configuration, which every edit changes.
 
-        Configuration read a moment ago is served while the store is away.
+        None while an edit is under way; empty where nothing is configured. What was read
+        under the version that was confirmed last is served while the store is away, for
+        900 s; what was read under another is read again.
+        """
+
+    @property
+    def answers_from_memory(self) -> bool:
+        """Return whether such a thing was served since the last confirmation."""
+
+    async def plan(self, name: str) -> Plan | None:
+        """Give the plan of this name; while the store is away, as `confirm_configuration` says.
 
         Raises:
             ConfigurationError: what is stored cannot be read.
@@ -109,6 +121,15 @@ class Store(Usage, Watching, Protocol):
 
     async def first_seen(self, call_sid: str, ttl_seconds: float) -> bool:
         """Tell whether this call is asked about for the first time in `ttl_seconds`."""
+
+    async def note_answered(self, call_sid: str, business_id: str, ttl_seconds: float) -> bool:
+        """Note that a call was answered for a business; return whether it was the first time.
+
+        For calls of the service's own account, whose CallSids are unique.
+        """
+
+    async def answered_by(self, call_sid: str) -> str | None:
+        """Return the business for which such a call was answered first."""
 
     async def take_slot(
         self,
@@ -179,6 +200,12 @@ class Store(Usage, Watching, Protocol):
 
     async def business_of_stream(self, stream_sid: str) -> str | None:
         """Return the business whose stream has this id; None where there is no such stream."""
+
+    async def call_of_stream(self, stream_sid: str) -> CallIdentity | None:
+        """Return the business and the call of a stream; None where there is no such stream.
+
+        The CallSid is empty where it is not known yet.
+        """
 
     async def release_claim(self, held: HeldStream) -> None:
         """Let a stream's id be claimed again, also by another replica; its lease runs on."""

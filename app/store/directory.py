@@ -2,40 +2,40 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Final, TypeVar
+from uuid import uuid4
 
-from app.errors import StoreUnavailable
 from app.plans import DIALLED, IDENTIFIER, Business, Directory, Plan
 from app.store.reach import RedisReach, text
+from app.store.remembered import Remembered
 
 log = logging.getLogger(__name__)
 
-# What is saved is seen by the next call within a second, however it was read: a number's
-# owner, then the business, then its plan.
-FRESH_SECONDS = 0.5
-# There once configuration was stored: what is deleted does not come back from a file.
-CONFIGURED = "configured"
+# There once configuration was stored: what is deleted does not come back from a file. It holds
+# the version of the configuration, which each edit changes at its end.
+CONFIGURED: Final = "configured"
+# In place of a version: an edit is under way, or broke off. Version 0.1 writes it at the
+# beginning of each edit, and never changes it at the end.
+EDITING: Final = "1"
 # Beside a record's own fields: how often it was written.
 VERSION = "version"
 
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class _Remembered:
-    value: Any
-    fresh_until: float
-
-
 class RedisDirectory(RedisReach):
-    """Read what is configured; what was read serves while Redis is away."""
+    """Read what is configured; what is confirmed serves while Redis is away."""
 
     @cached_property
-    def _remembered(self) -> dict[str, _Remembered]:
-        # Holds what is configured, and so is no longer than the configuration.
-        return {}
+    def _remembered(self) -> Remembered:
+        return Remembered(self._clock)
+
+    @property
+    def answers_from_memory(self) -> bool:
+        """Return whether memory has decided since the configuration was last confirmed."""
+        return self._remembered.was_used
 
     async def load_if_empty(self, directory: Directory) -> bool:
         """Take over `directory` when nothing is configured; tell whether it was.
@@ -57,7 +57,7 @@ class RedisDirectory(RedisReach):
         commands += [("SADD", "businesses", business.id) for business in directory.businesses]
         commands += [("SADD", "plans", plan.name) for plan in directory.plans]
         if commands:
-            commands.append(("SET", CONFIGURED, "1"))
+            commands.append(("SET", CONFIGURED, new_version()))
         for command in commands:
             await self._ask(*command)
         return bool(commands)
@@ -139,30 +139,16 @@ class RedisDirectory(RedisReach):
         return {text(name): text(value) for name, value in stored.items()}
 
     async def _recall(self, key: str, read: Callable[[], Awaitable[_T | None]]) -> _T | None:
-        """Give what was read under `key` a moment ago, else read it.
-
-        What was read at any time serves while the store is away.
-        """
-        known = self._remembered.get(key)
-        value: _T | None = known.value if known else None
-        if known and self._clock() < known.fresh_until:
-            return value
-        try:
-            value = await read()
-        except StoreUnavailable:
-            if known is None:
-                raise
-            return value
-        if value is None:
-            self._remembered.pop(key, None)
-        else:
-            self._remembered[key] = _Remembered(value, self._clock() + FRESH_SECONDS)
-        return value
+        return await self._remembered.recall(key, read)
 
     def _forget(self, *keys: str) -> None:
-        """Read these anew the next time: what stands there was edited here."""
-        for key in keys:
-            self._remembered.pop(key, None)
+        """Read these again the next time: they were edited here."""
+        self._remembered.forget(*keys)
+
+
+def new_version() -> str:
+    """Return a version that the configuration never had."""
+    return uuid4().hex
 
 
 def written(record: Plan | Business) -> tuple[str, ...]:
@@ -194,6 +180,11 @@ def secrets_key(business_id: str) -> str:
 def tombstone_key(business_id: str) -> str:
     """Return the key that says that a business was deleted, in the slot of its live keys."""
     return f"live:{{{business_id}}}:deleted"
+
+
+def answered_key(call_sid: str) -> str:
+    """Return the key that says for which business a call was answered."""
+    return f"answered:{{{call_sid}}}"
 
 
 def _pair_key(digest: str) -> str:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Collection
 
 from app.errors import UnknownBusiness
-from app.events import HeldStream
+from app.events import CallIdentity, HeldStream
 from app.store.base import (
     ENDED_SECONDS,
     LIVE_SECONDS,
@@ -31,6 +31,8 @@ class MemoryStore(MemoryConfiguration, MemoryUsage, MemoryWatching):
         self._clock = clock
         self._spent = Once(clock)
         self._seen = Once(clock)
+        self._answered = Once(clock)
+        self._answered_by: dict[str, str] = {}
         self._ended = {how: Once(clock) for how in CallEnd}
         self._slots: dict[str, dict[str, float]] = {}
         self._recent = RecentCalls(clock)
@@ -64,6 +66,23 @@ class MemoryStore(MemoryConfiguration, MemoryUsage, MemoryWatching):
     async def first_seen(self, call_sid: str, ttl_seconds: float) -> bool:
         """Tell whether this call is asked about for the first time in `ttl_seconds`."""
         return self._seen.first(call_sid, ttl_seconds)
+
+    async def note_answered(self, call_sid: str, business_id: str, ttl_seconds: float) -> bool:
+        """Note that a call was answered for a business."""
+        is_first = self._answered.first(call_sid, ttl_seconds)
+        if is_first:
+            self._answered_by.pop(call_sid, None)
+            self._answered_by[call_sid] = business_id
+        # Their order is that in which they were noted.
+        for old in list(self._answered_by):
+            if self._answered.knows(old):
+                break
+            del self._answered_by[old]
+        return is_first
+
+    async def answered_by(self, call_sid: str) -> str | None:
+        """Return the business for which a call was answered first."""
+        return self._answered_by.get(call_sid) if self._answered.knows(call_sid) else None
 
     async def take_slot(
         self,
@@ -169,6 +188,11 @@ class MemoryStore(MemoryConfiguration, MemoryUsage, MemoryWatching):
         """Return the business whose stream has this id; None where there is no such stream."""
         holder = self._claims.get(stream_sid)
         return holder.call.business_id if holder is not None else None
+
+    async def call_of_stream(self, stream_sid: str) -> CallIdentity | None:
+        """Return the business and the call of a stream; None where there is no such stream."""
+        holder = self._claims.get(stream_sid)
+        return holder.call if holder is not None else None
 
     async def release_claim(self, held: HeldStream) -> None:
         """Let a stream's id be claimed again; no effect where another has claimed it."""

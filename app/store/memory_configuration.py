@@ -48,6 +48,15 @@ class MemoryConfiguration:
             self._owners |= dict.fromkeys(_names_of(business), business.id)
         return True
 
+    async def confirm_configuration(self) -> str | None:
+        """Return a version; memory is never away."""
+        return "memory" if self._was_configured else ""
+
+    @property
+    def answers_from_memory(self) -> bool:
+        """Return False: what is read here is what is configured."""
+        return False
+
     async def plan(self, name: str) -> Plan | None:
         """Give the plan of this name."""
         return stored.record if (stored := self._plans.get(name)) else None

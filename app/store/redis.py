@@ -7,7 +7,7 @@ Keys; all braces are literal, and are Redis Cluster's hash tags:
     number:{E164}                   string  the id of the business that owns it
     exotel:{DIGEST}                 string  the id of the business that has this pair
     plans  businesses               set     every NAME, every ID
-    configured                      string  there once anything was configured
+    configured                      string  the configuration's version, once there is any
     configuration:{lock}            string  whose edit is under way
     live:{BUSINESS}                 zset    CallSid → when its slot's lease ends, Unix ms
     live:{BUSINESS}:recent          list    when its last calls were taken, Unix ms
@@ -19,6 +19,7 @@ Keys; all braces are literal, and are Redis Cluster's hash tags:
     live:{BUSINESS}:ended:CALLSID   string  how the call's end is known: `stream` or `final`
     ticket:{NONCE}                  string  there for as long as spent
     seen:{BUSINESS:CALLSID}         string  there for as long as seen
+    answered:{CALLSID}              string  the business that such a call was answered for
     held:{streams}                  zset    STREAM@START_MS → when its lease ends, Unix ms
     held:{streams}:facts            hash    STREAM@START_MS → what another replica must know
     held:{streams}:reached          hash    when replicas last reached us, and since when
@@ -35,7 +36,7 @@ from itertools import islice
 import msgspec
 
 from app.errors import BusinessHasCalls, UnknownBusiness
-from app.events import HeldStream
+from app.events import CallIdentity, HeldStream
 from app.store.base import (
     ENDED_SECONDS,
     LIVE_SECONDS,
@@ -45,6 +46,7 @@ from app.store.base import (
     StreamClaim,
 )
 from app.store.configuration import HAS_CALLS
+from app.store.directory import answered_key
 from app.store.pace import Pace
 from app.store.reach import in_ms, text
 from app.store.redis_configuration import RedisConfiguration
@@ -94,8 +96,17 @@ class RedisStore(RedisConfiguration, RedisDurability, RedisUsage, RedisWatching)
         """Tell whether this call is asked about for the first time in `ttl_seconds`."""
         return await self._first(f"seen:{{{call_sid}}}", ttl_seconds)
 
-    async def _first(self, key: str, ttl_seconds: float) -> bool:
-        return bool(await self._ask("SET", key, "1", "NX", "PX", in_ms(ttl_seconds)))
+    async def note_answered(self, call_sid: str, business_id: str, ttl_seconds: float) -> bool:
+        """Note that a call was answered for a business."""
+        return await self._first(answered_key(call_sid), ttl_seconds, business_id)
+
+    async def answered_by(self, call_sid: str) -> str | None:
+        """Return the business for which a call was answered first."""
+        business_id = await self._ask("GET", answered_key(call_sid))
+        return text(business_id) if business_id is not None else None
+
+    async def _first(self, key: str, ttl_seconds: float, value: str = "1") -> bool:
+        return bool(await self._ask("SET", key, value, "NX", "PX", in_ms(ttl_seconds)))
 
     # -------------------------------------------------------------------- slots
 
@@ -184,6 +195,17 @@ class RedisStore(RedisConfiguration, RedisDurability, RedisUsage, RedisWatching)
         """Return the business whose stream has this id; None where there is no such stream."""
         owner = await self._ask("HGET", _record_key(stream_sid), "businessId")
         return text(owner) if owner is not None else None
+
+    async def call_of_stream(self, stream_sid: str) -> CallIdentity | None:
+        """Return the business and the call of a stream; None where there is no such stream."""
+        key = _record_key(stream_sid)
+        owner, call_sid = await self._ask("HMGET", key, "businessId", "callSid")
+        if owner is not None:
+            return CallIdentity(text(call_sid or b""), stream_sid, text(owner))
+        claim = await self._ask("HGET", _CLAIMS, stream_sid)  # its record is being written
+        if claim is None:
+            return None
+        return CallIdentity("", stream_sid, text(claim).partition(" ")[2])
 
     async def release_claim(self, held: HeldStream) -> None:
         """Let a stream's id be claimed again; no effect where another has claimed it."""

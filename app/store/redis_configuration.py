@@ -8,6 +8,8 @@ that an edit which breaks off there does no harm:
   not list the number is as good as none: no call follows it, and the next to want it takes it.
 - The record itself is written by one script, which looks at its version.
 - An index may name what is not there, but never misses what is.
+- `configured` says that an edit is under way before the first step, and has a new version after
+  the last: who reads the same version before and after a record has read what is in force.
 """
 
 import asyncio
@@ -43,16 +45,19 @@ from app.store.configuration import (
 )
 from app.store.directory import (
     CONFIGURED,
+    EDITING,
     VERSION,
     RedisDirectory,
     business_key,
     claimed_by,
+    new_version,
     plan_key,
     secrets_key,
     tombstone_key,
     written,
 )
 from app.store.reach import in_ms, text
+from app.store.remembered import READ_AT_A_TIME
 from app.store.scripts import (
     DELETE_BUSINESS,
     DELETE_RECORD,
@@ -73,8 +78,6 @@ DELETED: Final = "businesses:{deleted}"
 EDIT_SECONDS: Final = 5.0
 LOCK_SECONDS: Final = 15.0
 LOCK_PAUSE_SECONDS: Final = 0.02
-# Calls share the connections; reading a long list leaves them most.
-READ_AT_A_TIME: Final = 8
 
 _NEW: Final = "new"
 _ANY: Final = ""
@@ -232,6 +235,34 @@ class RedisConfiguration(RedisDirectory):
             await self._run(SAVE_SECRETS, keys, *parts)
             self._forget(keys[1])
 
+    async def confirm_configuration(self) -> str | None:
+        """Look at the configuration's version, and read again what was read under another."""
+        at = self._clock()
+        found = text(await self._ask("GET", CONFIGURED) or b"")
+        version = await self._settled() if found == EDITING else found
+        if version is None:
+            self._remembered.doubt()
+            return None
+        self._remembered.confirm(version, at)
+        await self._remembered.reread()
+        return version
+
+    async def _settled(self) -> str | None:
+        """Return the version after an edit that broke off, or was 0.1's; None during one."""
+        token = uuid.uuid4().hex
+        if not await self._ask("SET", LOCK, token, "NX", "PX", in_ms(LOCK_SECONDS)):
+            return None
+        try:
+            # Nobody edits now. Another replica may have been faster.
+            version = text(await self._ask("GET", CONFIGURED) or b"")
+            if version == EDITING:
+                version = new_version()
+                await self._ask("SET", CONFIGURED, version)
+            return version
+        finally:
+            with suppress(StoreUnavailable):
+                await self._ask("EVAL", RELEASE, 1, LOCK, token)
+
     async def business_ids(self) -> list[str]:
         """Return the id of every business, also of one whose record cannot be read."""
         return sorted(map(text, await self._ask("SMEMBERS", "businesses")))
@@ -256,14 +287,25 @@ class RedisConfiguration(RedisDirectory):
                     "SET", LOCK, token, "NX", "PX", in_ms(LOCK_SECONDS)
                 ):
                     await asyncio.sleep(LOCK_PAUSE_SECONDS)
-                await self._ask("SET", CONFIGURED, "1")
-                yield
+                await self._ask("SET", CONFIGURED, EDITING)
+                try:
+                    yield
+                finally:
+                    # Also where it was refused, or broke off: some steps may have been taken.
+                    await self._end_edit()
         except TimeoutError as error:
             raise StoreUnavailable("other edits were under way for too long") from error
         finally:
             # Where this fails the lock runs out by itself.
             with suppress(StoreUnavailable):
                 await self._ask("EVAL", RELEASE, 1, LOCK, token)
+
+    async def _end_edit(self) -> None:
+        """Change the configuration's version; where this fails, another replica does."""
+        at, version = self._clock(), new_version()
+        with suppress(StoreUnavailable):
+            await self._ask("SET", CONFIGURED, version)
+            self._remembered.confirm(version, at)
 
     async def _run(self, script: str, keys: list[str], *arguments: str) -> int:
         """Run a script that edits; give what it says, or raise its refusal."""

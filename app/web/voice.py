@@ -131,7 +131,7 @@ def voice_router(desk: VoiceDesk) -> APIRouter:
             return said
         event = said.field("StreamEvent")
         if event == "stream-error":
-            error = said.field("StreamError")
+            error = _on_one_line(said.field("StreamError"))
             log.warning("[Stream Status] %s - CallSid: %s", error, said.field("CallSid"))
             await _announce(desk, said, "stream.error", {"error": error})
         else:
@@ -238,7 +238,7 @@ async def _announce(
     owner = await desk.reception.owner(_incoming(said), said.authorization)
     stream_sid = said.field("StreamSid")
     if not is_identifier(stream_sid) or not await desk.reception.may_name_stream(
-        stream_sid, said.authorization
+        stream_sid, said.field("CallSid"), said.authorization
     ):
         stream_sid = ""
     call = CallIdentity(
@@ -247,8 +247,14 @@ async def _announce(
         owner.id if owner else "",
         carrier="twilio",
     )
-    desk.herald.tell(event, call, {name: value for name, value in data.items() if value})
+    told = {name: _on_one_line(value) for name, value in data.items() if value}
+    desk.herald.tell(event, call, told)
     return call, owner
+
+
+def _on_one_line(text: str) -> str:
+    """Return a text of a callback as an event holds it: without control characters."""
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _xml(document: str) -> Response:

@@ -24,7 +24,7 @@ from app.errors import (
     TicketSpent,
     UnknownBusiness,
 )
-from app.events import LifecycleEvent, StreamStarted
+from app.events import CallIdentity, HeldStream, LifecycleEvent, StreamStarted
 from app.media import Encoding, MediaFormat
 from app.metrics import Metrics
 from app.plans import Business, Directory, Plan
@@ -61,7 +61,12 @@ ANSWER = Authorization(Proof.TWILIO_SERVICE, Purpose.ANSWER_CALL)
 class AwayStore(MemoryStore):
     """A store whose tickets cannot be redeemed while it is away."""
 
-    away = slots_away = False
+    away = slots_away = calls_away = False
+
+    async def answered_by(self, call_sid: str) -> str | None:
+        if self.calls_away:
+            raise StoreUnavailable("away")
+        return await super().answered_by(call_sid)
 
     async def take_slot(self, *args: Any, **more: Any) -> SlotAnswer:
         if self.slots_away:
@@ -401,3 +406,47 @@ async def test_a_peer_that_names_the_id_of_another_business_does_not_get_it(
         named = start({}, f"CA-{carrier}", theirs.call.stream_sid)
         mine = await open_desk.reception.admit(named, opened(Proof.WAIVED, "one", carrier))
         assert mine.call.stream_sid not in ("MZ1", theirs.call.stream_sid)
+
+
+# ----------------------------------------------------------------- callbacks of streams
+
+OWN_CALLBACK = Authorization(Proof.TWILIO_BUSINESS, Purpose.REPORT_STATUS, "shop")
+SERVICE_CALLBACK = Authorization(Proof.TWILIO_SERVICE, Purpose.REPORT_STATUS)
+
+
+@pytest.mark.parametrize(
+    ("stream_sid", "call_sid", "authorization", "may"),
+    [
+        ("MZ1", "CA1", OWN_CALLBACK, True),
+        ("MZ1", "CA2", OWN_CALLBACK, False),  # of another call of this business
+        ("MZ2", "CA2", OWN_CALLBACK, False),  # of another business
+        ("MZ2", "CA1", OWN_CALLBACK, False),
+        ("MZ3", "CA1", OWN_CALLBACK, True),  # of nobody: it never began
+        ("MZ2", "CA2", SERVICE_CALLBACK, True),
+    ],
+)
+async def test_a_callback_names_a_stream_of_its_own_business_and_call(
+    desk: Desk, stream_sid: str, call_sid: str, authorization: Authorization, may: bool
+) -> None:
+    for stream, call, business in (("MZ1", "CA1", "shop"), ("MZ2", "CA2", "bank")):
+        held = HeldStream(CallIdentity(call, stream, business, "premium", "twilio"), 1, 600)
+        await desk.store.claim_stream(held, 60.0)
+    assert await desk.reception.may_name_stream(stream_sid, call_sid, authorization) == may
+
+
+@pytest.mark.parametrize("moves", [False, True])
+async def test_with_the_store_away_a_callback_is_who_answered_here_or_nobodys(
+    desk: Desk, moves: bool
+) -> None:
+    await desk.welcome("CA1", "+15005550001")
+    if moves:
+        for business_id, numbers in (("one", ()), ("two", ("+15005550001", "+15005550002"))):
+            stored = await desk.store.stored_business(business_id)
+            assert stored is not None
+            await desk.store.save_business(replace(stored.record, numbers=numbers), None)
+    desk.store.calls_away = True
+    owners = [
+        await desk.reception.owner(IncomingCall(sid, "+1", "+15005550001"), SERVICE_CALLBACK)
+        for sid in ("CA1", "CA2")
+    ]
+    assert [owner.id if owner else None for owner in owners] == ["one", None]

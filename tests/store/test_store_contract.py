@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from app.events import CallIdentity, HeldStream
 from app.plans import Business, Directory, Plan
 from app.store.base import CallEnd, SlotAnswer, Store
 from app.store.usage import Counting
@@ -404,3 +405,42 @@ async def test_marking_again_lengthens_a_streams_lease(store: Store) -> None:
     await store.mark_live("shop", "CA1", "MZ1", LONG)
     await asyncio.sleep(0.6)
     assert await store.live_stream("shop", "CA1") == "MZ1"
+
+
+# ----------------------------------------------------------------- whose a call is
+
+
+async def test_a_call_stays_the_business_that_it_was_answered_for_first(store: Store) -> None:
+    assert await store.answered_by("CA1") is None
+    assert await store.note_answered("CA1", "shop", LONG)
+    assert not await store.note_answered("CA1", "bank", LONG)
+    assert await store.answered_by("CA1") == "shop"
+    assert await store.answered_by("CA2") is None
+
+
+async def test_who_answered_a_call_is_forgotten_in_time(store: Store) -> None:
+    await store.note_answered("CA1", "shop", SHORT)
+
+    async def is_forgotten() -> bool:
+        return await store.answered_by("CA1") is None
+
+    await until(is_forgotten)
+    assert await store.note_answered("CA1", "bank", LONG)
+    assert await store.answered_by("CA1") == "bank"
+
+
+async def test_a_stream_that_is_claimed_has_a_business(store: Store) -> None:
+    assert await store.call_of_stream("MZ1") is None
+    call = CallIdentity("CA1", "MZ1", "shop", "premium", "twilio")
+    await store.claim_stream(HeldStream(call, 1_700_000_000_000, 600), LONG)
+    found = await store.call_of_stream("MZ1")
+    assert found is not None
+    assert found.business_id == "shop"
+    assert found.call_sid in ("", "CA1")
+
+
+async def test_an_edit_changes_the_version_of_the_configuration(store: Store) -> None:
+    assert await store.confirm_configuration() == ""
+    await store.load_if_empty(DIRECTORY)
+    assert await store.confirm_configuration()
+    assert not store.answers_from_memory

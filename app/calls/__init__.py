@@ -1,0 +1,1 @@
+"""Calls as a whole: what is decided of them beside their streams."""
