@@ -1,10 +1,12 @@
 """An admitted stream: each wire event in, entries and lifecycle events out, all counted."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from app.audio import level_dbfs
+from app.budget import Allowance, Budget
 from app.events import (
     AudioReceipt,
     DtmfReceived,
@@ -34,6 +36,10 @@ log = logging.getLogger(__name__)
 AHEAD_MS = 5000
 CARRIER = "carrier"
 UNREADABLE = "unreadable"
+# Keys and marks that are announced, at once and a second: no audio makes up for more. What a
+# person presses stays below it, and one stream cannot push others' events out of `calls`.
+EVENTS = Allowance(100, 10)
+TOO_MANY_EVENTS = "too_many_events"
 # Rejections that take no audio away from the stream, and so leave no gap in it.
 _LOSES_NO_AUDIO = frozenset({"before_start", "after_stop", "empty_payload", "track_not_in_plan"})
 # Messages without effect whose number is not the next one: a stream begun again.
@@ -54,6 +60,7 @@ class MediaStream:
         "_check",
         "_clock",
         "_ended",
+        "_events",
         "_first_seq",
         "_has_ended",
         "_herald",
@@ -90,6 +97,7 @@ class MediaStream:
         self._herald = herald
         self._clock = clock
         self._started = started
+        self._events = Budget(EVENTS, clock)
         self._ended = started
         self._has_ended = False
         self._first_seq: int | None = None
@@ -118,20 +126,30 @@ class MediaStream:
                 self._sequence.note_unreadable()
             case DtmfReceived():
                 place = self._place(event.seq)
-                self._herald.tell(
-                    "stream.dtmf", self.announced, {"digit": event.digit, "seq": place.seq}
-                )
+                self._announce("stream.dtmf", {"digit": event.digit, "seq": place.seq})
             case MarkReceived():
                 place = self._place(event.seq)
                 if not self.on_mark(event.name):
-                    data = {"name": event.name, "seq": place.seq}
-                    self._herald.tell("stream.mark", self.announced, data)
+                    self._announce("stream.mark", {"name": event.name, "seq": place.seq})
             case StreamStopped():
                 self._place(event.seq)
             case Ignored():
                 self._ledger.ignore(event.reason)
                 if event.reason not in _NOT_NUMBERED and event.seq is not None:
                     self._place(event.seq)
+
+    def _announce(self, name: str, data: Mapping[str, Any]) -> None:
+        """Announce a key or a mark; beyond its allowance it is counted in the receipt instead."""
+        if self._events.spend():
+            self._herald.tell(name, self.announced, data)
+            return
+        if not self._ledger.rejected[TOO_MANY_EVENTS]:
+            log.warning(
+                "[WebSocket] ⚠️ Stream %s sends keys and marks faster than %d a second: the "
+                "others are not announced, and the receipt counts them",
+                *(self._call.stream_sid, EVENTS.a_second),
+            )
+        self._ledger.reject(TOO_MANY_EVENTS)
 
     def take_media(self, event: MediaReceived, received_at: float) -> None:
         """Take the next frame, as `take` does."""

@@ -5,6 +5,7 @@ its headers, and no route sees a request that a check here refuses.
 """
 
 import logging
+import re
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -61,6 +62,10 @@ class BridgeApp(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Build FastAPI's layers, and the boundary around them."""
         return Boundary(super().build_middleware_stack(), self._rules)
+
+
+# What follows `]` and is no port.
+_AFTER_ADDRESS = re.compile(r"\](?!:\d*\Z|\Z)")
 
 
 class Boundary:
@@ -130,9 +135,12 @@ class Boundary:
 
     def _is_ours(self, url: str) -> bool:
         try:
-            host = urlsplit(url).hostname or ""
+            parts = urlsplit(url)
+            host = parts.hostname or ""
         except ValueError:
             return False
+        if _AFTER_ADDRESS.search(parts.netloc):
+            return False  # urlsplit leaves out what follows the brackets of an IPv6 address
         return bool(host) and (host == self._public_host or _is_loopback(host))
 
     def _notice_proxy(self, scope: Scope) -> None:

@@ -1,8 +1,9 @@
 """A stream's events, in and out: what is published, what is counted, what is said."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import msgspec
 import pytest
 
 from app.events import (
@@ -198,6 +199,35 @@ def test_keys_and_marks_are_told_with_their_place() -> None:
         ("stream.mark", {"name": "hello", "seq": 4}),
     ]
     assert receipt.carrier_gaps == 0
+
+
+@pytest.mark.parametrize("beside", [(), (media(0),)], ids=["alone", "beside audio"])
+@pytest.mark.parametrize("kind", [DtmfReceived, MarkReceived])
+def test_keys_and_marks_are_announced_at_a_bounded_rate(
+    kind: Callable[[str], WireEvent], beside: tuple[MediaReceived, ...]
+) -> None:
+    bench = Bench()
+    seq = 0
+
+    def send(count: int) -> int:
+        nonlocal seq
+        before = len(bench.told)
+        for _ in range(count):
+            bench.take(kind("1"))
+            for frame in beside:
+                seq += 1
+                bench.take(msgspec.structs.replace(frame, seq=None))
+        return len(bench.told) - before
+
+    assert send(1000) == 100
+    bench.now += 2
+    assert send(1000) == 20
+    for _ in range(300):  # a person who plays with the keys, for a minute and more
+        bench.now += 0.25
+        assert send(1) == 1
+    _, receipt = bench.finish()
+    assert receipt.rejected == {"too_many_events": 1880}
+    assert receipt.received == 1880 + 2300 * len(beside)
 
 
 @pytest.mark.parametrize("reason", ["unknown_event", "bad_dtmf", "bad_mark", "clear", "silence"])

@@ -112,4 +112,6 @@ def _own(path: str) -> str:
     is_plain = path.isascii() and path.isprintable() and "\\" not in path
     # A browser takes these out, and would leave our pages by them.
     is_plain = is_plain and ".." not in unquote(parts.path)
+    # It reads what follows two slashes or more as a host; urlsplit does after two alone.
+    is_plain = is_plain and path.startswith("/") and not path.startswith("//")
     return path if ours and is_plain and not parts.scheme and not parts.netloc else HOME

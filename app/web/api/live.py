@@ -9,6 +9,7 @@ from app.administration.live import LiveCalls, LiveStream
 from app.errors import AmbiguousCall, NotThere, TooManyWatchers
 from app.media import Track
 from app.watchers import Watchers
+from app.web.api.calls import CallSid, OfBusiness
 from app.web.api.lasting import still_permitted
 from app.web.api.route import Asking, answers, api_router, secured
 from app.web.api.sse import DESCRIBED, event_stream
@@ -99,7 +100,7 @@ def live_router(calls: LiveCalls, watchers: Watchers) -> APIRouter:
         responses=answers(NotThere),
         openapi_extra=secured(),
     )
-    async def live(who: Asking, business: str | None = None) -> LiveList:
+    async def live(who: Asking, business: OfBusiness = None) -> LiveList:
         """List live calls; an admin sees those of their business alone."""
         return LiveList(items=[Live.of(one) for one in await calls.all(who, business)])
 
@@ -110,7 +111,7 @@ def live_router(calls: LiveCalls, watchers: Watchers) -> APIRouter:
         responses={**answers(NotThere, TooManyWatchers), **DESCRIBED},
         openapi_extra=secured(),
     )
-    async def live_events(request: Request, who: Asking, business: str | None = None) -> Response:
+    async def live_events(request: Request, who: Asking, business: OfBusiness = None) -> Response:
         """Watch live calls: `figures` has those of all streams, four times a second.
 
         Its data is `{"items": [...]}`, each with all that `/live` has of a stream and its
@@ -131,7 +132,7 @@ def live_router(calls: LiveCalls, watchers: Watchers) -> APIRouter:
         responses=answers(NotThere, AmbiguousCall),
         openapi_extra=secured(),
     )
-    async def end(who: Asking, call_sid: str, business: str | None = None) -> Ending:
+    async def end(who: Asking, call_sid: CallSid, business: OfBusiness = None) -> Ending:
         """End a live call: its stream, with a true receipt, and the call itself.
 
         The call is ended at Twilio where there are credentials of its account; else it goes
