@@ -17,6 +17,7 @@ _PASSING = (
     b"store:{check}",
     b"session",
     b"audit",
+    b"held:{audit}",
 )
 
 
