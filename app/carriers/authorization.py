@@ -51,6 +51,11 @@ class Proof(StrEnum):
     """Nothing: ALLOW_UNSIGNED."""
 
 
+_OF_A_BUSINESS: Final = frozenset(
+    {Proof.TWILIO_BUSINESS, Proof.EXOTEL_OWN_PAIR, Proof.TICKET, Proof.JWT}
+)
+
+
 class Purpose(StrEnum):
     """What a request wants to do."""
 
@@ -80,6 +85,11 @@ class Authorization:
     def is_proven(self) -> bool:
         """Return whether a credential was checked; False under ALLOW_UNSIGNED."""
         return self.proof is not Proof.WAIVED
+
+    @property
+    def speaks_for_a_business(self) -> bool:
+        """Return whether the credential itself is one business's, not the whole service's."""
+        return self.proof in _OF_A_BUSINESS
 
     @property
     def is_own_account(self) -> bool:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from ipaddress import IPv6Address, ip_network
 from typing import Protocol
 
+from app.businesses.shares import leaves_room
 from app.credentials.addresses import Network, client_address, is_in
 from app.errors import TooManyFromAddress, TooManySockets
 from app.metrics import Metrics
@@ -74,12 +75,13 @@ class Connections:
 
 
 class UnadmittedSockets:
-    """The media sockets whose stream is not admitted yet, in all and by address."""
+    """The media sockets whose stream is not admitted yet: in all, by address and by business."""
 
     def __init__(self, most: int, most_per_address: int) -> None:
         self._most = most
         self._most_per_address = most_per_address
         self._by_address: Counter[str] = Counter()
+        self._by_business: Counter[str] = Counter()
         self._count = 0
 
     def __len__(self) -> int:
@@ -102,9 +104,26 @@ class UnadmittedSockets:
         if address:
             self._by_address[address] += 1
 
-    def leave(self, address: str) -> None:
+    def assign(self, business_id: str) -> None:
+        """Count a socket that has entered for the business whose credential it showed.
+
+        Raises:
+            TooManySockets: the business has as many as are free for others.
+        """
+        if not leaves_room(self._by_business[business_id], self._count - 1, self._most):
+            raise TooManySockets(
+                f"{self._by_business[business_id]} sockets of your business wait to be admitted; "
+                "send start on them, or try again"
+            )
+        self._by_business[business_id] += 1
+
+    def leave(self, address: str, business_id: str = "") -> None:
         """Count it no more: its stream is admitted, or it is gone."""
         self._count -= 1
+        if business_id:
+            self._by_business[business_id] -= 1
+            if not self._by_business[business_id]:
+                del self._by_business[business_id]
         if address:
             self._by_address[address] -= 1
             if not self._by_address[address]:

@@ -55,6 +55,7 @@ class UpgradeProtocol(WebSocketsSansIOProtocol):
         self.conn = HandshakeProtocol(max_size=config.ws_max_size, logger=uvicorn_log)
         self.conn.own_headers = config.door.rules.own_headers
         self._counted_for: str | None = None
+        self._business_id = ""
 
     def lend(self, extensions: dict[str, Any]) -> None:
         """Put into the ASGI scope's extensions what the application may use."""
@@ -105,9 +106,20 @@ class UpgradeProtocol(WebSocketsSansIOProtocol):
         elif message["type"] == "websocket.http.response.body" and not message.get("more_body"):
             self.handshake_complete = True
 
+    def _assign(self, business_id: str) -> None:
+        """Count the socket for a business too; raise TooManySockets if that has too many."""
+        if self._counted_for is None or self._business_id:
+            return
+        try:
+            self._door.unadmitted.assign(business_id)
+        except TooManySockets as error:
+            self._door.note(Fault(error.reason), self.client)
+            raise
+        self._business_id = business_id
+
     def _leave_unadmitted(self) -> None:
         if self._counted_for is not None:
-            self._door.unadmitted.leave(self._counted_for)
+            self._door.unadmitted.leave(self._counted_for, self._business_id)
             self._counted_for = None
 
     def _refuse_for_now(self, request: Request, error: LocalError) -> None:

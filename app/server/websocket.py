@@ -91,7 +91,8 @@ class MediaSocketProtocol(BudgetedProtocol):
 
     def lend(self, extensions: dict[str, Any]) -> None:
         """Lend the application this line, and the way past the queue."""
-        extensions[SOCKET_EXTENSION] = {"line": self, "admitted": self._admitted}
+        lent = {"line": self, "admitted": self._admitted, "assign": self._assign}
+        extensions[SOCKET_EXTENSION] = lent
 
     def ask(self) -> None:
         """Ask the peer for a sign of life, by a ping; no effect when it is closed."""

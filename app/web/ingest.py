@@ -62,7 +62,7 @@ from app.web.body import bounded_body, first_values
 from app.web.documented import FORM_TYPE, JSON_TYPE, StreamUrl, form_route, refusals
 from app.web.errors import error_response
 from app.web.sockets import socket_route
-from app.web.streams import OpenSocket, upgrade_required
+from app.web.streams import OpenSocket, assign_socket, upgrade_required
 from app.wire.base import Wire, is_identifier
 from app.wire.exotel import ExotelWire
 from app.wire.params import params_of
@@ -132,6 +132,7 @@ def ingest_sockets(desk: IngestDesk) -> list[WebSocketRoute]:
             authorization = await _authorize(desk, websocket, query, Purpose.OPEN_STREAM)
             authorization.business_in(query)
             authorization.check_call_in(query)
+            assign_socket(websocket, authorization)
         except BridgeError as error:
             desk.metrics.refused.labels(error.reason).inc()
             peer = {"peer": _source(desk, websocket).address}

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.carriers.authorization import Authorization
 from app.credentials.handshake import refuse_origin
 from app.errors import BridgeError
 from app.log import masked_headers, masked_url
@@ -122,6 +123,20 @@ class OpenSocket:
             self._line.abort()
 
 
+def assign_socket(websocket: WebSocket, authorization: Authorization) -> None:
+    """Count a socket that waits for its stream for the business whose credential it showed.
+
+    A credential of the whole service shows no business.
+
+    Raises:
+        TooManySockets: too many of the business wait in this process.
+    """
+    extensions = websocket.scope.get("extensions") or {}
+    assign: Callable[[str], None] | None = extensions.get(SOCKET_EXTENSION, {}).get("assign")
+    if assign is not None and authorization.speaks_for_a_business:
+        assign(authorization.business_id)
+
+
 def stream_router() -> APIRouter:
     """Make the routes of plain requests to the media streams' paths."""
     router = APIRouter()
@@ -155,6 +170,7 @@ def stream_sockets(
                 websocket.headers.getlist(SIGNATURE_HEADER),
                 business_id,
             )
+            assign_socket(websocket, authorization)
         except BridgeError as error:
             metrics.refused.labels(error.reason).inc()
             log.warning("[WebSocket] ❌ Handshake refused: %s: %s", error.reason, error)

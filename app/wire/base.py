@@ -36,9 +36,10 @@ from app.events import (
 from app.plans import IDENTIFIER
 
 MAX_MESSAGE_BYTES: Final = 64 * 1024
-# What our server lends the application in a socket's ASGI scope: the socket's `line`,
-# and `admitted`, to be called once its stream is, with what takes its messages from
-# then on. Another server lends nothing.
+# What our server lends the application in a socket's ASGI scope: the socket's `line`;
+# `assign`, to be called with the business whose credential was shown; and `admitted`, to
+# be called once its stream is, with what takes its messages from then on. Another server
+# lends nothing.
 SOCKET_EXTENSION: Final = "bridge.socket"
 
 # What `int_of` reads, as a type for a lax decoder (`strict=False`).

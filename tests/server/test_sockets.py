@@ -89,6 +89,39 @@ def test_sockets_are_bounded_in_all_and_by_address() -> None:
     assert len(sockets) == 3
 
 
+def test_a_business_has_as_many_sockets_as_are_free_for_others() -> None:
+    sockets = UnadmittedSockets(10, 100)
+
+    def open_all(business_id: str) -> int:
+        """Open sockets of a business until one is refused, and return how many are open."""
+        opened = 0
+        while True:
+            sockets.enter("")
+            try:
+                sockets.assign(business_id)
+            except TooManySockets:
+                sockets.leave("")
+                return opened
+            opened += 1
+
+    assert [open_all(business_id) for business_id in "abc"] == [5, 3, 1]
+    assert open_all("a") == 0
+    for _ in range(3):
+        sockets.leave("", "a")
+    assert open_all("a") == 1
+    for business_id, count in {"a": 3, "b": 3, "c": 1}.items():
+        for _ in range(count):
+            sockets.leave("", business_id)
+    assert len(sockets) == 0
+    assert open_all("d") == 5
+
+
+def test_one_business_may_use_the_only_socket() -> None:
+    sockets = UnadmittedSockets(1, 1)
+    sockets.enter("a")
+    sockets.assign("a")
+
+
 def test_an_address_that_tells_nothing_is_bounded_in_all_alone() -> None:
     sockets = UnadmittedSockets(5, 1)
     for _ in range(5):
