@@ -120,6 +120,20 @@ def held(identity: CallIdentity) -> HeldStream:
     return HeldStream(identity, 1_700_000_000_000, 600)
 
 
+class ReplacingStore(MemoryStore):
+    """A store in which a replica of 0.1 has opened streams under ids that are held."""
+
+    def __init__(self, clock: Clock, replaced: Collection[str]) -> None:
+        super().__init__(clock)
+        self.replaced = replaced
+
+    async def replaced_streams(
+        self, streams: Collection[HeldStream]
+    ) -> list[tuple[HeldStream, StreamClaim]]:
+        claim = StreamClaim.OTHER_BUSINESS
+        return [(one, claim) for one in streams if one.call.stream_sid in self.replaced]
+
+
 def nothing(reason: EndReason) -> None:
     """End nothing."""
 
@@ -462,3 +476,16 @@ async def test_holds_a_business_to_its_plan_beside_an_absent_store_after_release
     await registry.reserve("a", "CA19", 2)
     with pytest.raises(PlanLimitReached):
         await registry.reserve("a", "CA20", 2)
+
+
+async def test_ends_a_stream_whose_record_is_another_businesss(clock: Clock) -> None:
+    registry = Registry(ReplacingStore(clock, {"MZ1"}), Metrics(), max_calls=3, clock=clock)
+    ended: list[tuple[int, EndReason]] = []
+    for number in (1, 2):
+        stream = held(call(number))
+        await registry.claim(stream)
+        await registry.begin(stream, lambda reason, number=number: ended.append((number, reason)))
+    leases = asyncio.create_task(registry.keep_leases())
+    await until(lambda: ended)
+    leases.cancel()
+    assert ended == [(1, EndReason.BUSINESS_MISMATCH)]

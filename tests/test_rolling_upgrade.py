@@ -288,6 +288,21 @@ async def test_the_new_replica_leaves_a_stream_of_the_old_to_its_business(
     assert (before["published"], before["end_reason"]) == (5, "stop")
 
 
+async def test_the_new_replica_ends_a_stream_whose_id_the_old_gave_to_another_business(
+    deployment: Deployment,
+) -> None:
+    """0.1 lets it happen; the new replica sees it at its next renewal."""
+    victim, socket = await a_stream(deployment.new, deployment.new)
+    answer = await post(deployment.old, "/twilio-voice", a_call("+15005550005"))
+    said = parameters(answer.text)
+    async with a_peer(deployment.old, call_sid=said["callSid"]) as attacker:
+        attacker.stream_sid = victim.stream_sid
+        await attacker.start(said)
+        await asyncio.wait_for(socket.wait_closed(), 15)
+        assert (socket.close_code, socket.close_reason) == (1008, "business_mismatch")
+        await attacker.stop()
+
+
 async def test_each_ends_the_streams_of_the_other_when_it_dies(
     tmp_path: Path, version_0_1: Path
 ) -> None:

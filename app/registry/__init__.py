@@ -263,6 +263,9 @@ class Registry:
                 deleted = await self._slots.renew(stream.held.call for stream in streams if stream)
                 self._end_of_deleted(deleted)
                 await self._metering.note()
+                live = [stream.held for stream in self._claimed.values() if stream]
+                for held, claim in await self._store.replaced_streams(live):
+                    self._end_superseded(held, claim)
                 await asyncio.sleep(RENEW_SECONDS)
             except StoreUnavailable:
                 self._metrics.store_errors.inc()

@@ -219,6 +219,15 @@ class Store(Usage, Watching, Protocol):
         streams whose id another holder has by now, and whose it is; they are not held.
         """
 
+    async def replaced_streams(
+        self, streams: Collection[HeldStream]
+    ) -> list[tuple[HeldStream, StreamClaim]]:
+        """Return the streams whose record is another's by now, and whose it is.
+
+        That is another business's, or one that began later. A replica of 0.1 opens a stream
+        without a claim, so that `hold_streams` does not know of it.
+        """
+
     async def held_streams(self) -> list[HeldStream]:
         """Give every stream that a replica holds, or held until it died a moment ago."""
 

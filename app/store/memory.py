@@ -217,6 +217,12 @@ class MemoryStore(MemoryConfiguration, MemoryUsage, MemoryWatching):
                 refused.append((held, StreamClaim.OTHER_BUSINESS))
         return refused
 
+    async def replaced_streams(
+        self, streams: Collection[HeldStream]
+    ) -> list[tuple[HeldStream, StreamClaim]]:
+        """Return none: no other replica writes into this process."""
+        return []
+
     def _other_holder(self, held: HeldStream, lease_seconds: float) -> HeldStream | None:
         """Return what holds the id of a stream in its place."""
         other = self._claims.get(held.call.stream_sid)

@@ -28,12 +28,15 @@ Keys; all braces are literal, and are Redis Cluster's hash tags:
     store:{check}                   string  written by `check`
 """
 
+import asyncio
 import logging
 import math
 from collections.abc import Collection
 from itertools import islice
+from typing import Any
 
 import msgspec
+from redis.asyncio import Redis
 
 from app.errors import BusinessHasCalls, UnknownBusiness
 from app.events import CallIdentity, HeldStream
@@ -228,6 +231,32 @@ class RedisStore(RedisConfiguration, RedisDurability, RedisUsage, RedisWatching)
                 if other:
                     refused.append((held, _refusal(held, text(other))))
         return refused
+
+    async def replaced_streams(
+        self, streams: Collection[HeldStream]
+    ) -> list[tuple[HeldStream, StreamClaim]]:
+        """Return the streams whose record is another's by now, and whose it is."""
+        replaced = []
+        waiting = iter(streams)
+        while some := tuple(islice(waiting, STREAMS_PER_CALL)):
+            records = await self._owners([_record_key(held.call.stream_sid) for held in some])
+            for held, (owner, began) in zip(some, records, strict=True):
+                if owner is not None and text(owner) != held.call.business_id:
+                    replaced.append((held, StreamClaim.OTHER_BUSINESS))
+                elif began is not None and int(began) > held.started_at:
+                    replaced.append((held, StreamClaim.LIVE_ELSEWHERE))
+        return replaced
+
+    async def _owners(self, records: list[str]) -> list[Any]:
+        """Return the business and the start that each record names."""
+        fields = "businessId", "startedAt"
+        if not isinstance(self._client, Redis):  # a Cluster's records have different nodes
+            return await asyncio.gather(*(self._ask("HMGET", key, *fields) for key in records))
+        async with self._reaching():
+            reading = self._client.pipeline(transaction=False)
+            for key in records:
+                reading.execute_command("HMGET", key, *fields)
+            return await reading.execute()
 
     async def held_streams(self) -> list[HeldStream]:
         """Give every stream that a replica holds, or held until it died a moment ago."""

@@ -525,3 +525,29 @@ async def test_a_replica_of_0_1_and_this_one_let_go_of_each_others_leases(
         await redis.hdel("held:{streams}:facts", name)
         later = msgspec.structs.replace(HELD, started_at=HELD.started_at + 1)
         assert await store.claim_stream(later, LONG) is StreamClaim.GRANTED
+
+
+@pytest.mark.parametrize(
+    ("record", "claim"),
+    [
+        ({}, None),
+        ({"businessId": "shop", "startedAt": HELD.started_at}, None),
+        ({"businessId": "shop", "startedAt": HELD.started_at - 1}, None),
+        ({"businessId": "shop", "startedAt": HELD.started_at + 1}, StreamClaim.LIVE_ELSEWHERE),
+        ({"businessId": "other", "startedAt": HELD.started_at}, StreamClaim.OTHER_BUSINESS),
+        ({"businessId": "other", "startedAt": HELD.started_at - 1}, StreamClaim.OTHER_BUSINESS),
+    ],
+)
+async def test_finds_held_streams_whose_record_is_anothers(
+    url: str, redis: "Redis", record: dict[str, str | int], claim: StreamClaim | None
+) -> None:
+    """As a replica of 0.1 leaves it, which takes no claim."""
+    store = RedisStore.from_url(url, timeout_seconds=PATIENT)
+    call = msgspec.structs.replace(HELD, call=CallIdentity("CA2", "MZ2", "shop"))
+    if record:
+        await redis.hset("stream:{MZ1}", mapping=record)
+    try:
+        found = await store.replaced_streams([HELD, call])
+    finally:
+        await store.close()
+    assert found == ([(HELD, claim)] if claim else [])
