@@ -291,7 +291,8 @@ class AudioReceipt:
     messages that never arrived, by sequence number. `bytes` are of carrier
     payload; `audio_ms` is summed over tracks; `max_lag_ms` is the longest time
     from a frame's arrival to the broker's reply. `playback` is there where a worker
-    sent a command.
+    sent a command. `unannounced` are keys and marks that came too fast to be announced;
+    they carry no audio, so they are not among the received.
     """
 
     received: int
@@ -310,12 +311,20 @@ class AudioReceipt:
     max_lag_ms: int
     end_reason: str
     playback: PlaybackReceipt | None = None
+    unannounced: int = 0
 
     def as_data(self) -> dict[str, Any]:
-        """Give the receipt as JSON-ready data, names as published."""
+        """Return the receipt as JSON-ready data, names as published; without what there is none of.
+
+        `playback` and `unannounced` are left out where no command and no such message came.
+        """
         data = {name: _plain(getattr(self, name)) for name in self.__slots__}
-        playback = data.pop("playback")
-        return data if playback is None else {**data, "playback": asdict(playback)}
+        playback, unannounced = data.pop("playback"), data.pop("unannounced")
+        if playback is not None:
+            data["playback"] = asdict(playback)
+        if unannounced:
+            data["unannounced"] = unannounced
+        return data
 
     @property
     def adds_up(self) -> bool:

@@ -33,7 +33,6 @@ LOSSES = {
     "bad_base64": "unreadable (broken base64)",
     "before_start": "sent before the start",
     "track_not_in_plan": "of a track that the plan leaves out",
-    "too_many_events": "keys or marks that came too fast to be announced",
 }
 
 

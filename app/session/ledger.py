@@ -13,6 +13,7 @@ class Ledger:
         self.rejected: Counter[str] = Counter()
         self.duplicates = 0
         self.format_mismatch = 0
+        self.unannounced = 0
         self._metrics = metrics
 
     def reject(self, reason: str) -> None:
@@ -31,6 +32,11 @@ class Ledger:
     def ignore(self, reason: str) -> None:
         """Count a message that carries no audio and has no effect."""
         self._metrics.ignored.labels(reason).inc()
+
+    def leave_unannounced(self, reason: str) -> None:
+        """Count a key or a mark that came too fast to be announced; it carries no audio."""
+        self.unannounced += 1
+        self.ignore(reason)
 
     @property
     def unpublishable(self) -> int:
@@ -86,4 +92,5 @@ class Ledger:
             max_lag_ms=max_lag_ms,
             end_reason=end_reason,
             playback=playback,
+            unannounced=self.unannounced,
         )

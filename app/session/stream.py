@@ -143,13 +143,13 @@ class MediaStream:
         if self._events.spend():
             self._herald.tell(name, self.announced, data)
             return
-        if not self._ledger.rejected[TOO_MANY_EVENTS]:
+        if not self._ledger.unannounced:
             log.warning(
                 "[WebSocket] ⚠️ Stream %s sends keys and marks faster than %d a second: the "
                 "others are not announced, and the receipt counts them",
                 *(self._call.stream_sid, EVENTS.a_second),
             )
-        self._ledger.reject(TOO_MANY_EVENTS)
+        self._ledger.leave_unannounced(TOO_MANY_EVENTS)
 
     def take_media(self, event: MediaReceived, received_at: float) -> None:
         """Take the next frame, as `take` does."""
