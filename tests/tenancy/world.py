@@ -384,11 +384,13 @@ class World:
             tenant.pair_id = self.new_pair(tenant)
             tenant.session_id = self.new_session(tenant)
             tenant.ended = self.end(self.twilio_call(tenant, service, frames=50))
-            # Its lease is given up a moment after its end.
-            wait_until(lambda stream=tenant.ended.stream: not self._is_held(stream))
             tenant.live = self.twilio_call(tenant, service, frames=5)
             tenant.exotel = self.exotel_call(tenant, service)
             tenant.client = self.client_call(tenant, service)
+        # A lease is given up some seconds after its stream's end.
+        wait_until(
+            lambda: not any(self._is_held(one.ended.stream) for one in (self.ours, self.theirs))
+        )
 
 
 def businesses_of(*tenants: Tenant) -> str:
