@@ -90,7 +90,7 @@ class MemorySharing:
         ours = {name for name in positions if state.holders.get(name) is self}
         for name in ours:
             state.free_at[name] = self._clock() + self._lease_seconds
-            state.positions[name] = positions[name]
+            state.positions[name] = max(state.positions[name], positions[name], key=_order)
         return frozenset(positions.keys() - ours)
 
     async def finish(self, name: StreamName, position: str, *, is_lost: bool = False) -> None:
@@ -132,3 +132,8 @@ class MemorySharing:
         state = self._state
         for known in (state.free_at, state.positions, state.holders, state.failures):
             known.pop(name, None)
+
+
+def _order(entry_id: str) -> tuple[int, int]:
+    ms, _, number = entry_id.partition("-")
+    return int(ms), int(number)

@@ -116,15 +116,28 @@ keep()
 return claimed
 """
 
+# What a worker's renewal says may arrive after a later acknowledgement of the same worker.
+_BEHIND = """
+local function is_behind(one, other)
+  local ms, n = string.match(one, '^(%d+)-(%d+)$')
+  local other_ms, other_n = string.match(other, '^(%d+)-(%d+)$')
+  if ms ~= other_ms then return tonumber(ms) < tonumber(other_ms) end
+  return tonumber(n) < tonumber(other_n)
+end
+"""
+
 # ARGV: …, lease in ms, worker, names and positions by turns. Returns what is not ours.
-HOLD = f"""{_NOW}{_REACHED}
+HOLD = f"""{_NOW}{_REACHED}{_BEHIND}
 reached(ARGV[3])
 local others = {{}}
 for i = 5, #ARGV, 2 do
   if is_ours(ARGV[i], ARGV[4]) then
     redis.call('ZADD', calls, now + ARGV[3], ARGV[i])
     redis.call('HSET', by, ARGV[i], ARGV[4])
-    redis.call('HSET', at, ARGV[i], ARGV[i + 1])
+    local noted = redis.call('HGET', at, ARGV[i])
+    if not noted or is_behind(noted, ARGV[i + 1]) then
+      redis.call('HSET', at, ARGV[i], ARGV[i + 1])
+    end
   else
     others[#others + 1] = ARGV[i]
   end

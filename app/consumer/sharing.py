@@ -98,7 +98,10 @@ class Sharing(Protocol):
         """
 
     async def hold(self, positions: Mapping[StreamName, str]) -> frozenset[StreamName]:
-        """Renew leases, and note what is acknowledged; give those that are another's now."""
+        """Renew leases and note what is acknowledged; return the streams that are another's now.
+
+        A position behind the noted one is passed over: calls of one worker may overtake each other.
+        """
 
     async def finish(self, name: StreamName, position: str, *, is_lost: bool = False) -> None:
         """Be done with a stream of ours. No effect where it is another's now."""

@@ -69,6 +69,11 @@ async def founded(group: Group, *names: StreamName) -> Sharing:
     return worker
 
 
+def in_one(number: int) -> str:
+    """Return an id of an entry of stream ONE."""
+    return f"{ONE.started_at}-{number}"
+
+
 def fresh(*names: StreamName) -> list[Claim]:
     return [Claim(name, name.beginning) for name in names]
 
@@ -118,13 +123,26 @@ async def test_a_stream_whose_worker_died_goes_on_behind_what_was_acknowledged(
 ) -> None:
     dead, heir = await founded(group, ONE), group.worker()
     await dead.claim(1)
-    assert await dead.hold({ONE: "8-17"}) == frozenset()
+    assert await dead.hold({ONE: in_one(17)}) == frozenset()
     # Others show that workers reach the state; the dead one does not.
     await asyncio.gather(*(heir.hold({}) for _ in range(2)))
     found: list[Claim] = await until(lambda: heir.claim(1))
-    assert found == [Claim(ONE, "8-17")]
-    assert await dead.hold({ONE: "8-99"}) == {ONE}
-    assert await heir.hold({ONE: "8-18"}) == frozenset()
+    assert found == [Claim(ONE, in_one(17))]
+    assert await dead.hold({ONE: in_one(99)}) == {ONE}
+    assert await heir.hold({ONE: in_one(18)}) == frozenset()
+
+
+@pytest.mark.parametrize("late", [in_one(0), in_one(9), f"{ONE.started_at - 1}-99"])
+async def test_a_renewal_that_arrives_late_takes_no_acknowledgement_back(
+    group: Group, late: str
+) -> None:
+    worker, heir = await founded(group, ONE), group.worker()
+    await worker.claim(1)
+    assert await worker.hold({ONE: in_one(17)}) == frozenset()
+    assert await worker.hold({ONE: late}) == frozenset()
+    await asyncio.gather(*(heir.hold({}) for _ in range(2)))
+    found: list[Claim] = await until(lambda: heir.claim(1))
+    assert found == [Claim(ONE, in_one(17))]
 
 
 async def test_what_a_worker_does_with_anothers_stream_has_no_effect(group: Group) -> None:
