@@ -20,7 +20,7 @@ from app.errors import (
 )
 from app.events import CallIdentity, EndReason, HeldStream
 from app.metrics import Metrics
-from app.registry import Registry
+from app.registry import STREAMS_KEPT_OF_CALL, Registry
 from app.registry.slots import RESERVED_SECONDS
 from app.store.base import LIVE_SECONDS, CallEnd, SlotAnswer, StreamClaim
 from app.store.memory import MemoryStore
@@ -302,6 +302,21 @@ async def test_one_call_opens_two_streams_and_no_more(
         await registry.claim(stream(53))
     await registry.disclaim("MZ52")
     await registry.claim(stream(54))
+
+
+async def test_ended_streams_of_one_call_that_wait_for_the_broker_take_few_places(
+    store: AwayStore, clock: Clock
+) -> None:
+    registry = Registry(store, Metrics(), max_calls=100, clock=clock)
+    for number in range(STREAMS_KEPT_OF_CALL):
+        await registry.claim(stream(number))
+        await registry.finish(stream(number).call)
+    with pytest.raises(TooManyStreams):
+        await registry.claim(stream(50))
+    await registry.claim(stream(51, "CA2"))
+    # The broker has one of them.
+    await registry.disclaim("MZ0")
+    await registry.claim(stream(50))
 
 
 async def test_one_call_opens_two_streams_over_all_replicas(store: AwayStore, clock: Clock) -> None:

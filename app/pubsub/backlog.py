@@ -46,9 +46,10 @@ class Backlog:
         self._metrics = metrics
 
     def takes(self, business_id: str = "") -> bool:
-        """Return whether one more event of a business may wait; of nobody's, by default."""
-        if not business_id:
-            return self._in_all < self._most
+        """Return whether one more event of a business may wait; of nobody's, by default.
+
+        Events of calls that are nobody's have a part of their own, as a business has.
+        """
         return leaves_room(self._waiting[business_id], self._in_all, self._most)
 
     def enter(self, event: LifecycleEvent) -> bool:

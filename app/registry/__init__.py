@@ -22,6 +22,8 @@ from app.store.base import LIVE_SECONDS, STREAMS_OF_CALL, CallEnd, Store, Stream
 from app.store.usage import Counting, Crossing, MonthOfUse
 from app.store.watching import StreamFigures
 
+# Of one call, live ones and those that have ended and wait for the broker.
+STREAMS_KEPT_OF_CALL = 8
 # A lease of LIVE_SECONDS outlasts two renewals that fail.
 RENEW_SECONDS = 6.0
 RETRY_SECONDS = 1.0
@@ -169,6 +171,10 @@ class Registry:
             raise _claim_refused(StreamClaim.LIVE_ELSEWHERE)
         key = held.call.business_id, held.call.call_sid
         if sum(one == key for one in self._open.values()) >= STREAMS_OF_CALL:
+            raise too_many_streams()
+        # Those that have ended wait here for the broker, and take places until it has them.
+        kept = sum((one.call.business_id, one.call.call_sid) == key for one in self._held.values())
+        if kept >= STREAMS_KEPT_OF_CALL:
             raise too_many_streams()
         self._check_places(held.call.business_id)
         # Before anyone waits: two sockets may come at once.

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.routing import WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.carriers.authorization import Authorization
+from app.carriers.authorization import Authorization, Proof
 from app.credentials.handshake import refuse_origin
 from app.errors import BridgeError
 from app.log import masked_headers, masked_url
@@ -123,18 +123,28 @@ class OpenSocket:
             self._line.abort()
 
 
+# No business has such an id.
+_ANY_OF_EXOTEL = "(exotel)"
+
+
 def assign_socket(websocket: WebSocket, authorization: Authorization) -> None:
     """Count a socket that waits for its stream for the business whose credential it showed.
 
-    A credential of the whole service shows no business.
+    What an Exotel address or the shared pair admits shows no business: all of it together
+    counts as one. A signature of the service's Twilio account is made by Twilio alone, and
+    its sockets are counted in all only.
 
     Raises:
         TooManySockets: too many of the business wait in this process.
     """
     extensions = websocket.scope.get("extensions") or {}
     assign: Callable[[str], None] | None = extensions.get(SOCKET_EXTENSION, {}).get("assign")
-    if assign is not None and authorization.speaks_for_a_business:
+    if assign is None:
+        return
+    if authorization.speaks_for_a_business:
         assign(authorization.business_id)
+    elif authorization.proof in (Proof.EXOTEL_ADDRESS, Proof.EXOTEL_SHARED_PAIR):
+        assign(_ANY_OF_EXOTEL)
 
 
 def stream_router() -> APIRouter:

@@ -237,6 +237,17 @@ async def test_a_business_that_floods_leaves_room_for_the_events_of_others() -> 
         assert outbox.takes_events_of("c")
 
 
+async def test_refused_calls_of_nobody_leave_room_for_the_events_of_businesses() -> None:
+    pubsub = Faulty(["refuse"] * 1_000_000)
+    limits = OutboxLimits(max_events=12, retry_first_seconds=0.01)
+    async with running(pubsub, limits) as outbox:
+        for number in range(500):
+            if outbox.takes_events_of(""):
+                outbox.announce(event_of("", number, "call.rejected"))
+        assert not outbox.takes_events_of("")
+        assert outbox.takes_events_of("a")
+
+
 @pytest.mark.parametrize(
     "name",
     ["stream.dtmf", "stream.mark", "stream.played", "stream.cleared", "stream.error"],

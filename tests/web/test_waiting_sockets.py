@@ -66,3 +66,21 @@ async def test_waiting_sockets_of_a_business_leave_room_for_others(service: Serv
         await sockets[1].close()
         await sockets[2].close()
         assert isinstance(await opened(service, stack, basic(PAIR_OF_A)), ClientConnection)
+
+
+async def test_waiting_sockets_of_exotels_addresses_leave_room_for_others(
+    tmp_path_factory: pytest.TempPathFactory, redis_url: str
+) -> None:
+    with running_service(
+        tmp_path_factory.mktemp("addresses"),
+        redis_url,
+        SUPPORT_EXOTEL="true",
+        EXOTEL_ALLOWED_IPS="127.0.0.0/8",
+        JWT_SECRET=JWT_SECRET,
+        MAX_UNADMITTED_SOCKETS=str(MOST),
+    ) as service:
+        async with AsyncExitStack() as stack:
+            shown = [await opened(service, stack, {}) for _ in range(2 * MOST)]
+            assert shown[MOST // 2 :] == [503] * (2 * MOST - MOST // 2)
+            token_of_a_client = {"Authorization": token()}
+            assert isinstance(await opened(service, stack, token_of_a_client), ClientConnection)
