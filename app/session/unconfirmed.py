@@ -1,12 +1,13 @@
 """Calls that were admitted by remembered configuration, while the store was away."""
 
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Final
 
 from app.twilio_api import CarrierCall
 
-# The oldest are left as they were decided; all of them were under their plans' limits.
+# What is given up is left as it was decided; all of them were under their plans' limits.
 MAX_UNCONFIRMED: Final = 10_000
 
 
@@ -29,23 +30,43 @@ class UnconfirmedCall:
 
 
 class UnconfirmedCalls:
-    """Hold such calls until the store can be asked about them."""
+    """Hold such calls until the store can be asked about them, the oldest first.
 
-    def __init__(self) -> None:
-        self._calls: deque[UnconfirmedCall] = deque(maxlen=MAX_UNCONFIRMED)
+    Beyond `most` the business that has the most gives up its oldest: a flood of one
+    business's calls leaves those of others to be asked about.
+    """
+
+    def __init__(self, most: int = MAX_UNCONFIRMED) -> None:
+        self._most = most
+        self._calls: dict[int, UnconfirmedCall] = {}
+        self._of_business: defaultdict[str, deque[int]] = defaultdict(deque)
+        self._numbers = count()
 
     def note(self, call: UnconfirmedCall) -> None:
         """Hold a call."""
-        self._calls.append(call)
+        if len(self._calls) >= self._most:
+            largest = max(self._of_business.values(), key=len)
+            self._remove(largest[0])
+        number = next(self._numbers)
+        self._calls[number] = call
+        self._of_business[call.business_id].append(number)
 
     def __len__(self) -> int:
         return len(self._calls)
 
     def next(self) -> UnconfirmedCall | None:
         """Return the oldest call, which is held until it is `done`."""
-        return self._calls[0] if self._calls else None
+        return next(iter(self._calls.values()), None)
 
     def done(self, call: UnconfirmedCall) -> None:
-        """Hold a call no longer."""
-        if self._calls and self._calls[0] is call:
-            self._calls.popleft()
+        """Hold a call no longer; no effect on one that is not the oldest."""
+        oldest = next(iter(self._calls), None)
+        if oldest is not None and self._calls[oldest] is call:
+            self._remove(oldest)
+
+    def _remove(self, number: int) -> None:
+        business_id = self._calls.pop(number).business_id
+        numbers = self._of_business[business_id]
+        numbers.remove(number)
+        if not numbers:
+            del self._of_business[business_id]
