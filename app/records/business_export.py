@@ -20,6 +20,7 @@ from app.archive.base import MAX_PAGE, CallFilter
 from app.archive.calls import Call
 from app.archive.library import Library
 from app.archive.recording import Recording
+from app.businesses.shares import PoolLimits, Shares
 from app.errors import ArchiveBusy, NotThere
 from app.store.access import Access
 
@@ -30,6 +31,9 @@ _ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)
 # For how long one recording waits until the archive has room, and how often it asks.
 PATIENCE_SECONDS: Final = 60.0
 ASK_AGAIN_SECONDS: Final = 0.25
+
+# Each is much work in every turn of the event loop, for which new connections wait.
+MAX_EXPORTS: Final = PoolLimits(total=8, of_business=2, of_businesses=6)
 
 Line = dict[str, Any]
 
@@ -67,13 +71,15 @@ class BusinessExport:
         self._usage = usage
         self._audit = audit
         self._patience_seconds = patience_seconds
+        self._exports = Shares("too many exports are being read", MAX_EXPORTS, ArchiveBusy)
 
     def counted(self, who: Principal) -> AbstractContextManager[None]:
         """Return what counts one who exports; entering it may raise ArchiveBusy.
 
-        A business's exports and downloads have one share, and none of the operators' reserve.
+        An export of the audit log counts, too. A business has a share, and none of the
+        operators' reserve.
         """
-        return self._library.downloading(who.business_id or None)
+        return self._exports.use(who.business_id or None)
 
     async def begin(self, who: Principal, business_id: str, what: str) -> None:
         """Check that they may export a business, and record that they do.

@@ -74,7 +74,7 @@ def exports_router(export: BusinessExport, audit: AuditLog) -> APIRouter:
         operation_id="export-audit",
         response_class=Response,
         responses={
-            **answers(NotThere),
+            **answers(NotThere, ArchiveBusy),
             **_described(NDJSON, "One entry a line, the latest first."),
         },
         openapi_extra=secured(),
@@ -85,7 +85,7 @@ def exports_router(export: BusinessExport, audit: AuditLog) -> APIRouter:
         await audit.note(who, "audit.exported", scope or "audit", scope or "")
         name = f"audit-{scope}.jsonl" if scope else "audit.jsonl"
         check = still_permitted(request, Permission.READ_AUDIT, scope)
-        return _download(_entries(who, scope), check, name, NDJSON)
+        return _download(_entries(who, scope), check, name, NDJSON, export.counted(who))
 
     async def _entries(who: Principal, scope: str | None) -> AsyncGenerator[bytes, None]:
         before = ""
