@@ -10,6 +10,7 @@ from dataclasses import replace
 from getpass import getuser
 from typing import Final
 
+from app.admin.audit_counts import OnceADay
 from app.admin.audit_entries import SERVICE, AuditEntry
 from app.admin.audit_limits import (
     EDITS_A_MINUTE,
@@ -50,6 +51,7 @@ class AuditLog:
         self._wall_clock = wall_clock
         self._reads = Reads(self._append, clock)
         self._refusals = Refusals(self._append_refusal, clock)
+        self._refusals_told = OnceADay()
         self._edits = Pace(EDITS_A_MINUTE, clock)
         self._sign_ins = Pace(SIGN_INS_A_MINUTE, clock)
 
@@ -171,12 +173,13 @@ class AuditLog:
             count, most = await self.store.count_refusal(whose), REFUSALS_A_DAY
             if count <= most:
                 await self.store.append(entry)
-            elif count == most + 1:
+            elif not self._refusals_told.has(whose, entry.at):
                 told = AuditEntry(
                     *(entry.at, SERVICE, REFUSALS_STOPPED, whose, entry.business_id),
-                    data={"most_a_day": most},
+                    data={"most_a_day": most, "count": count},
                 )
                 await self.store.append(told)
+                self._refusals_told.add(whose)
         except StoreUnavailable as error:
             log.warning("[admin] The audit log lacks a refusal: %s", error)
 

@@ -25,6 +25,7 @@ from app.admin.audit_chain import (
     write_head,
     write_link,
 )
+from app.admin.audit_counts import AuditCounts, OnceADay
 from app.admin.audit_entries import (
     BEYOND_SHARE,
     SERVICE,
@@ -35,14 +36,7 @@ from app.admin.audit_entries import (
     write_entry,
 )
 from app.admin.audit_reading import PAGE, RedisAuditReader, fields_of, personal_of, written_or_none
-from app.admin.audit_scripts import (
-    APPEND,
-    APPEND_UNSIGNED,
-    COUNT,
-    COUNTS_KEY,
-    TRIM,
-    LogKeys,
-)
+from app.admin.audit_scripts import APPEND, APPEND_UNSIGNED, TRIM, LogKeys
 from app.admin.audit_store import MOST_ENTRIES, SHARE_A_DAY
 from app.admin.audit_trimming import Stored, trimmable
 from app.errors import StoreUnavailable
@@ -55,7 +49,6 @@ TRIMMED_AT_ONCE: Final = 1_000
 TRIES: Final = 100
 MOST_WAITING: Final = 1_000
 ADOPTED_AT_ONCE: Final = 50
-DAY_SECONDS: Final = 86_400
 SHARE_REACHED: Final = "audit.share_reached"
 INBOX_UNREADABLE: Final = "audit.inbox_unreadable"
 # Entries of views that could not be written, and wait for the view.
@@ -84,6 +77,8 @@ class RedisAuditStore(RedisAuditReader):
         self._heads: dict[str, bytes] = {}
         self._highest: dict[str, Head] = {}
         self._turn = asyncio.Lock()
+        self._counts = AuditCounts(self._ask)
+        self._shares_told = OnceADay()
         self._owed: deque[tuple[WrittenEntry, Values]] = deque(maxlen=MOST_OWED)
         # Of each log that was not trimmed: from which entry on to try again; and what was told.
         self._trim_from: dict[str, int] = {}
@@ -95,7 +90,7 @@ class RedisAuditStore(RedisAuditReader):
         written, values = write_entry(entry, secrets.token_bytes)
         if self.keys is None or not await self._may_extend():
             return replace(entry, id=await self._append_unsigned(written, values))
-        made = await self._count(f"made {entry.business_id}") if _is_of_key(entry) else 0
+        made = await self._counts.count_made(entry.business_id) if _is_of_key(entry) else 0
         async with self._turn:
             if made > SHARE_A_DAY:
                 return replace(entry, id=await self._append_beyond_share(written, made))
@@ -106,15 +101,18 @@ class RedisAuditStore(RedisAuditReader):
         return replace(entry, id=entry_id)
 
     async def _append_beyond_share(self, written: WrittenEntry, made: int) -> str:
-        """Append to a business's view alone, and once a day to the service's log that it is so.
+        """Append to a business's view alone.
 
-        Its personal values are not kept: they are erased by way of the service's log.
+        Once a day each process records that in the service's log, for any count beyond the share:
+        the counts are not signed. Personal values are not kept: they are erased by way of the
+        service's log.
         """
         of_business = LogKeys.of(written.business_id)
-        if made == SHARE_A_DAY + 1:
-            data: dict[str, str | int] = {"most_a_day": SHARE_A_DAY}
+        if not self._shares_told.has(of_business.name, written.at):
+            data: dict[str, str | int] = {"most_a_day": SHARE_A_DAY, "count": made}
             told = WrittenEntry(written.at, SERVICE, SHARE_REACHED, of_business.name, data=data)
             await self._append(LogKeys.of(None), told, {})
+            self._shares_told.add(of_business.name)
         marked = msgspec.structs.replace(written, data={**written.data, BEYOND_SHARE: 1})
         entry_id, _ = await self._append(of_business, marked, {})
         return entry_id
@@ -134,6 +132,7 @@ class RedisAuditStore(RedisAuditReader):
             raise
         if not entry_id:
             await self._forget_personal(values)
+            await self._counts.forget(written.business_id)
 
     async def _write_owed(self) -> None:
         """Append to views what could not be written before."""
@@ -332,10 +331,11 @@ class RedisAuditStore(RedisAuditReader):
 
     async def count_refusal(self, whose: str) -> int:
         """Count a refusal; return how many of `whose` there were in the day."""
-        return await self._count(f"refused {whose}")
+        return await self._counts.count_refusal(whose)
 
-    async def _count(self, what: str) -> int:
-        return int(await self._ask("EVAL", COUNT, 1, COUNTS_KEY, what, DAY_SECONDS))
+    async def forget_counts(self, business_id: str) -> None:
+        """Remove what was counted of a deleted business."""
+        await self._counts.forget(business_id)
 
     async def keep_up(self) -> Head | None:
         """Begin the chain where there is none, adopt entries that wait, and return the head."""
@@ -361,6 +361,7 @@ class RedisAuditStore(RedisAuditReader):
             await self._ask("UNLINK", key)
         self._heads.pop(keys.name, None)
         self._highest.pop(keys.name, None)
+        await self.forget_counts(business_id)
         await self.redact(lambda value: True, business_id)
         return gone
 

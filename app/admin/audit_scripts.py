@@ -60,10 +60,22 @@ end
 return redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], '*', 'entry', ARGV[1])
 """
 
-# KEYS: counts. ARGV: what is counted, and for how many seconds from the first on.
+# KEYS: counts. ARGV: what is counted, and for how many seconds from the first on. Returns
+# nothing where the counts were unreadable: they are removed, and begin anew.
 COUNT: Final = """
-local n = redis.call('HINCRBY', KEYS[1], ARGV[1], 1)
+local n = redis.pcall('HINCRBY', KEYS[1], ARGV[1], 1)
+if type(n) ~= 'number' then
+  redis.call('UNLINK', KEYS[1])
+  return false
+end
 if redis.call('TTL', KEYS[1]) < 0 then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
+return n
+"""
+
+# KEYS: counts. ARGV: what is no longer counted. A key that is no hash is removed.
+FORGET_COUNTS: Final = """
+local n = redis.pcall('HDEL', KEYS[1], unpack(ARGV))
+if type(n) ~= 'number' then return redis.call('UNLINK', KEYS[1]) end
 return n
 """
 

@@ -48,7 +48,13 @@ class AuditStore(Protocol):
         """Begin the chain where there is none, adopt entries that wait, and return the head."""
 
     async def drop(self, business_id: str) -> int:
-        """Delete a business's view, and its personal values everywhere; count what is gone."""
+        """Delete a business's view, its personal values everywhere, and its counts.
+
+        Return how many entries of the view are gone.
+        """
+
+    async def forget_counts(self, business_id: str) -> None:
+        """Remove what was counted of a deleted business."""
 
     async def redact(self, matches: Callable[[str], bool], business_id: str | None) -> int:
         """Erase personal values that match, of a business or all; count those of the service's log.
@@ -108,8 +114,13 @@ class MemoryAuditStore:
         """Delete a business's view, and its personal values."""
         gone = len(await self.page(business_id, limit=MOST_ENTRIES))
         self._dropped[business_id] = f"{next(self._numbers):015}-0"
+        await self.forget_counts(business_id)
         await self.redact(lambda value: True, business_id)
         return gone
+
+    async def forget_counts(self, business_id: str) -> None:
+        """Remove what was counted of a deleted business."""
+        self._refusals.pop(business_id, None)
 
     async def redact(self, matches: Callable[[str], bool], business_id: str | None) -> int:
         """Erase personal values that match."""

@@ -93,6 +93,8 @@ class BusinessErasure:
         deleted = set(await self._configuration.deleted_since(since))
         if not deleted:
             return
+        for one in deleted:
+            await self._audit.store.forget_counts(one)
         for held in await self._store.held_streams():
             if held.call.business_id in deleted:
                 await self._store.ask_to_end(held.call.business_id, held.call.call_sid)

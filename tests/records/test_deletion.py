@@ -382,3 +382,20 @@ async def test_what_a_replica_of_0_1_adds_to_a_deleted_business_admits_nobody_an
     left = await everything(one)
     named = {k for k, content in left.items() if shop in k + content or key.digest in k}
     assert named - LOGS == {f"live:{{{shop}}}:deleted", "businesses:{deleted}"}
+
+
+async def test_what_a_late_replica_counts_of_a_deleted_business_is_swept(
+    replicas: tuple[Service, Service], erasure: BusinessErasure
+) -> None:
+    one, _ = replicas
+    shop = a_business(one, "+15005550048")
+    assert Caller(one)("DELETE", f"/businesses/{shop}", if_match="*").status_code == 200
+    counts = "held:{audit}:counts"
+    async with Redis.from_url(one.redis_url) as redis:
+        for kind in ("made", "refused"):
+            await redis.hincrby(counts, f"{kind} {shop}", 1)
+        await redis.hincrby(counts, "made another", 1)
+        await erasure.sweep()
+        left = await redis.hkeys(counts)
+    assert b"made another" in left
+    assert not any(shop.encode() in field for field in left)

@@ -18,10 +18,13 @@ from app.admin.audit_chain import (
     write_link,
 )
 from app.admin.audit_entries import ERASED, AuditEntry, write_entry
+from app.admin.audit_log import REFUSALS_STOPPED, AuditLog
 from app.admin.audit_redis import RedisAuditStore
-from app.admin.audit_scripts import LogKeys
+from app.admin.audit_scripts import COUNTS_KEY, LogKeys
 from app.admin.audit_store import AuditStore, MemoryAuditStore
 from app.admin.audit_verify import ChainReport, Problem, Verifier
+from app.admin.principal import Principal
+from app.admin.roles import Role
 from app.cli.verifying import verified_logs
 from app.errors import StoreUnavailable
 from tests.redis_groups import Cluster
@@ -159,6 +162,9 @@ async def test_a_deleted_businesss_view_is_gone_and_its_personal_values(store: A
 async def test_refusals_are_recorded_so_often_a_day_and_no_more(store: AuditStore) -> None:
     assert [await store.count_refusal("shop") for _ in range(5)] == [1, 2, 3, 4, 5]
     assert await store.count_refusal("bank") == 1
+    await store.drop("shop")
+    assert await store.count_refusal("shop") == 1
+    assert await store.count_refusal("bank") == 2
 
 
 # ------------------------------------------------------------------ the chain in Redis
@@ -397,12 +403,96 @@ async def test_a_business_fills_its_own_view_and_not_the_services_log(
     await replicas[0].append(replace(entry(98, "bank"), actor="key:k2"))
     found = await replicas[0].page(None, limit=200)
     assert [one.business_id for one in found if one.actor == "key:k1"] == ["shop"] * 5
-    (told,) = [one for one in found if one.action == "audit.share_reached"]
-    assert told.target == "audit:{shop}"
+    told = [one for one in found if one.action == "audit.share_reached"]
+    assert [one.target for one in told] == ["audit:{shop}"] * 4  # once by each replica
+    assert min(int(one.data["count"]) for one in told) == 6
     assert {one.target for one in found[:2]} == {"p98", "p99"}
     assert len(done(await replicas[0].page("shop", limit=200))) == 41
     assert await replicas[0].count_personal(lambda value: value == NUMBER, None) == 5
     assert await problems_of_all(replicas[0], ("shop", "bank")) == {}
+
+
+@pytest.mark.parametrize(
+    ("command", "in_full"),
+    [
+        (["HSET", "made shop", "1000000000"], False),
+        (["HSET", "made shop", str(2**63 - 1)], True),  # one more is no number of Redis
+        (["HSET", "made shop", "notanumber"], True),
+        (["HSET", "made shop", "1.5"], True),
+        (["SET", "no hash"], True),
+        (["RPUSH", "no hash"], True),
+    ],
+)
+async def test_a_forged_count_hides_nothing_from_the_services_log(
+    replicas: tuple[RedisAuditStore, ...], redis: Redis, command: list[str], in_full: bool
+) -> None:
+    name, *rest = command
+    await redis.execute_command(name, COUNTS_KEY, *rest)  # type: ignore[no-untyped-call]
+    for number in (1, 2):
+        made = replace(entry(number, "shop"), actor="key:k1")
+        assert (await replicas[0].append(made)).id
+    found = done(await replicas[0].page(None))
+    told = [one.data for one in found if one.action == "audit.share_reached"]
+    if in_full:
+        assert [one.target for one in found] == ["p2", "p1"]
+        assert await redis.hgetall(COUNTS_KEY) == {b"made shop": b"1"}
+        assert await redis.ttl(COUNTS_KEY) > 0
+    else:
+        assert told == [{"most_a_day": 1_000, "count": 1_000_000_001}]
+    assert len(done(await replicas[0].page("shop"))) == 2
+
+
+async def test_a_forged_share_is_recorded_again_on_the_next_day(
+    replicas: tuple[RedisAuditStore, ...], redis: Redis
+) -> None:
+    await redis.hset(COUNTS_KEY, "made shop", "1000000000")
+    for at in (0, 1_000, 86_400_000, 86_400_001, 2_000):
+        await replicas[0].append(replace(entry(at, "shop"), actor="key:k1"))
+    found = await replicas[0].page(None)
+    assert [one.at for one in found if one.action == "audit.share_reached"] == [86_400_000, 0]
+
+
+async def test_a_forged_count_of_refusals_is_recorded(
+    replicas: tuple[RedisAuditStore, ...], redis: Redis
+) -> None:
+    await redis.hset(COUNTS_KEY, "refused shop", "1000000000")
+    audit = AuditLog(replicas[0], lambda: 1_000.0, time.monotonic)
+    shop = Principal("key:k1", Role.AGENT, "shop")
+    for what in ("GET /plans", "GET /audit"):
+        await audit.note_refusal(shop, what, "forbidden")
+    (told,) = done(await replicas[0].page(None))
+    assert (told.action, told.target) == (REFUSALS_STOPPED, "shop")
+    assert told.data["count"] == 1_000_000_001
+
+
+async def test_an_entry_is_kept_where_nothing_can_be_counted(
+    replicas: tuple[RedisAuditStore, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.admin.audit_counts.COUNT", "return redis.error_reply('ERR no')")
+    assert await replicas[0].count_refusal("shop") == 0
+    assert (await replicas[0].append(replace(entry(1, "shop"), actor="key:k1"))).id
+    assert [one.target for one in done(await replicas[0].page(None))] == ["p1"]
+
+
+async def test_the_counts_of_a_deleted_business_are_gone(
+    replicas: tuple[RedisAuditStore, ...], redis: Redis
+) -> None:
+    for business_id in ("shop", "bank"):
+        await replicas[0].append(replace(entry(1, business_id), actor="key:k1"))
+        await replicas[0].count_refusal(business_id)
+    of_bank = {b"made bank", b"refused bank"}
+    await replicas[0].drop("shop")
+    assert set(await redis.hkeys(COUNTS_KEY)) == of_bank
+    # What comes late, once the business has its mark.
+    await redis.set("live:{shop}:deleted", "{}")
+    await replicas[0].append(replace(entry(2, "shop"), actor="key:k1"))
+    assert set(await redis.hkeys(COUNTS_KEY)) == of_bank
+    await replicas[0].count_refusal("shop")
+    await replicas[0].forget_counts("shop")
+    assert set(await redis.hkeys(COUNTS_KEY)) == of_bank
+    await redis.set(COUNTS_KEY, "no hash")
+    await replicas[0].drop("shop")
+    assert not await redis.exists(COUNTS_KEY)
 
 
 # --------------------------------------------------------------- what is not signed for
