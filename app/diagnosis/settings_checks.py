@@ -82,7 +82,9 @@ def _signatures(deployment: Deployment) -> Finding:
 def _secret_key(deployment: Deployment) -> Finding:
     if deployment.has_secret_key:
         return well("secret_key", "SECRET_KEY is set.")
-    return CAUSES["secret_key_missing"].finding("SECRET_KEY is not set.")
+    return CAUSES["secret_key_missing"].finding(
+        "SECRET_KEY is not set, so the audit log has no chain."
+    )
 
 
 def _admin_token(deployment: Deployment) -> Finding:

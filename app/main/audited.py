@@ -1,14 +1,11 @@
 """The audit log of the service, and of commands beside it."""
 
-import logging
 from typing import Final
 
 from app.admin.audit_chain import ChainKeys
 from app.admin.audit_redis import RedisAuditStore
 from app.admin.audit_store import AuditStore, MemoryAuditStore
 from app.settings import Settings
-
-log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS: Final = 2.0
 
@@ -17,11 +14,6 @@ def make_audit_store(settings: Settings, *, is_chained: bool) -> AuditStore:
     """Create the store of the audit log; without `is_chained` no entry has a link."""
     if settings.redis_url is None:
         return MemoryAuditStore()
-    if not is_chained:
-        log.warning(
-            "[server] ⚠️ SECRET_KEY is not set: the audit log has no chain, so that nothing shows "
-            "whether somebody changed it"
-        )
     keys = chain_keys_of(settings) if is_chained else None
     return RedisAuditStore.from_url(settings.redis_url.reveal(), TIMEOUT_SECONDS).sign_with(keys)
 

@@ -87,7 +87,10 @@ def test_an_operator_sets_up_a_business_and_its_admin_sees_it_alone(
             expect(seen.page.locator("body")).not_to_contain_text("+15005550006")
             seen.expect_complaint("404")
         for path in ("new-plan", "new-business"):
-            seen.page.goto(f"{bridge.url}/admin/{path}")
+            answer = seen.page.goto(f"{bridge.url}/admin/{path}")
+            assert answer is not None
+            assert answer.status == 403
+            seen.expect_complaint("403")
         seen.page.goto(f"{bridge.url}/admin/plans")
         expect(seen.page.get_by_label("Calls at a time")).to_have_value("3")
         expect(seen.page.get_by_role("button", name="Save")).to_have_count(0)

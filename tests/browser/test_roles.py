@@ -52,7 +52,7 @@ def test_pages_say_who_is_signed_in_and_as_what(
     [
         ("viewer", ["Overview", "Live calls", "Calls", "Usage"]),
         ("agent", ["Overview", "Live calls", "Calls", "Usage"]),
-        ("admin", ["Overview", "Live calls", "Calls", "Business", "Plan", "Audit log"]),
+        ("admin", ["Overview", "Live calls", "Calls", "Business", "Plan", "Persons", "Audit log"]),
     ],
 )
 def test_each_role_has_the_pages_it_may_see_and_no_others(

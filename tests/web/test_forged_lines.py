@@ -31,7 +31,8 @@ HOSTILE = {
     "right to left": f"\u202e{MARK}\u202c\u2066\u2067{MARK}\u2069\u200f\u061c",
     "unseen": f"\x00\x08\x7f{MARK}\u200b\u2060\ufeff\U000e0041\U000e007f",
     "quotes": f'"}}\n{JSON_LINE}\n{{"x": "\\" \' %s %(name)s {{}} ${{jndi:ldap://x}}',
-    "4 kB": "é" * 2000 + MARK,
+    # What is logged of it is cut: the mark stands at both ends.
+    "4 kB": MARK + "é" * 2000 + MARK,
 }
 FORWARDED = "6.6.6.6, 203.0.113.7, [::1], unknown, " + "1.2.3.4," * 200
 # DESIGN: the keys of the contract, their ids of [A-Za-z0-9_.-]{1,128}, and numbers.
