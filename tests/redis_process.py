@@ -16,6 +16,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from app.tools.embedded import find_server
+from tests.tls_relay import TlsRelay
 
 HOST = "127.0.0.1"
 START_SECONDS = 20.0
@@ -64,9 +65,9 @@ class RedisProcess:
 
     `fsync` is the append-only file's (`everysec`, `always`, `no`); None keeps
     nothing on disk. `options` are further ones of redis.conf, without dashes.
-    With `tls`, a directory of `ca.crt`, `server.crt` and `server.key`, it speaks
-    nothing but TLS. With `config` it is a Sentinel, which reads that at its first
-    start and rewrites it.
+    With `tls`, a directory of `ca.crt`, `server.crt` and `server.key`, it is reached
+    by TLS, which a relay speaks: not every server does. With `config` it is a Sentinel,
+    which reads that at its first start and rewrites it.
     """
 
     def __init__(
@@ -85,8 +86,10 @@ class RedisProcess:
         self._fsync = fsync
         self.options = dict(options or {})
         self._tls = tls.resolve() if tls else None
+        self._own_port = fixed_port() if tls else self.port
         self._config = config
         self._process: subprocess.Popen[bytes] | None = None
+        self._relay: TlsRelay | None = None
 
     @property
     def url(self) -> str:
@@ -122,6 +125,8 @@ class RedisProcess:
                 stderr=output,
                 start_new_session=True,
             )
+        if self._tls:
+            self._relay = TlsRelay(self.port, self._own_port, self._tls)
         if wait:
             try:
                 self.wait_until_up()
@@ -160,6 +165,9 @@ class RedisProcess:
 
     def _end(self, sig: int) -> None:
         process, self._process = self._process, None
+        relay, self._relay = self._relay, None
+        if relay is not None:
+            relay.close()
         if process is None:
             return
         process.send_signal(sig)
@@ -173,13 +181,12 @@ class RedisProcess:
         process.stdin.close()
 
     def _arguments(self) -> list[str]:
-        port = {"port": str(self.port)}
-        if self._tls:
-            port = {"port": "0", "tls-port": str(self.port), "tls-auth-clients": "no"}
-            port |= {"tls-ca-cert-file": str(self._tls / "ca.crt")}
-            port |= {"tls-cert-file": str(self._tls / "server.crt")}
-            port |= {"tls-key-file": str(self._tls / "server.key")}
-        options = {"bind": HOST, **port, "dir": str(self.directory), "daemonize": "no"}
+        options = {
+            "bind": HOST,
+            "port": str(self._own_port),
+            "dir": str(self.directory),
+            "daemonize": "no",
+        }
         if self._config is not None:
             path = self.directory / "sentinel.conf"
             if not path.exists():
