@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,6 +134,7 @@ async def record(url: str, calls: int) -> list[Transaction]:
     recorder = Recorder(url)
     streams = RedisStreams(await recorder.serve())
     transactions = []
+    await open_streams(url, ("warm-up", *(f"0-{call:04}" for call in range(calls))))
     try:
         await streams.write([_append("warm-up", 1, 320)])
         for batch in batches(calls, ENTRIES_A_CALL):
@@ -147,6 +148,13 @@ async def record(url: str, calls: int) -> list[Transaction]:
         await streams.close()
         await recorder.close()
     return transactions
+
+
+async def open_streams(url: str, names: Iterable[str]) -> None:
+    """Create empty streams: entries are appended only to a stream that was opened."""
+    async with Redis.from_url(url) as redis:
+        for name in names:
+            await redis.xgroup_create(audio_key(name), "opening", mkstream=True)
 
 
 def batches(calls: int, entries: int) -> Iterator[list[tuple[int, int]]]:
@@ -172,6 +180,9 @@ async def write(server: EmbeddedRedis, calls: int, seconds: float) -> Written:
         LocalError: Redis answered something else than when it was recorded.
     """
     recorded = await record(server.url, calls)
+    writers = range(1, WRITERS + 1)
+    names = [f"{number}-{call:04}" for number in writers for call in range(calls)]
+    await open_streams(server.url, names)
     taken = 0
 
     async def writer(number: int) -> None:
@@ -233,6 +244,7 @@ async def in_real_time(server: EmbeddedRedis, seconds: float) -> Paced:
     A consumer waits in XREAD BLOCK, and is woken by every entry.
     """
     recorded = await record(server.url, READ_CALLS)
+    await open_streams(server.url, (f"1-{call:04}" for call in range(READ_CALLS)))
     without = await _paced(server, recorded, seconds, turn=1)
     tasks = [
         asyncio.create_task(_consume(server.url, audio_key(f"1-{call:04}")))

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from app.pubsub.base import audio_key
 from app.tools.embedded import EmbeddedRedis
-from benchmarks.capacity import ENTRIES_A_CALL, FIRST_MS, batches, connect, record
+from benchmarks.capacity import ENTRIES_A_CALL, FIRST_MS, batches, connect, open_streams, record
 from benchmarks.contest import OURS, PLAIN, Turn, contest_lines
 from benchmarks.latency import Latencies
 from benchmarks.soak import Held, Soak, report
@@ -77,6 +77,7 @@ def test_a_batch_is_what_calls_say_in_one_flush_in_turn() -> None:
 async def test_what_was_recorded_can_be_played_again_as_another_writers(tmp_path: Path) -> None:
     with EmbeddedRedis(tmp_path, persistent=False) as server:
         recorded = await record(server.url, calls=8)
+        await open_streams(server.url, (f"3-{call:04}" for call in range(8)))
         reader, sink = await connect(server.url)
         for one in recorded:
             played = one.again(3, 7)

@@ -11,9 +11,11 @@ import msgspec
 
 from app.events import AudioReceipt, EndReason, HeldStream, LifecycleEvent
 
+# They are in a receipt only where there is something to say.
+_AS_NEEDED: Final = ("playback", "unannounced")
 # What became of each frame, only the holder knew: every count is null.
 LOST_RECEIPT: Final[dict[str, Any]] = {
-    **{field.name: None for field in fields(AudioReceipt) if field.name != "playback"},
+    **{field.name: None for field in fields(AudioReceipt) if field.name not in _AS_NEEDED},
     "end_reason": EndReason.LOST.value,
     "provisional": True,
 }

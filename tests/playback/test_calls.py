@@ -17,7 +17,7 @@ from websockets.asyncio.client import connect
 
 from app.audio import pcm16_to_mulaw
 from app.carriers.stream_ids import stream_id
-from app.store.directory import FRESH_SECONDS
+from app.store.remembered import FRESH_SECONDS
 from tests.playback.listener import Listener, listening
 from tests.playback.talking import (
     ACCOUNT,
