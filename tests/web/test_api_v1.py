@@ -4,6 +4,7 @@ The routes are read from the OpenAPI document, so that one added later is walked
 """
 
 import asyncio
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -142,7 +143,9 @@ def test_what_a_business_is_shown_without_naming_one_is_its_own(house: House) ->
             continue
         answer = own("GET", path.removeprefix(API))
         assert answer.status_code in (200, 403), (path, answer.text)
-        assert not any(trace in answer.text for trace in OTHERS_TRACES), path
+        # The audit log has what its own people asked for in vain, in their words.
+        told = re.sub(r'"asked_for":"[^"]*"', "", answer.text)
+        assert not any(trace in told for trace in OTHERS_TRACES), path
 
 
 def test_another_business_s_key_cannot_be_revoked_under_one_s_own_name(house: House) -> None:

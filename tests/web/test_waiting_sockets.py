@@ -8,7 +8,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
 from tests.businesses import BUSINESSES, business, plan
-from tests.service import Service, running_service
+from tests.service import Service, running_service, service_alone
 from tests.web.test_credential_binding import A, B, basic
 from tests.web.test_failed_credentials import JWT_SECRET, PAIR, token
 
@@ -18,17 +18,16 @@ MOST = 10
 
 
 @pytest.fixture
-def service(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterator[Service]:
-    """Start a service with room for ten sockets without a stream."""
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Start a service with room for ten sockets without a stream, on a Redis of its own."""
     directory = tmp_path_factory.mktemp("waiting")
     more = directory / "more.toml"
     text = plan("roomy", max_concurrent_calls=500)
     text += business(A, "roomy", "+15005552001", exotel_pairs=[PAIR_OF_A])
     text += business(B, "roomy", "+15005552002", exotel_pairs=[PAIR_OF_B])
     more.write_text(BUSINESSES + text, encoding="utf-8")
-    with running_service(
+    with service_alone(
         directory,
-        redis_url,
         BUSINESSES_FILE=str(more),
         SUPPORT_EXOTEL="true",
         EXOTEL_API_KEY=PAIR[0],
